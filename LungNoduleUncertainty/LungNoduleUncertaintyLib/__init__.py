@@ -1,0 +1,22 @@
+"""Lung nodule segmentation with uncertainty: HC, LC and final outlines with intervals on every measurement.
+
+Importing this package loads neither torch nor SimpleITK; the names below are fetched on first use.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "load_model": ".model_bundle",
+    "segment_nodule": ".segmentation",
+    "NoduleSegmentation": ".segmentation",
+    "NoduleError": ".errors",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name):
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

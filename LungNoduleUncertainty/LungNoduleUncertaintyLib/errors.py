@@ -1,0 +1,25 @@
+"""Errors that name the input and the reason; everything that a user can cause derives from `NoduleError`."""
+
+
+class NoduleError(Exception):
+    """An input that can't be processed. The message is one line: which input, and why."""
+
+
+class ImageError(NoduleError):
+    """The CT (or a mask) can't be read or isn't a scalar 3D image with sound geometry."""
+
+
+class PointError(NoduleError):
+    """The point lies outside the volume or isn't three finite numbers."""
+
+
+class NoNoduleError(NoduleError):
+    """No nodule was found at the point."""
+
+
+class BundleError(NoduleError):
+    """A model bundle is missing, incomplete, corrupted or was changed after it was written."""
+
+
+class OutputError(NoduleError):
+    """An output can't be written; nothing half-written is left behind."""
