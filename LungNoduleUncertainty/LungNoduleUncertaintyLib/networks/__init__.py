@@ -1,0 +1,46 @@
+"""The registry of networks. Listing names loads no torch; `create` imports the family that a name belongs to.
+
+Every network maps a float tensor (B, C, H, W) to a dict of logits, each (B, 1, H, W). The keys say what a network
+predicts: `union`, `intersection` and `single` are the branches of UGS-Net's uncertainty-aware module, `final` is the
+segmentation itself. H and W must be multiples of `network.stride`.
+"""
+
+from importlib import import_module
+
+# name -> (module, class, configuration that the name stands for)
+_REGISTRY = {
+    "attention_unet": ("attention_unet", "AttentionUNet", {}),
+    "ugsnet": ("ugsnet", "UGSNet", {}),
+    "ugsnet_v1": ("ugsnet", "UGSNetV1", {}),
+}
+
+
+def available() -> list[str]:
+    """Names that `create` builds, sorted."""
+    return sorted(_REGISTRY)
+
+
+def _entry(name):
+    if name not in _REGISTRY:
+        raise ValueError(f"unknown network {name!r}; available: {', '.join(available())}")
+    module, attribute, fixed = _REGISTRY[name]
+    return getattr(import_module(f".{module}", __name__), attribute), fixed
+
+
+def presets(name: str) -> dict[str, dict]:
+    """Named configurations of a network: `default`, and `paper` and `released` where the two differ from it."""
+    cls, fixed = _entry(name)
+    named = getattr(cls, "PRESETS", {"default": {}})
+    return {preset: {**values, **fixed} for preset, values in named.items()}
+
+
+def create(name: str, preset: str = "default", **config):
+    """Build a network: the preset's configuration, overridden by `config`.
+
+    Raises ValueError for an unknown name or preset, and for a configuration that the network refuses.
+    """
+    cls, fixed = _entry(name)
+    named = presets(name)
+    if preset not in named:
+        raise ValueError(f"network {name!r} has no preset {preset!r}; available: {', '.join(sorted(named))}")
+    return cls(**{**named[preset], **fixed, **config})

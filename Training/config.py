@@ -1,0 +1,111 @@
+"""Training configurations: a TOML file over documented defaults.
+
+A configuration is a plain nested dict, so that it travels unchanged into checkpoints and into a bundle's metadata.
+"""
+
+import copy
+import sys
+from pathlib import Path
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # Python 3.10 has no TOML reader of its own
+    import tomli as tomllib
+
+DEFAULTS = {
+    "name": "unnamed",
+    "seed": 0,
+    "network": {"name": "ugsnet", "preset": "default"},
+    "input": {
+        "slice_offsets": [0],  # neighbouring slices (in voxels of the grid) that become input channels
+        "position": False,  # one more channel: how near a pixel lies to the point (see Lib's network_input)
+        "window_hu": [-1000.0, 300.0],
+    },
+    "data": {
+        "crop": 48,  # pixels
+        "large_crop": 64,
+        "large_crop_share": 0.2,  # share of batches cut with the large crop
+        "slices_per_nodule": 8,  # slices of each nodule that an epoch visits
+        "empty_margin": 3,  # slices beyond the union's ends that may be drawn, so that the stack learns to end
+        "validation_share": 0.12,  # of the training patients
+        "split": "patient",
+    },
+    "augmentation": {
+        "flip": True,
+        "rotate_degrees": 180.0,
+        "scale": [0.8, 1.25],
+        "point_jitter_mm": 1.5,
+        "noise_hu": 20.0,
+        "shift_hu": 30.0,
+        "blur": 0.2,  # probability
+    },
+    "loss": {
+        "mcm": "bce",
+        "fusion": "bce",
+        "weights": [0.5, 0.5, 1.0],
+        "target": "readers",
+        "dice_weight": 1.0,
+        "double_sigmoid": False,
+    },
+    "optimizer": {"name": "adam", "lr": 1e-3, "weight_decay": 0.0, "momentum": 0.9, "betas": [0.9, 0.999]},
+    "schedule": {"name": "cosine", "warmup_epochs": 1, "restart_epochs": 50, "restart_factor": 2},
+    "training": {
+        "epochs": 40,
+        "batch": 32,
+        "accumulate": 1,
+        "precision": "32-true",
+        "ema": 0.0,
+        "clip_norm": 0.0,
+        "validate_every": 1,
+        "init_from": "",
+    },
+}
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used; the message names the file, the key and the reason."""
+
+
+def _merge(base: dict, extra: dict, source: str, path: str = "") -> dict:
+    for key, value in extra.items():
+        where = f"{path}{key}"
+        if key not in base and not path.startswith("network."):
+            raise ConfigError(f"{source}: unknown key '{where}'; known here: {', '.join(sorted(base))}")
+        if isinstance(base.get(key), dict):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{source}: '{where}' must be a table")
+            _merge(base[key], value, source, f"{where}.")
+        else:
+            base[key] = value
+    return base
+
+
+def load_config(path, overrides: list[str] = ()) -> dict:
+    """Read a TOML file over the defaults; `overrides` are `section.key=value` with TOML values.
+
+    A bare name is looked up among the shipped configurations. Raises ConfigError.
+    """
+    path = Path(path)
+    if not path.exists() and not path.suffix:
+        path = Path(__file__).parent / "configs" / f"{path.name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in (Path(__file__).parent / "configs").glob("*.toml")))
+        raise ConfigError(f"{path}: no such configuration; shipped ones: {known}")
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    config = _merge(copy.deepcopy(DEFAULTS), {"name": path.stem, **given}, str(path))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ConfigError(f"override '{override}': expected section.key=value")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value  # a bare word is a string
+        nested = parsed
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        _merge(config, nested, f"override '{override}'")
+    return config

@@ -1,0 +1,98 @@
+"""Losses of UGS-Net: multi-confidence BCE on union and intersection, and multiple-annotation fusion.
+
+Logits are (B, 1, H, W); readers' masks (B, R, H, W) in [0, 1] with `valid` (B, R) marking the readers that exist.
+"""
+
+import torch
+from torch.nn import functional
+
+
+def union_and_intersection(readers: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What any and what every valid reader includes, each (B, 1, H, W)."""
+    mask = valid[:, :, None, None]
+    union = readers.masked_fill(~mask, 0.0).amax(1, keepdim=True)
+    return union, readers.masked_fill(~mask, 1.0).amin(1, keepdim=True)
+
+
+def mean_annotation(readers: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """Mean of the valid readers, (B, 1, H, W)."""
+    weight = valid[:, :, None, None].to(readers.dtype)
+    return (readers * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
+
+
+def bce(logits: torch.Tensor, target: torch.Tensor, double_sigmoid: bool = False) -> torch.Tensor:
+    """Binary cross-entropy, mean over pixels. `double_sigmoid` repeats the released code's bug (preset `released`)."""
+    logits = torch.sigmoid(logits) if double_sigmoid else logits
+    return functional.binary_cross_entropy_with_logits(logits, target)
+
+
+def soft_dice(logits: torch.Tensor, target: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:
+    """1 - Dice per sample and target channel: (B, 1, H, W) against (B, K, H, W) -> (B, K)."""
+    probability = torch.sigmoid(logits)
+    overlap = (probability * target).sum((2, 3))
+    total = probability.sum((2, 3)) + target.sum((2, 3))
+    return 1 - (2 * overlap + smooth) / (total + smooth)
+
+
+def fusion_bce(logits, readers, valid, double_sigmoid: bool = False):
+    """Mean over annotations of BCE(p, GT_j). BCE is linear in its target, so this is BCE(p, mean_j GT_j) exactly."""
+    return bce(logits, mean_annotation(readers, valid), double_sigmoid)
+
+
+def fusion_dice(logits, readers, valid):
+    """Mean over annotations of 1 - Dice(p, GT_j) (the earlier paper prints the score; the loss is one minus it)."""
+    weight = valid.to(readers.dtype)
+    return ((soft_dice(logits, readers) * weight).sum(1) / weight.sum(1)).mean()
+
+
+KINDS = ("bce", "dice", "bce+dice")
+
+
+class UncertaintyLoss:
+    """L = w0 * L_MCM + w1 * Phi(single) + w2 * Phi(final), weights 0.5/0.5/1.
+
+    L_MCM = BCE(union', union) + BCE(intersection', intersection). Phi fuses all annotations (`target="readers"`), or
+    is the loss against the first reader alone (`target="first"`, UGS-Net-V1's Label_1). Networks without the
+    uncertainty branches are trained on `final` alone. Where a kind is `bce+dice`, Dice is weighted by `dice_weight`:
+    BCE averages over all pixels of a crop and Dice over the nodule's, so at weight 1 Dice would drown BCE.
+    """
+
+    def __init__(
+        self, mcm="bce", fusion="bce", weights=(0.5, 0.5, 1.0), target="readers", dice_weight=1.0, double_sigmoid=False
+    ):
+        if mcm not in KINDS or fusion not in KINDS or target not in ("readers", "first"):
+            raise ValueError(f"loss: mcm and fusion are one of {KINDS}, target readers or first")
+        self.mcm, self.fusion, self.weights = mcm, fusion, weights
+        self.target, self.dice_weight, self.double_sigmoid = target, dice_weight, double_sigmoid
+
+    def _sum(self, kind, bce_loss, dice_loss):
+        """The parts that `kind` names; the losses come as functions so that an unused one costs nothing."""
+        loss = bce_loss() if "bce" in kind else 0.0
+        return loss + self.dice_weight * dice_loss() if "dice" in kind else loss
+
+    def _fused(self, logits, readers, valid):
+        return self._sum(
+            self.fusion,
+            lambda: fusion_bce(logits, readers, valid, self.double_sigmoid),
+            lambda: fusion_dice(logits, readers, valid),
+        )
+
+    def _against(self, logits, target):
+        return self._sum(
+            self.mcm,
+            lambda: bce(logits, target, self.double_sigmoid),
+            lambda: soft_dice(logits, target).mean(),
+        )
+
+    def __call__(self, logits: dict, readers: torch.Tensor, valid: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Returns the parts and their weighted sum `total`."""
+        logits = {key: value.float() for key, value in logits.items()}
+        used = valid if self.target == "readers" else valid & (torch.arange(valid.shape[1], device=valid.device) == 0)
+        parts = {"final": self._fused(logits["final"], readers, used)}
+        total = self.weights[2] * parts["final"]
+        if "union" in logits:
+            union, intersection = union_and_intersection(readers, valid)
+            parts["mcm"] = self._against(logits["union"], union) + self._against(logits["intersection"], intersection)
+            parts["single"] = self._fused(logits["single"], readers, used)
+            total = total + self.weights[0] * parts["mcm"] + self.weights[1] * parts["single"]
+        return {**parts, "total": total}
