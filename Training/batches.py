@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.nn import functional
-
 from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel
+from torch.nn import functional
 
 from .folder_dataset import MAX_READERS, Nodule
 

@@ -15,10 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from LungNoduleUncertaintyLib import networks
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
-
-from LungNoduleUncertaintyLib import networks
 
 from .batches import BatchMaker
 from .config import ConfigError
@@ -74,8 +73,17 @@ def build_network(config: dict) -> torch.nn.Module:
 class Trainer:
     """Trains one network on one split. `train()` returns the best validation figures."""
 
-    def __init__(self, config: dict, training: list[Nodule], validation: list[Nodule], folder, *, fabric=None,
-                 progress: bool = True, checkpoint_seconds: float = 120.0):
+    def __init__(
+        self,
+        config: dict,
+        training: list[Nodule],
+        validation: list[Nodule],
+        folder,
+        *,
+        fabric=None,
+        progress: bool = True,
+        checkpoint_seconds: float = 120.0,
+    ):
         self.config, self.folder, self.progress = config, Path(folder), progress
         self.training, self.validation = training, validation
         self.fabric = fabric or Fabric(precision=config["training"]["precision"])
@@ -164,7 +172,10 @@ class Trainer:
             sums: dict[str, float] = {}
             end = (epoch + 1) * epoch_steps
             bar = tqdm(
-                total=epoch_steps, initial=self.step % epoch_steps, desc=f"epoch {epoch + 1}", leave=False,
+                total=epoch_steps,
+                initial=self.step % epoch_steps,
+                desc=f"epoch {epoch + 1}",
+                leave=False,
                 disable=not self.progress or self.fabric.global_rank > 0,
             )
             count = 0

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-
 from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel
 
 from .folder_dataset import Nodule
@@ -55,7 +54,9 @@ def validate(model, nodules: list[Nodule], config: dict, fabric, threshold: floa
     model.eval()
     totals: dict[str, list[float]] = {}
     for nodule in nodules:
-        extent = max(np.ptp(np.flatnonzero(nodule.readers.any((0, 1, 3)))), np.ptp(np.flatnonzero(nodule.readers.any((0, 1, 2)))))
+        extent = max(
+            np.ptp(np.flatnonzero(nodule.readers.any((0, 1, 3)))), np.ptp(np.flatnonzero(nodule.readers.any((0, 1, 2))))
+        )
         crop = config["data"]["crop"] if extent < config["data"]["crop"] - 10 else config["data"]["large_crop"]
         image = torch.from_numpy(cube_input(nodule, config, crop)).to(fabric.device)
         with fabric.autocast():

@@ -1,4 +1,4 @@
-"""Texture filters of UGS-Net's feature-aware attention: learned Gabor convolution and Otsu masking, batched in torch."""
+"""Texture filters of UGS-Net's feature-aware attention: learned Gabor convolution and Otsu masking in torch."""
 
 import math
 
@@ -52,7 +52,7 @@ class GaborConv(nn.Module):
 def otsu_threshold(x: torch.Tensor, bins: int = 256) -> torch.Tensor:
     """Otsu's threshold of every plane: (B, C, H, W) -> (B, C, 1, 1), the centre of the bin that splits best.
 
-    The histogram has `bins` bins between the plane's own minimum and maximum; a constant plane's threshold is its value.
+    `bins` histogram bins span the plane's own minimum to maximum; a constant plane's threshold is its value.
     """
     planes = x.detach().float().flatten(2)
     low, high = planes.amin(-1, keepdim=True), planes.amax(-1, keepdim=True)

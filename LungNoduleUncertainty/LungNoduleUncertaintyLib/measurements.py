@@ -1,0 +1,145 @@
+"""Size, density and mass of a nodule for each outline, and the interval between what all and what any readers include.
+
+Everything is measured in patient millimetres on the masks' own grid, whatever its spacing and orientation.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import ImageError, NoNoduleError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import SimpleITK as sitk
+
+    from .geometry import Grid
+
+# Part-solid nodules are usually split from ground glass between -350 and -150 HU; -300 is a common choice.
+SOLID_THRESHOLD_HU = -300.0
+
+
+def measure(
+    ct_region: sitk.Image,
+    hc: sitk.Image,
+    lc: sitk.Image,
+    final: sitk.Image,
+    *,
+    solid_threshold_hu: float = SOLID_THRESHOLD_HU,
+) -> dict:
+    """Measurements of a nodule whose CT (HU) and masks (non-zero inside) share one grid, as plain JSON values.
+
+    HC is what every reader would include, LC what some would, the union is HC ∪ LC; units are in the keys.
+
+    - ``volumes_mm3``, ``mean_hu``, ``median_hu``, ``mass_mg``: for ``hc``, ``lc``, ``final``, ``union``. Mass takes a
+      density of (HU + 1000) / 1000 mg/mm³, so that air weighs nothing and water 1 mg/mm³.
+    - ``long_axis_mm``, ``short_axis_mm``, ``mean_axis_mm``: for ``hc``, ``final``, ``union``, rounded to 0.1 mm, as
+      `axial_axes` defines them; the mean of the two is taken before rounding.
+    - ``equivalent_diameter_mm``: of the sphere of the same volume, for ``hc``, ``final``, ``union``.
+    - ``lc_share``: V(LC) / V(union). ``solid_share``: the part of final above ``solid_threshold_hu``.
+    - ``interval``: ``volume_mm3``, ``mean_axis_mm`` and ``mass_mg``, each [of HC, of the union].
+
+    Raises `NoNoduleError` that names an empty mask, and `ImageError` if the images don't share a grid.
+    """
+    import numpy as np
+    import SimpleITK as sitk
+
+    from .geometry import Grid
+
+    grid = Grid.of(ct_region)
+    masks = {}
+    for name, mask in (("hc", hc), ("lc", lc), ("final", final)):
+        _check_same_grid(name, Grid.of(mask), grid)
+        masks[name] = sitk.GetArrayViewFromImage(mask) != 0
+        if not masks[name].any():
+            raise NoNoduleError(f"mask {name}: it is empty, so there is nothing to measure")
+    masks["union"] = masks["hc"] | masks["lc"]
+    hu = sitk.GetArrayViewFromImage(ct_region)
+    values = {name: hu[mask].astype(np.float64) for name, mask in masks.items()}
+    volumes = {name: len(found) * grid.voxel_volume_mm3 for name, found in values.items()}
+    mass = {
+        name: float((found + 1000).clip(min=0).sum() / 1000 * grid.voxel_volume_mm3) for name, found in values.items()
+    }
+    axes = {name: axial_axes(masks[name], grid) for name in ("hc", "final", "union")}
+    mean_axis = {name: round((long + short) / 2, 1) for name, (long, short) in axes.items()}
+    return {
+        "volumes_mm3": volumes,
+        "long_axis_mm": {name: round(long, 1) for name, (long, _) in axes.items()},
+        "short_axis_mm": {name: round(short, 1) for name, (_, short) in axes.items()},
+        "mean_axis_mm": mean_axis,
+        "equivalent_diameter_mm": {name: float((6 * volumes[name] / np.pi) ** (1 / 3)) for name in axes},
+        "mean_hu": {name: float(found.mean()) for name, found in values.items()},
+        "median_hu": {name: float(np.median(found)) for name, found in values.items()},
+        "mass_mg": mass,
+        "lc_share": volumes["lc"] / volumes["union"],
+        "solid_share": float((values["final"] > solid_threshold_hu).mean()),
+        "solid_threshold_hu": float(solid_threshold_hu),
+        "interval": {
+            "volume_mm3": [volumes["hc"], volumes["union"]],
+            # The two may lie in different slices, where the larger outline can be the rounder one.
+            "mean_axis_mm": sorted([mean_axis["hc"], mean_axis["union"]]),
+            "mass_mg": [mass["hc"], mass["union"]],
+        },
+    }
+
+
+def axial_axes(mask: np.ndarray, grid: Grid) -> tuple[float, float]:
+    """Long and short axis in millimetres of a mask (z, y, x; bool) on a grid.
+
+    The long axis is the largest distance between two points of the outline within an axial slice, in the slice where
+    it is largest; the short axis is the outline's largest extent perpendicular to it in that same slice. Slices run
+    across the grid's axis that lies nearest to patient superior. The outline passes midway between voxels inside and
+    outside (marching squares at 0.5), so a row of n voxels is n voxels long.
+    """
+    import numpy as np
+
+    axes = np.reshape(np.asarray(grid.direction, float), (3, 3))
+    through = int(np.abs(axes[2]).argmax())
+    first, second = (axis for axis in range(3) if axis != through)
+    # Steps in millimetres within the slice's plane, for axes that aren't at right angles too.
+    cosine = float(axes[:, first] @ axes[:, second])
+    directions = np.array([[1.0, 0.0], [cosine, (1 - cosine**2) ** 0.5]])
+    steps = directions * [[grid.spacing[first]], [grid.spacing[second]]]
+    best = (0.0, 0.0)
+    for plane in np.asarray(mask, bool).transpose(2, 1, 0).transpose(through, first, second):
+        if plane.any():
+            best = max(best, _long_and_short(_outline(plane) @ steps))
+    return best
+
+
+def _outline(plane):
+    """(n, 2) indices of the points midway between neighbors of which one is inside and one outside."""
+    import numpy as np
+
+    padded = np.pad(plane, 1)
+    points = []
+    for axis in range(2):
+        changes = np.argwhere(np.diff(padded, axis=axis)).astype(float)
+        changes[:, axis] += 0.5
+        points.append(changes - 1)
+    return np.concatenate(points)
+
+
+def _long_and_short(points):
+    """Largest distance between two of the points (n, 2), and the largest extent perpendicular to it."""
+    import numpy as np
+    from scipy.spatial import ConvexHull
+
+    hull = points[ConvexHull(points).vertices]
+    between = hull[:, None] - hull[None]
+    distances = np.linalg.norm(between, axis=-1)
+    one, other = np.unravel_index(distances.argmax(), distances.shape)
+    along = between[one, other] / distances[one, other]
+    across = hull @ (-along[1], along[0])
+    return float(distances[one, other]), float(across.max() - across.min())
+
+
+def _check_same_grid(name, own, grid):
+    import numpy as np
+
+    if (
+        own.size != grid.size
+        or not np.allclose(own.matrix, grid.matrix, atol=1e-5)
+        or not np.allclose(own.origin, grid.origin, atol=1e-3)
+    ):
+        raise ImageError(f"mask {name}: it lies on another grid than the CT")

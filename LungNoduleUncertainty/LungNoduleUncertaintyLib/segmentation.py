@@ -1,0 +1,307 @@
+"""A point on a nodule becomes HC, LC and final: the one path that the library, the command line and Slicer share.
+
+1. A first, unaveraged look around the point finds the nodule and its centroid.
+2. The cube moves to that centroid, so that clicks a few millimetres apart end on the same lattice, and grows until the
+   nodule no longer touches its border.
+3. The averaged prediction there is put back on the CT's own grid and cut at the model's calibrated thresholds.
+"""
+
+import logging
+from dataclasses import dataclass, field
+
+from .errors import NoduleError, NoNoduleError, PointError
+
+_LOG = logging.getLogger(__name__)
+_REACH_MM = 6.0  # a click this far beside the nodule still means it
+_BORDER = 3  # voxels: a nodule this near the cube's border makes the cube grow
+_CONTEXT = 8  # voxels of empty slices computed beyond the nodule's ends
+_REGION_MARGIN_MM = 5.0  # what the result's region shows around the union
+
+
+@dataclass
+class NoduleSegmentation:
+    """Result of `segment_nodule`. Images are SimpleITK, LPS, on the CT's own grid cropped to the nodule's region.
+
+    hc, lc, final: uint8 masks with HC and LC disjoint and HC inside final inside HC and LC together.
+    probability_union, probability_intersection, probability_final: float32 in [0, 1].
+    measurements: see `measurements.measure`. provenance: model, hash, version, thresholds, point, as strings.
+    warnings: what the caller should know, one sentence each.
+    """
+
+    hc: object
+    lc: object
+    final: object
+    probability_union: object
+    probability_intersection: object
+    probability_final: object
+    measurements: dict
+    provenance: dict = field(default_factory=dict)
+    warnings: list = field(default_factory=list)
+
+    @property
+    def multi_confidence_map(self):
+        """(union + intersection) / 2 as probability, the papers' Multi-Confidence Mask before its cut (SimpleITK)."""
+        import SimpleITK as sitk
+
+        return sitk.Cast((self.probability_union + self.probability_intersection) * 0.5, sitk.sitkFloat32)
+
+
+def centroid_lps(mask) -> tuple[float, float, float]:
+    """Centroid of a mask image's foreground in LPS mm. Raises PointError when the mask is empty."""
+    import SimpleITK as sitk
+
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(sitk.Cast(mask != 0, sitk.sitkUInt8))
+    if not shape.HasLabel(1):
+        raise PointError("the mask given as the nodule's place is empty")
+    return tuple(shape.GetCentroid(1))
+
+
+def _nodule_at(probability, threshold, point_index, spacing):
+    """Mask of the connected part (final >= threshold) that holds the voxel `point_index` or lies within reach of it."""
+    import numpy as np
+    from scipy import ndimage
+
+    labels, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
+    if count == 0:
+        return None
+    index = np.clip(np.round(point_index).astype(int), 0, np.array(labels.shape) - 1)
+    label = labels[tuple(index)]
+    if label == 0:
+        distance, nearest = ndimage.distance_transform_edt(labels == 0, sampling=spacing, return_indices=True)
+        if distance[tuple(index)] > _REACH_MM:
+            return None
+        label = labels[tuple(axis[tuple(index)] for axis in nearest)]
+    return labels == label
+
+
+def _touches_border(mask, box=None) -> bool:
+    """Whether a mask comes near the border of its cube, or near a side of `box` where the cube goes on beyond it."""
+    inner = []
+    for axis, size in enumerate(mask.shape):
+        low, high = box[axis] if box else (0, size)
+        counts_low, counts_high = box is None or low > 0, box is None or high < size
+        inner.append(slice(low + _BORDER if counts_low else 0, high - _BORDER if counts_high else size))
+    return bool(mask[tuple(inner)].sum() < mask.sum())
+
+
+def _box(mask, look, previous):
+    """Slices per axis that a mask of the look `previous` occupies in the cube of `look`, with the context that lets
+    the network end the stack by itself.
+    """
+    import numpy as np
+
+    used = np.argwhere(mask)
+    corners = previous.grid.indices_to_points([used.min(0)[::-1], used.max(0)[::-1]])
+    low, high = np.round(look.grid.points_to_indices(corners)).astype(int)[:, ::-1]
+    return tuple(
+        (int(np.clip(a - _CONTEXT, 0, n - 1)), int(np.clip(b + _CONTEXT + 1, 1, n)))
+        for a, b, n in zip(low, high, look.hu.shape, strict=True)
+    )
+
+
+class _Look:
+    """One cube: its grid, its HU, and the model applied to it."""
+
+    def __init__(self, ct, point_lps, size, model):
+        import numpy as np
+
+        from . import geometry
+
+        self.model = model
+        self.grid = geometry.nodule_grid(ct, point_lps, (size, size, size), model.metadata["input"].get("spacing_mm"))
+        self.hu = geometry.sample(ct, self.grid)
+        self.spacing = np.array(self.grid.spacing[::-1])
+        self.point = np.array(self.grid.points_to_indices([point_lps])[0])[::-1]
+
+    def predict(self, box=None, averaging=None, progress=None):
+        from .prediction import predict_cube
+
+        return predict_cube(self.model, self.hu, -self.point * self.spacing, self.spacing, box, averaging, progress)
+
+    def around_point(self, slices: int = 14):
+        """The part of the cube that a first look takes in: all of every slice, but only slices near the point."""
+        middle = round(float(self.point[0]))
+        depth, height, width = self.hu.shape
+        return ((max(middle - slices, 0), min(middle + slices + 1, depth)), (0, height), (0, width))
+
+    def nodule(self, maps, threshold):
+        return _nodule_at(maps["final"], threshold, self.point, self.spacing)
+
+    def to_point(self, index_zyx):
+        return tuple(float(v) for v in self.grid.indices_to_points([tuple(index_zyx[::-1])])[0])
+
+
+def _find(ct, point_lps, model, threshold, report):
+    """(cube centred on the nodule and large enough for it, the nodule's mask in it)."""
+    import numpy as np
+    from scipy import ndimage
+
+    sizes = model.metadata["input"].get("cube_sizes", [48, 64, 96, 128])
+    look, mask = _Look(ct, point_lps, sizes[0], model), None
+    box = look.around_point()
+    for attempt in range(2 * len(sizes) + 2):
+        report("finding the nodule", min(0.1 + 0.1 * attempt, 0.5))
+        mask = look.nodule(look.predict(box), threshold)
+        if mask is None:
+            where = ", ".join(f"{v:.1f}" for v in point_lps)
+            raise NoNoduleError(f"no nodule found within {_REACH_MM:g} mm of the point ({where}) mm LPS")
+        # Moving by whole voxels keeps the lattice: clicks that agree on the voxel give the same result to the last bit.
+        center = np.round(np.array(ndimage.center_of_mass(mask)))
+        shift = np.abs(center - np.round(look.point)).max()
+        size = look.hu.shape[0]
+        grows = _touches_border(mask) and size < sizes[-1]
+        settled = attempt and (shift < 1 or (attempt > 1 and shift < 2))  # it may swing between neighbouring voxels
+        if settled and not grows and not _touches_border(mask, box):
+            break
+        size = next(s for s in sizes if s > size) if grows else size
+        previous, look = look, _Look(ct, look.to_point(center), size, model)
+        box = _box(mask, look, previous)
+    return look, mask
+
+
+def nested_masks(maps, selected, thresholds, notes):
+    """Disjoint HC and LC and the final mask (z, y, x): probability maps cut at thresholds, limited to one nodule.
+
+    `maps` holds `union`, `intersection` and `final`; `selected` weighs the voxels of the nodule that is meant.
+    Sentences about fallbacks (an outline that would be empty) are appended to `notes`.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    final = maps["final"] >= thresholds["final"]
+    union = (maps["union"] >= thresholds["union"]) | final
+    labels, count = ndimage.label(union, np.ones((3, 3, 3)))
+    if count == 0:
+        # Slices so thick that no voxel centre reaches the threshold: the best voxel stands for the nodule.
+        notes.append("the nodule is smaller than the CT's voxels: its outline is the single most probable voxel")
+        best = np.unravel_index(np.argmax(maps["final"]), final.shape)
+        union = np.zeros_like(final)
+        union[best] = True
+        labels, count = union.astype(int), 1
+    weight = ndimage.sum_labels(selected, labels, range(1, count + 1))
+    union = labels == 1 + int(np.argmax(weight))
+    final &= union
+    if not final.any():
+        notes.append("final is empty at its threshold: the most probable voxel stands for it")
+        final[np.unravel_index(np.argmax(np.where(union, maps["final"], -1)), final.shape)] = True
+    hc = (maps["intersection"] >= thresholds["intersection"]) & final
+    if not hc.any():
+        notes.append("no voxel reaches the threshold of high confidence: HC is the most probable tenth of final")
+        inside = np.where(final, maps["intersection"], -1.0)
+        kept = max(int(final.sum()) // 10, 1)
+        hc = final & (inside >= np.partition(inside.ravel(), -kept)[-kept])
+    lc = union & ~hc
+    if not lc.any():
+        ring = ndimage.binary_dilation(union) & ~union
+        if not ring.any():
+            raise NoduleError("the CT's region is too small to hold a nodule and its surroundings")
+        notes.append("every voxel of the nodule is of high confidence: LC is the most probable voxel around it")
+        lc[np.unravel_index(np.argmax(np.where(ring, maps["union"], -1)), lc.shape)] = True
+    return hc, lc, final
+
+
+def _near(mask, voxels: int = 12):
+    """What lies within `voxels` of a mask's bounding box: other nodules further off don't widen the region."""
+    import numpy as np
+
+    out = np.zeros_like(mask)
+    used = np.argwhere(mask)
+    low, high = np.maximum(used.min(0) - voxels, 0), used.max(0) + voxels + 1
+    out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
+    return out
+
+
+@dataclass
+class ProbabilityMaps:
+    """The averaged maps {union, intersection, final} (z, y, x) on `region`, a part of the CT's own grid.
+
+    `selected` (z, y, x) in [0, 1] marks the nodule that the point means.
+    """
+
+    region: object
+    maps: dict
+    selected: object
+    notes: list
+
+
+def probability_maps(ct, point, model, cuts, averaging, report=lambda stage, share: None) -> ProbabilityMaps:
+    """Everything of `segment_nodule` before the cut at thresholds; calibration starts from here."""
+    import numpy as np
+
+    from . import geometry
+
+    look, mask = _find(ct, point, model, cuts["final"], report)
+    maps = look.predict(_box(mask, look, look), averaging, lambda share: report("outlining", 0.5 + 0.4 * share))
+    selected = look.nodule(maps, cuts["final"])
+    selected = mask if selected is None else selected
+    notes = []
+    if _touches_border(selected):
+        notes.append("the nodule reaches the border of the largest region that the model looks at: it may go on")
+    seen = np.argwhere(selected | (maps["union"] >= cuts["union"]) & _near(selected))
+    corners = look.grid.indices_to_points([seen.min(0)[::-1], seen.max(0)[::-1]])
+    region = geometry.region_of_interest(ct, corners, margin_mm=_REGION_MARGIN_MM)
+    back = {key: geometry.put_back(maps[key], look.grid, region) for key in ("union", "intersection", "final")}
+    kept = geometry.put_back(selected.astype(np.float32), look.grid, region)
+    return ProbabilityMaps(region, back, kept, notes)
+
+
+def segment_nodule(
+    ct, point_lps=None, *, near=None, model=None, device="auto", thresholds=None, averaging=None, progress=None
+) -> NoduleSegmentation:
+    """Segment the nodule at a point.
+
+    ct: SimpleITK image, scalar 3D, HU. point_lps: (x, y, z) in mm, LPS; or `near`, a mask image whose centroid is the
+    point. model: a loaded `Model`, a bundle's name or path, or None for the shipped one (on `device`: auto, cpu, cuda).
+    thresholds: overrides for the bundle's calibrated ones, keys `union`, `intersection`, `final`. averaging: a
+    `prediction.Averaging` in place of the bundle's. progress: called with (stage, share done).
+
+    Raises ImageError, PointError, NoNoduleError or BundleError (all NoduleError); nothing is changed by a failed call.
+    """
+    import numpy as np
+    import SimpleITK as sitk
+
+    from . import __version__, geometry
+    from .ct_io import check_ct, check_point
+    from .measurements import measure
+    from .model_bundle import Model, load_model
+    from .prediction import Averaging
+
+    if (point_lps is None) == (near is None):
+        raise PointError("give either a point (LPS, mm) or a mask that marks the nodule, and not both")
+    notes = list(check_ct(ct, "CT"))
+    point = centroid_lps(near) if point_lps is None else tuple(point_lps)
+    check_point(point, ct)
+    point = tuple(float(v) for v in point)
+    if not isinstance(model, Model):
+        model = load_model(model, device)
+    cuts = {**model.metadata["thresholds"], **(thresholds or {})}
+    averaging = averaging or Averaging.from_metadata(model.metadata.get("averaging", {}))
+
+    def report(stage, share):
+        if progress:
+            progress(stage, share)
+
+    maps = probability_maps(ct, point, model, cuts, averaging, report)
+    notes += maps.notes
+    report("measuring", 0.9)
+    region = maps.region
+    hc, lc, final = nested_masks(maps.maps, maps.selected, cuts, notes)
+    images = {k: region.image(v.astype(np.uint8)) for k, v in {"hc": hc, "lc": lc, "final": final}.items()}
+    hu = region.image(geometry.sample(ct, region))
+    for note in notes:
+        _LOG.warning("%s", note)
+    return NoduleSegmentation(
+        **images,
+        **{f"probability_{key}": sitk.Cast(region.image(value), sitk.sitkFloat32) for key, value in maps.maps.items()},
+        measurements=measure(hu, images["hc"], images["lc"], images["final"]),
+        provenance={
+            "model": model.metadata["name"],
+            "model_version": model.metadata["version"],
+            "model_sha256": model.metadata["sha256"],
+            "software": f"LungNoduleUncertainty {__version__}",
+            "thresholds": ", ".join(f"{key} {cuts[key]:.3f}" for key in ("intersection", "final", "union")),
+            "point_lps_mm": " ".join(f"{v:.2f}" for v in point),
+        },
+        warnings=notes,
+    )

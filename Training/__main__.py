@@ -1,0 +1,259 @@
+"""Command line of the training package: `python -m Training COMMAND --help`."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+_EPILOG = """examples:
+  python -m Training train ugsnet-compact --data ../shared/data/lidc-nodules --fold 0 --output runs/compact-0
+  python -m Training calibrate runs/compact-0 --data ../shared/data/lidc-nodules
+  python -m Training evaluate runs/compact-0 --data ../shared/data/lidc-nodules --fold 0 --jitter 10
+  python -m Training export runs/compact-0 --output my-model --version 1.0
+  torchrun --nproc-per-node 2 -m Training train ugsnet-compact --data DATA --fold 0   (the same, distributed)
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m Training",
+        description="Train, calibrate, evaluate and export networks for lung nodules with several readers.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    train = commands.add_parser(
+        "train",
+        help="train a network; a killed run goes on where it stopped",
+        description="Train a network. Running the same command again resumes the run exactly.",
+    )
+    train.add_argument("config", help="a TOML file, or a shipped configuration's name (see Training/configs)")
+    train.add_argument("--data", required=True, type=Path, help="folder with nodules.csv (see prepare-lidc)")
+    train.add_argument("--fold", type=int, help="fold to hold out as test set; without it all patients are trained on")
+    train.add_argument("--output", type=Path, help="run folder (default: runs/NAME-foldK or runs/NAME-all)")
+    train.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a setting")
+    train.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where to train")
+    train.add_argument(
+        "--devices", default="1", help="how many devices (DDP through Lightning Fabric); torchrun works too"
+    )
+    train.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    train.add_argument("--quiet", action="store_true", help="no progress bar")
+
+    calibrate = commands.add_parser(
+        "calibrate", help="choose a run's thresholds on its validation patients; writes calibration.json"
+    )
+    calibrate.add_argument("run", type=Path, help="run folder")
+    calibrate.add_argument("--data", required=True, type=Path)
+    calibrate.add_argument(
+        "--coverage", type=float, default=0.88, help="wanted share of reader volumes in the interval"
+    )
+    calibrate.add_argument(
+        "--width", type=float, default=1.15, help="largest median width of the interval, times readers'"
+    )
+    _averaging_argument(calibrate)
+
+    evaluate = commands.add_parser(
+        "evaluate", help="3D Dice, interval coverage and stability on a fold; writes a CSV and a JSON summary"
+    )
+    evaluate.add_argument("model", help="run folder (after calibrate), or a bundle's name or folder")
+    evaluate.add_argument("--data", required=True, type=Path)
+    evaluate.add_argument("--fold", type=int, help="the held-out fold (refused if the run was trained on its patients)")
+    evaluate.add_argument("--jitter", type=int, default=0, help="points moved by up to 1.5 mm per nodule")
+    evaluate.add_argument("--limit", type=int, help="only the first N nodules")
+    evaluate.add_argument("--output", type=Path, help="prefix of the two files (default: inside the run folder)")
+
+    export = commands.add_parser("export", help="write a run's bundle: safetensors, metadata.json, MODEL_CARD.md")
+    export.add_argument("run", type=Path)
+    export.add_argument("--output", required=True, type=Path, help="bundle folder")
+    export.add_argument("--version", required=True, help="version of the model, e.g. 1.0")
+    export.add_argument("--name", help="name of the model (default: the configuration's)")
+    export.add_argument("--calibration", type=Path, help="calibration.json (default: the run's own)")
+    export.add_argument("--figures", type=Path, help="evaluation.json whose figures go into the card")
+    export.add_argument(
+        "--figures-note", default="", help="a sentence that says which model and patients the figures are of"
+    )
+
+    from . import prepare_lidc
+
+    prepare = commands.add_parser("prepare-lidc", help="build the data folder from LIDC-IDRI's DICOM series")
+    prepare_lidc.add_arguments(prepare)
+    return parser
+
+
+def _averaging_argument(parser):
+    parser.add_argument(
+        "--averaging",
+        type=json.loads,
+        default=None,
+        metavar="JSON",
+        help='test-time averaging, e.g. {"flips": [[], [1], [2], [1, 2]], "views": ["axial"]} (axes of z, y, x)',
+    )
+
+
+def _train(args) -> int:
+    import torch
+    from lightning_fabric import Fabric
+
+    from .config import load_config
+    from .folder_dataset import load_folder, split
+    from .trainer import Trainer
+
+    config = load_config(args.config, args.set)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    nodules = load_folder(args.data, progress=not args.quiet)
+    training, validation, _ = split(nodules, args.fold, config["data"]["validation_share"], config["seed"])
+    place = "all" if args.fold is None else f"fold{args.fold}"
+    output = args.output or Path("runs") / f"{config['name']}-{place}"
+    devices = int(args.devices)
+    fabric = Fabric(
+        accelerator=args.device,
+        devices=devices,
+        strategy="ddp" if devices > 1 or _under_torchrun() else "auto",
+        precision=config["training"]["precision"],
+    )
+    fabric.launch()
+    trainer = Trainer(config, training, validation, output, fabric=fabric, progress=not args.quiet)
+    best = trainer.train()
+    fabric.print(f"best: {json.dumps(best)}\nrun folder: {output}")
+    return 0
+
+
+def _under_torchrun() -> bool:
+    import os
+
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _held_out(run: Path, part: str, nodules):
+    """The nodules of one part of a run's split."""
+    names = set(json.loads((run / "split.json").read_text(encoding="utf-8"))[part]["nodules"])
+    return [n for n in nodules if n.nodule_id in names]
+
+
+def _calibrate(args) -> int:
+    from LungNoduleUncertaintyLib.prediction import Averaging
+
+    from .calibration import calibrate, probability_cases
+    from .export import run_model
+    from .folder_dataset import load_folder
+
+    nodules = _held_out(args.run, "validation", load_folder(args.data))
+    averaging = Averaging.from_metadata(args.averaging or {})
+    cases = probability_cases(run_model(args.run), nodules, averaging)
+    four = [c for c in cases if len(c.nodule.readers) == 4]
+    thresholds, figures = calibrate(four, args.coverage, args.width)
+    out = {
+        "thresholds": thresholds,
+        "averaging": args.averaging or {"flips": [[]], "views": ["axial"]},
+        "calibrated_on": f"{len(four)} four-reader nodules of the run's validation patients",
+        "figures": figures,
+    }
+    (args.run / "calibration.json").write_text(json.dumps(out, indent=2), encoding="utf-8")
+    print(json.dumps(out, indent=2))
+    return 0
+
+
+def _load_for_evaluation(name: str):
+    """A bundle, or a run folder with its calibration; with the patients that it was fitted or calibrated to."""
+    from LungNoduleUncertaintyLib import load_model
+
+    from .export import run_model
+
+    run = Path(name)
+    if not (run / "config.json").is_file():
+        return load_model(name), None
+    model = run_model(run)
+    calibration = run / "calibration.json"
+    if calibration.is_file():
+        found = json.loads(calibration.read_text(encoding="utf-8"))
+        model.metadata.update(thresholds=found["thresholds"], averaging=found["averaging"])
+    split = json.loads((run / "split.json").read_text(encoding="utf-8"))
+    return model, {p for part in split.values() for p in part["patients"]}
+
+
+def _evaluate(args) -> int:
+    from tqdm import tqdm
+
+    from .config import ConfigError
+    from .evaluation import evaluate_nodule, summary_table, write_csv
+    from .folder_dataset import load_folder
+    from .trainer import conditions
+
+    model, seen = _load_for_evaluation(args.model)
+    nodules = [n for n in load_folder(args.data) if args.fold is None or n.fold == args.fold]
+    if seen and any(n.patient_id in seen for n in nodules):
+        raise ConfigError(
+            f"{args.model}: was trained or calibrated on patients of these nodules; give its held-out --fold"
+        )
+    nodules = nodules[: args.limit]
+    scores = [evaluate_nodule(n, model, args.jitter) for n in tqdm(nodules, desc="nodules")]
+    summary = {
+        "model": args.model if seen is None else Path(args.model).name,
+        "data": Path(args.data).name,
+        "fold": args.fold,
+        "thresholds": model.metadata["thresholds"],
+        "averaging": model.metadata["averaging"],
+        "conditions": conditions(),
+        **summary_table(scores, nodules),
+    }
+    prefix = args.output or Path(args.model) / "evaluation"
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(scores, prefix.with_suffix(".csv"))
+    prefix.with_suffix(".json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(summary, indent=2))
+    return 0
+
+
+def _export(args) -> int:
+    from .config import ConfigError
+    from .export import export_bundle
+
+    path = args.calibration or args.run / "calibration.json"
+    if not path.is_file():
+        raise ConfigError(f"{path}: not found; run `calibrate` first or give --calibration")
+    calibration = json.loads(path.read_text(encoding="utf-8"))
+    figures = {"calibration": calibration["figures"], "calibrated_on": calibration["calibrated_on"]}
+    if args.figures:
+        measured = json.loads(args.figures.read_text(encoding="utf-8"))
+        figures["test"] = {k: measured[k] for k in ("four", "all", "human_four", "human_all")}
+        figures["test_conditions"] = {k: measured[k] for k in ("model", "data", "fold", "thresholds", "conditions")}
+        figures["conditions"] = args.figures_note
+    folder = export_bundle(
+        args.run,
+        args.output,
+        thresholds=calibration["thresholds"],
+        averaging=calibration["averaging"],
+        figures=figures,
+        version=args.version,
+        name=args.name,
+    )
+    size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
+    print(f"{folder}: {size:.1f} MB")
+    return 0
+
+
+def main(argv=None) -> int:
+    """Run a command; returns the exit status: 0 done, 1 the input can't be processed, 2 wrong usage."""
+    args = _parser().parse_args(argv)
+    from LungNoduleUncertaintyLib.errors import NoduleError
+
+    from . import prepare_lidc
+    from .config import ConfigError
+    from .folder_dataset import DatasetError
+
+    commands = {"train": _train, "calibrate": _calibrate, "evaluate": _evaluate, "export": _export}
+    commands["prepare-lidc"] = prepare_lidc.run
+    try:
+        return commands[args.command](args)
+    except (ConfigError, DatasetError, NoduleError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
