@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel
 from torch.nn import functional
+
+from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel
 
 from .folder_dataset import MAX_READERS, Nodule
 

@@ -1,15 +1,15 @@
 """Thresholds of a model, chosen on nodules of training patients that its weights weren't fitted to.
 
-`final` maximises the mean Dice against the >= 50 % consensus. The pair (`intersection`, `union`) maximises the Dice of HC
-and of the union, as far as a reader's volume lies inside [V(HC), V(union)] often enough and the interval isn't wider
-than wanted: two readers' outlines say little about a third's, so coverage has to be asked for.
+`final` maximises the mean Dice against the >= 50 % consensus. The pair (`intersection`, `union`) maximises the Dice of
+HC and of the union, as far as a reader's volume lies inside [V(HC), V(union)] often enough and the interval isn't wider
+than wanted: Dice alone says nothing about how often the interval holds.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from .evaluation import center_point, nodule_image, place, summarize
+from .evaluation import center_point, compare, nodule_image, place, summarize
 from .folder_dataset import Nodule
 from .validation import dice
 
@@ -29,10 +29,11 @@ class Case:
 
 def probability_cases(model, nodules: list[Nodule], averaging=None, progress: bool = True) -> list[Case]:
     """Averaged probability maps of every nodule in which the model finds something at its centroid."""
+    from tqdm import tqdm
+
     from LungNoduleUncertaintyLib import NoduleError
     from LungNoduleUncertaintyLib.prediction import Averaging
     from LungNoduleUncertaintyLib.segmentation import probability_maps
-    from tqdm import tqdm
 
     averaging = averaging or Averaging.from_metadata(model.metadata.get("averaging", {}))
     cases = []
@@ -54,11 +55,12 @@ def cut(case: Case, thresholds: dict):
 
 def calibrate(cases: list[Case], coverage: float = 0.88, width: float = 1.15) -> tuple[dict, dict]:
     """(thresholds, figures at them). Sweeps each threshold; the figures are of the calibration nodules themselves."""
-    from .evaluation import compare
 
-    final_dice = {t: np.mean([dice(cut(c, {**START, "final": t})[2], c.nodule.consensus) for c in cases]) for t in GRID}
-    final = max(final_dice, key=final_dice.get)
-    # HC depends on `intersection` and the union on `union` alone, once final is fixed: sweep them one by one, then pair.
+    def final_dice(t):
+        return np.mean([dice(cut(c, {**START, "final": t})[2], c.nodule.consensus) for c in cases])
+
+    final = max(GRID, key=final_dice)
+    # Once final is fixed, HC depends on `intersection` alone and the union on `union` alone: sweep each, then pair.
     low, high = {}, {}
     for t in GRID:
         cuts = [cut(c, {"final": final, "intersection": t, "union": t}) for c in cases]

@@ -85,6 +85,7 @@ def evaluate_nodule(nodule: Nodule, model, jitter: int = 0, averaging=None, thre
     Dice of their final masks with each other.
     """
     import SimpleITK as sitk
+
     from LungNoduleUncertaintyLib import NoduleError, segment_nodule
     from LungNoduleUncertaintyLib.geometry import Grid
 

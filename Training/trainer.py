@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from LungNoduleUncertaintyLib import networks
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
+
+from LungNoduleUncertaintyLib import networks
 
 from .batches import BatchMaker
 from .config import ConfigError
@@ -99,7 +100,7 @@ class Trainer:
         self.average = MovingAverage(self.model.module, config["training"]["ema"])
         self.batches = BatchMaker(training, config, self.fabric.global_rank, self.fabric.world_size)
         self.loss = UncertaintyLoss(**config["loss"])
-        self.step, self.best = 0, {"score": -1.0}
+        self.step, self.best, self.moved = 0, {"score": -1.0}, True
         self.total_steps = config["training"]["epochs"] * self.batches.epoch_steps
 
     # -- state ---------------------------------------------------------------------------------------------------------
@@ -188,7 +189,8 @@ class Trainer:
                 bar.set_postfix(loss=f"{sums['total'] / count:.4f}")
                 if self.step == stop_at_step:
                     return self.best
-                if time.monotonic() - last_save > self.checkpoint_seconds and self.step < end:
+                # Between the batches of one accumulated step a resume would lose the gradient gathered so far.
+                if self.moved and time.monotonic() - last_save > self.checkpoint_seconds and self.step < end:
                     self.save()
                     last_save = time.monotonic()
             bar.close()
@@ -229,7 +231,7 @@ class Trainer:
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.average.update(self.model.module, self.step)
-        self.step += 1
+        self.step, self.moved = self.step + 1, moves
         return parts
 
     def _validate(self, epoch: int) -> dict:

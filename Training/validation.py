@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+
 from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel
 
 from .folder_dataset import Nodule

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Part-solid nodules are usually split from ground glass between -350 and -150 HU; -300 is a common choice.
 SOLID_THRESHOLD_HU = -300.0
+_FEW_PIXELS = 10  # an outline of less is rounded off too much by smoothing
 
 
 def measure(
@@ -88,8 +89,10 @@ def axial_axes(mask: np.ndarray, grid: Grid) -> tuple[float, float]:
 
     The long axis is the largest distance between two points of the outline within an axial slice, in the slice where
     it is largest; the short axis is the outline's largest extent perpendicular to it in that same slice. Slices run
-    across the grid's axis that lies nearest to patient superior. The outline passes midway between voxels inside and
-    outside (marching squares at 0.5), so a row of n voxels is n voxels long.
+    across the grid's axis that lies nearest to patient superior. The outline is where the mask, smoothed by
+    (1, 2, 1) / 4 along both axes, passes one half: without smoothing the staircase of a digitised outline makes the
+    largest distance about 0.6 voxels too long. In a slice with fewer than ten voxels, or with lines one voxel thin
+    only, the outline of the mask itself is taken, midway between voxels inside and outside.
     """
     import numpy as np
 
@@ -108,15 +111,25 @@ def axial_axes(mask: np.ndarray, grid: Grid) -> tuple[float, float]:
 
 
 def _outline(plane):
-    """(n, 2) indices of the points midway between neighbors of which one is inside and one outside."""
+    """(n, 2) continuous indices of the points where the smoothed mask passes one half between two neighbors."""
     import numpy as np
 
-    padded = np.pad(plane, 1)
+    raw = np.pad(plane, 2).astype(float)
+    level = raw
+    for axis in range(2):
+        level = (np.roll(level, 1, axis) + 2 * level + np.roll(level, -1, axis)) / 4
+    if level.max() <= 0.5 or plane.sum() < _FEW_PIXELS:
+        level = raw
     points = []
     for axis in range(2):
-        changes = np.argwhere(np.diff(padded, axis=axis)).astype(float)
-        changes[:, axis] += 0.5
-        points.append(changes - 1)
+        before, after = (
+            np.take(level, range(level.shape[axis] - 1), axis),
+            np.take(level, range(1, level.shape[axis]), axis),
+        )
+        found = (before > 0.5) != (after > 0.5)
+        where = np.argwhere(found).astype(float)
+        where[:, axis] += ((0.5 - before) / np.where(found, after - before, 1.0))[found]
+        points.append(where - 2)
     return np.concatenate(points)
 
 

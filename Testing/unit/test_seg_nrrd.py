@@ -64,7 +64,9 @@ def test_odd_names_single_and_empty_segments(tmp_path):
 @pytest.mark.mrml
 @pytest.mark.parametrize("reference", [CT_GRID, None], ids=["with the CT's geometry", "alone"])
 def test_slicer_loads_it(tmp_path, reference):
-    slicer = pytest.importorskip("slicer_core", reason="the slicer-core wheel isn't installed") and __import__("slicer")
+    pytest.importorskip("slicer_core", reason="the slicer-core wheel isn't installed")
+    import slicer
+    import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
     segments = three_segments()
@@ -85,11 +87,8 @@ def test_slicer_loads_it(tmp_path, reference):
         segment = segmentation.GetSegment(identifier)
         assert segment.GetName() == name
         assert np.allclose(segment.GetColor(), color)
-        text = slicer.vtkSegment() if False else ""
         assert segment.HasTag("TerminologyEntry")
-        from vtk import reference as by_reference
-
-        text = by_reference("")
+        text = vtk.reference("")
         assert segment.GetTag("TerminologyEntry", text)
         assert str(text) == NODULE_TERMINOLOGY
         assert segment.GetTag("Model", text)
@@ -97,8 +96,6 @@ def test_slicer_loads_it(tmp_path, reference):
         oriented = slicer.vtkOrientedImageData()
         assert node.GetBinaryLabelmapRepresentation(identifier, oriented)
         array = vtk_to_numpy(oriented.GetPointData().GetScalars()).reshape(oriented.GetDimensions()[::-1])
-        import vtk
-
         to_world = vtk.vtkMatrix4x4()
         oriented.GetImageToWorldMatrix(to_world)
         matrix = np.array([[to_world.GetElement(r, c) for c in range(4)] for r in range(4)])
@@ -146,7 +143,7 @@ def test_bad_input(tmp_path):
     with pytest.raises(ImageError, match="no segments"):
         write_segmentation(tmp_path / "a.seg.nrrd", [])
     moved = GRID.translated((1, 0, 0)).image()
-    with pytest.raises(ImageError, match="segment LC: .*another grid"):
+    with pytest.raises(ImageError, match=r"segment LC: .*another grid"):
         write_segmentation(tmp_path / "a.seg.nrrd", [(name, mask, color), ("LC", moved, color)])
     sitk.WriteImage(mask, str(tmp_path / "plain.nrrd"))
     with pytest.raises(ImageError, match="isn't a Slicer segmentation"):

@@ -1,0 +1,42 @@
+"""A model without training: it calls bright what lies above a HU value, so that tests know the right answer."""
+
+import torch
+
+from LungNoduleUncertaintyLib.model_bundle import Model
+
+SMALL_NETWORK = {"name": "ugsnet", "width": 8, "levels": 2, "in_channels": 3, "attention_pool": 2}
+
+
+def bundle_metadata(**extra):
+    return {
+        "name": "small",
+        "version": "0",
+        "description": "a test",
+        "network": SMALL_NETWORK,
+        "input": {
+            "slice_offsets": [-1, 0, 1],
+            "position": False,
+            "window_hu": [-1000.0, 300.0],
+            "spacing_mm": None,
+            "cube_sizes": [48, 64, 96, 128],
+        },
+        "outputs": ["union", "intersection", "final", "single"],
+        "thresholds": {"union": 0.5, "intersection": 0.5, "final": 0.5},
+        "averaging": {"flips": [[]], "views": ["axial"]},
+        "license": "Apache-2.0",
+        "intended_use": "tests",
+        **extra,
+    }
+
+
+class BrightNetwork(torch.nn.Module):
+    """Logits rise with the middle slice's HU: union above -650, final above -450, intersection above -250 HU."""
+
+    def forward(self, x):
+        hu = x[:, 1:2] * 1300 - 1000
+        cuts = {"union": -650, "final": -450, "single": -450, "intersection": -250}
+        return {key: (hu - cut) / 20 for key, cut in cuts.items()}
+
+
+def bright_model() -> Model:
+    return Model([BrightNetwork().eval()], {**bundle_metadata(), "sha256": "0" * 64}, torch.device("cpu"))

@@ -1,0 +1,156 @@
+"""Bundles: written whole, checked by hash, never unpickled, refused when anything doesn't fit."""
+
+import json
+
+import pytest
+import torch
+
+from fake_model import SMALL_NETWORK, bundle_metadata
+from LungNoduleUncertaintyLib import NoduleError, load_model, networks
+from LungNoduleUncertaintyLib.errors import BundleError
+from LungNoduleUncertaintyLib.model_bundle import (
+    available_bundles,
+    choose_device,
+    file_sha256,
+    find_bundle,
+    metadata_sha256,
+    read_metadata,
+    write_bundle,
+)
+
+
+def small_network(seed=0):
+    torch.manual_seed(seed)
+    options = dict(SMALL_NETWORK)
+    return networks.create(options.pop("name"), **options).eval()
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return write_bundle(tmp_path / "small", [small_network().state_dict()], bundle_metadata(), "# card\n")
+
+
+def rewrite(bundle, sign=True, **changes):
+    path = bundle / "metadata.json"
+    metadata = {**json.loads(path.read_text()), **changes}
+    if sign:
+        metadata["sha256"] = metadata_sha256(metadata)
+    path.write_text(json.dumps(metadata))
+
+
+def test_round_trip_in_half_precision(bundle):
+    model = load_model(bundle, "cpu")
+    original, loaded = small_network().state_dict(), model.networks[0].state_dict()
+    for key, value in original.items():
+        torch.testing.assert_close(loaded[key], value, atol=2e-3, rtol=2e-3)
+    assert {p.name for p in bundle.iterdir()} == {"model.safetensors", "metadata.json", "MODEL_CARD.md"}
+    assert not model.networks[0].training
+    assert model.outputs == ["union", "intersection", "final", "single"]
+
+
+def test_several_networks_are_all_loaded(tmp_path):
+    states = [small_network(seed).state_dict() for seed in (0, 1)]
+    model = load_model(write_bundle(tmp_path / "pair", states, bundle_metadata(), ""), "cpu")
+    assert len(model.networks) == 2
+
+
+def test_changed_weights_are_refused(bundle):
+    path = bundle / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(BundleError, match=r"model.safetensors: corrupted or changed"):
+        load_model(bundle)
+
+
+def test_changed_metadata_is_refused(bundle):
+    rewrite(bundle, sign=False, thresholds={"union": 0.1, "intersection": 0.9, "final": 0.5})
+    with pytest.raises(BundleError, match=r"metadata.json: was changed after the bundle was written"):
+        load_model(bundle)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}"])
+def test_broken_metadata_is_refused(bundle, content):
+    (bundle / "metadata.json").write_text(content)
+    with pytest.raises(BundleError, match=r"metadata.json"):
+        load_model(bundle)
+
+
+def test_missing_weights_and_truncated_weights(bundle):
+    path = bundle / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    rewrite(bundle, weights=[{"file": path.name, "sha256": file_sha256(path)}])
+    with pytest.raises(BundleError, match="doesn't fit the network"):
+        load_model(bundle)
+    path.unlink()
+    with pytest.raises(BundleError, match="missing; the bundle is incomplete"):
+        load_model(bundle)
+
+
+def test_weights_of_another_network_are_refused(bundle):
+    rewrite(bundle, network={**SMALL_NETWORK, "width": 16})
+    with pytest.raises(BundleError, match="doesn't fit the network"):
+        load_model(bundle)
+    rewrite(bundle, network={"name": "nothing"})
+    with pytest.raises(BundleError, match="unknown network 'nothing'"):
+        load_model(bundle)
+
+
+def test_a_weight_file_is_never_looked_for_outside_of_the_bundle(bundle, tmp_path):
+    (tmp_path / "elsewhere.safetensors").write_bytes((bundle / "model.safetensors").read_bytes())
+    entry = {"file": "../elsewhere.safetensors", "sha256": file_sha256(tmp_path / "elsewhere.safetensors")}
+    rewrite(bundle, weights=[entry])
+    with pytest.raises(BundleError, match="missing"):
+        load_model(bundle)
+
+
+def test_a_pickle_is_not_opened(bundle, tmp_path):
+    """A file that would run code when unpickled is refused as weights, although its hash is right."""
+
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    path = bundle / "model.safetensors"
+    torch.save({"weight": Trap()}, path)
+    rewrite(bundle, weights=[{"file": path.name, "sha256": file_sha256(path)}])
+    with pytest.raises(BundleError):
+        load_model(bundle)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_another_format_and_unknown_names(bundle, tmp_path):
+    rewrite(bundle, format=99)
+    with pytest.raises(BundleError, match="bundle format 99"):
+        load_model(bundle)
+    with pytest.raises(BundleError, match="model 'nowhere': neither a shipped bundle"):
+        find_bundle("nowhere")
+    assert issubclass(BundleError, NoduleError)
+
+
+def test_writing_leaves_nothing_behind_when_it_fails(tmp_path):
+    with pytest.raises(TypeError):
+        write_bundle(tmp_path / "small", [small_network().state_dict()], bundle_metadata(extra=object()), "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_devices():
+    assert choose_device("cpu").type == "cpu"
+    if not torch.cuda.is_available():
+        assert choose_device("auto").type == "cpu"
+        with pytest.raises(BundleError, match="no CUDA device"):
+            choose_device("cuda")
+    with pytest.raises(BundleError, match="not a device"):
+        choose_device("abacus")
+
+
+def test_shipped_bundles_are_sound_and_small():
+    assert "ugsnet-compact" in available_bundles()
+    for name in available_bundles():
+        folder = find_bundle(name)
+        metadata = read_metadata(folder)
+        assert load_model(name, "cpu").metadata == metadata
+        assert sum(p.stat().st_size for p in folder.iterdir()) < 25e6
+        assert metadata["data_license"]
+        assert metadata["figures"]
+        assert metadata["name"] in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")

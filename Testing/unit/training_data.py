@@ -1,0 +1,38 @@
+"""A small data folder in the layout of `prepare-lidc`: bright spheres, and readers that draw them larger or smaller."""
+
+import csv
+
+import numpy as np
+import SimpleITK as sitk
+
+from Training.folder_dataset import Nodule
+
+
+def make_nodule(number: int, shape=(16, 32, 32), spacing=0.8) -> Nodule:
+    rng = np.random.default_rng(number)
+    radius = rng.uniform(3.0, 5.0)
+    grid = np.stack(np.meshgrid(*(np.arange(n) - n / 2 + 0.5 for n in shape), indexing="ij"))
+    distance = np.sqrt((grid**2).sum(0))
+    hu = np.where(distance < radius, 20, -850) + rng.normal(0, 20, shape)
+    readers = np.stack([distance < radius + d for d in (-0.8, -0.3, 0.3, 0.8)[: 2 + number % 3]])
+    row = {"nodule_id": f"N{number:02d}", "patient_id": f"P{number // 2:02d}", "fold": (number // 2) % 3}
+    return Nodule(
+        row["nodule_id"], row["patient_id"], row["fold"], hu.astype(np.int16), readers, np.full(3, spacing), row
+    )
+
+
+def write_folder(folder, count: int = 12):
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number in range(count):
+        nodule = make_nodule(number)
+        for name, array in (("ct", nodule.hu), ("readers.seg", np.moveaxis(nodule.readers, 0, -1).astype(np.uint8))):
+            image = sitk.GetImageFromArray(array, isVector=name != "ct")
+            image.SetSpacing(tuple(nodule.spacing))
+            sitk.WriteImage(image, str(folder / f"{nodule.nodule_id}_{name}.nrrd"), useCompression=True)
+        rows.append(nodule.row)
+    with (folder / "nodules.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
