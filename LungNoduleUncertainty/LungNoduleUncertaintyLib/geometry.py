@@ -144,8 +144,9 @@ def nodule_grid(ct: sitk.Image, point_lps, size=(64, 64, 64), spacing=None) -> G
     return replace(lattice, origin=tuple(float(x) for x in origin))
 
 
-def sample(ct: sitk.Image, grid: Grid, outside: float = AIR_HU) -> np.ndarray:
-    """Linear interpolation of an image on a grid: float32 (z, y, x). Voxels outside the image get `outside` (air).
+def sample(ct: sitk.Image, grid: Grid, outside: float | None = AIR_HU) -> np.ndarray:
+    """Linear interpolation of an image on a grid: float32 (z, y, x). Voxels outside the image get `outside` (air), or
+    repeat the image's border if that is None (for a grid whose axes are parallel to the image's, as `nodule_grid`'s).
 
     Where the image is finer than the grid by more than 1.5 it is first smoothed along that axis by a Gaussian which
     widens its resolution to the grid's spacing. Only the part of the image that is needed is read and converted.
@@ -246,6 +247,8 @@ def _resample(array, source: Grid, target: Grid, outside: float, smooth: bool, b
     rest = np.abs(np.where(largest, 0.0, step)) * (np.asarray(target.size) - 1)
     if (largest.sum(axis=0) == 1).all() and (largest.sum(axis=1) == 1).all() and rest.max() < _ON_LATTICE:
         return _resample_along_axes(array, source, target, step, start, outside, smooth, binary)
+    if outside is None:
+        raise ValueError("outside: the border can only be repeated along axes that are parallel to the image's")
     return _resample_oblique(array, source, target, step, start, outside, smooth, binary)
 
 
@@ -257,7 +260,10 @@ def _resample_along_axes(array, source, target, step, start, outside, smooth, bi
     for axis in range(3):
         along = int(np.abs(step[axis]).argmax())
         positions = step[axis, along] * np.arange(target.size[along]) + start[axis]
-        matrix, first, inside = _axis_weights(positions, source.size[axis], abs(step[axis, along]) if smooth else 1.0)
+        ratio = abs(step[axis, along]) if smooth else 1.0
+        if outside is None:
+            positions = positions.clip(0, source.size[axis] - 1)
+        matrix, first, inside = _axis_weights(positions, source.size[axis], ratio)
         weights.append(matrix)
         parts.append(slice(first, first + matrix.shape[1]))
         insides.append(inside)

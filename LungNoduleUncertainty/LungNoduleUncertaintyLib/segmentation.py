@@ -100,6 +100,22 @@ def _box(mask, look, previous):
     )
 
 
+def _outside(ct, grid):
+    """Per axis (z, y, x), which slices of a grid lie beyond the CT: there is no nodule there."""
+    import numpy as np
+
+    from .geometry import Grid
+
+    slices = []
+    for axis in range(3):
+        line = np.zeros((grid.size[axis], 3))
+        line[:, axis] = np.arange(grid.size[axis])
+        at = Grid.of(ct).points_to_indices(grid.indices_to_points(line))
+        along = int(np.ptp(at, axis=0).argmax())  # the CT's axis that this one runs along
+        slices.append((at[:, along] < -0.5) | (at[:, along] > ct.GetSize()[along] - 0.5))
+    return slices[::-1]
+
+
 class _Look:
     """One cube: its grid, its HU, and the model applied to it."""
 
@@ -110,14 +126,23 @@ class _Look:
 
         self.model = model
         self.grid = geometry.nodule_grid(ct, point_lps, (size, size, size), model.metadata["input"].get("spacing_mm"))
-        self.hu = geometry.sample(ct, self.grid)
+        # Beyond the CT its border goes on: a step to air there would look like the nodule's end.
+        self.hu = geometry.sample(ct, self.grid, outside=None)
         self.spacing = np.array(self.grid.spacing[::-1])
         self.point = np.array(self.grid.points_to_indices([point_lps])[0])[::-1]
+        self.outside = _outside(ct, self.grid)
 
     def predict(self, box=None, averaging=None, progress=None):
+        import numpy as np
+
         from .prediction import predict_cube
 
-        return predict_cube(self.model, self.hu, -self.point * self.spacing, self.spacing, box, averaging, progress)
+        offset = -self.point * self.spacing
+        maps = predict_cube(self.model, self.hu, offset, self.spacing, box, averaging, progress)
+        for values in maps.values():
+            for axis, beyond in enumerate(self.outside):
+                np.moveaxis(values, axis, 0)[beyond] = 0.0
+        return maps
 
     def around_point(self, slices: int = 14):
         """The part of the cube that a first look takes in: all of every slice, but only slices near the point."""
@@ -177,7 +202,7 @@ def nested_masks(maps, selected, thresholds, notes):
         notes.append("the nodule is smaller than the CT's voxels: its outline is the single most probable voxel")
         best = np.unravel_index(np.argmax(maps["final"]), final.shape)
         union = np.zeros_like(final)
-        union[best] = True
+        union[best] = final[best] = True
         labels, count = union.astype(int), 1
     weight = ndimage.sum_labels(selected, labels, range(1, count + 1))
     union = labels == 1 + int(np.argmax(weight))
@@ -288,7 +313,7 @@ def segment_nodule(
     region = maps.region
     hc, lc, final = nested_masks(maps.maps, maps.selected, cuts, notes)
     images = {k: region.image(v.astype(np.uint8)) for k, v in {"hc": hc, "lc": lc, "final": final}.items()}
-    hu = region.image(geometry.sample(ct, region))
+    hu = geometry.crop(ct, region)
     for note in notes:
         _LOG.warning("%s", note)
     return NoduleSegmentation(

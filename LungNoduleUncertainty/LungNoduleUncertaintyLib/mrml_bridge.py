@@ -1,0 +1,466 @@
+"""Slicer's nodes and the library's images, both ways; the only file of the package that knows MRML.
+
+MRML positions are RAS millimetres, the library's are LPS millimetres: the change of sign happens here and nowhere else.
+
+A volume's parent transform counts. What is segmented is the volume as it lies in the world. A linear transform, also a
+nested, scaling, mirroring or shearing one, becomes part of the image's geometry, and no voxel changes. A non-linear one
+is applied by sampling the volume on a lattice in the world that follows the volume's own axes. The segments are always
+written on the voxels of the volume itself, in the coordinates of the segmentation's parent transform; a segmentation
+that is created here gets the volume's parent transform.
+"""
+
+from .errors import ImageError, NoduleError, OutputError, PointError
+from .vtk_sampling import numpy_matrix, reslice, transform_points, vtk_matrix
+
+# Name of the segment: (attribute of the result, color). The colors are three of Okabe and Ito's color-blind safe ones.
+SEGMENTS = {
+    "HC": ("hc", (0x00 / 255, 0x72 / 255, 0xB2 / 255)),
+    "LC": ("lc", (0xE6 / 255, 0x9F / 255, 0x00 / 255)),
+    "Final": ("final", (0x00 / 255, 0x9E / 255, 0x73 / 255)),
+}
+TAG_PREFIX = "LungNoduleUncertainty."
+PART_TAG = TAG_PREFIX + "part"  # HC, LC or Final, whatever the segment's name is changed to
+
+_REACH_MM = 80.0  # half the width of what is sampled around a point: more than the largest cube that a model looks at
+_ALIGNED = 1e-2  # voxels: grids that differ by less are one
+
+
+def segment_volume_node(
+    volumeNode,
+    point_ras=None,
+    segmentationNode=None,
+    *,
+    near=None,
+    model=None,
+    device="auto",
+    prefix="",
+    segment=None,
+    progress=None,
+):
+    """Segments the nodule at a point of a volume node; returns the segmentation node with HC, LC and Final added.
+
+    `point_ras` is (R, A, S) in the world, mm; or `near` marks the nodule, see `point_from_mask`. A new segmentation
+    node is created if none is given. For the rest see `segment_result` and `add_result`. Raises `NoduleError`; the
+    scene is then as it was.
+    """
+    if segmentationNode is not None:
+        _check_segmentation(segmentationNode)
+    result = segment_result(
+        volumeNode, point_ras, near=near, model=model, device=device, segment=segment, progress=progress
+    )
+    return add_result(result, volumeNode, segmentationNode, prefix)
+
+
+def segment_result(volumeNode, point_ras=None, *, near=None, model=None, device="auto", segment=None, progress=None):
+    """The result of `segment_nodule` for a volume node; the scene isn't touched.
+
+    `segment` stands in for `segmentation.segment_nodule` and is called as
+    ``segment(ct, point_lps=..., model=..., device=...)``, with `progress` if that is given.
+    """
+    if (point_ras is None) == (near is None):
+        raise PointError("give either a point (RAS, mm) or a mask that marks the nodule, and not both")
+    point = point_from_mask(near) if point_ras is None else _checked_point(point_ras)
+    ct = image_from_volume_node(volumeNode, around_ras=point)
+    if segment is None:
+        from .segmentation import segment_nodule as segment
+    more = {} if progress is None else {"progress": progress}
+    return segment(ct, point_lps=(-point[0], -point[1], point[2]), model=model, device=device, **more)
+
+
+def image_from_volume_node(volumeNode, around_ras=None, reach_mm=_REACH_MM):
+    """A scalar volume node's voxels as a SimpleITK image that lies in the world (LPS mm), its own data type.
+
+    Under a linear parent transform the image has the node's voxels, all of them, in their order. Under a non-linear one
+    they are interpolated linearly; then `around_ras` (world, mm) and `reach_mm` limit the image to a neighborhood, and
+    what lies outside of the volume has the value of air or the smallest in the volume. Raises `ImageError` for a node
+    without a scalar 3D image or with a singular geometry, `PointError` if nothing of the volume lies around the point.
+    """
+    import numpy as np
+
+    array = _voxels(volumeNode)
+    world = _matrix_between(volumeNode.GetParentTransformNode(), None)
+    size = array.shape[::-1]
+    if world is not None:
+        return _grid(world @ _ijk_to_ras(volumeNode), size, volumeNode).image(array)
+    lattice, size = _world_lattice(volumeNode, size, around_ras, reach_mm)
+    to_volume = [lattice, _transform_between(None, volumeNode.GetParentTransformNode())]
+    to_volume.append(np.linalg.inv(_ijk_to_ras(volumeNode)))
+    from .geometry import AIR_HU
+
+    outside = max(AIR_HU, float(array.min()))
+    return _grid(lattice, size, volumeNode).image(reslice(array, to_volume, size, outside))
+
+
+def point_from_mask(near):
+    """Centroid (R, A, S) in the world, mm, of a segment or a labelmap.
+
+    `near` is (segmentation node, segment ID) or a labelmap volume node. Raises `PointError` if it is empty or missing.
+    """
+    import numpy as np
+    import slicer
+
+    if isinstance(near, (tuple, list)):
+        node, segment_id = near
+        _check_segmentation(node)
+        labelmap = slicer.vtkOrientedImageData()
+        if node.GetSegmentation().GetSegment(segment_id) is None:
+            raise PointError(f"segmentation {node.GetName()!r}: it has no segment {segment_id!r}")
+        if not node.GetBinaryLabelmapRepresentation(segment_id, labelmap):
+            raise PointError(f"segment {segment_id!r} of {node.GetName()!r}: it has no binary labelmap")
+        array, matrix = _oriented_array(labelmap)
+        name = f"segment {segment_id!r} of {node.GetName()!r}"
+    else:
+        node, name = near, f"labelmap {near.GetName()!r}"
+        array, matrix = _voxels(node), _ijk_to_ras(node)
+    indices = np.argwhere(array)[:, ::-1]
+    if not len(indices):
+        raise PointError(f"{name}: it is empty")
+    local = indices @ matrix[:3, :3].T + matrix[:3, 3]
+    world = transform_points(_transform_between(node.GetParentTransformNode(), None), local)
+    return tuple(float(v) for v in world.mean(axis=0))
+
+
+def add_result(result, volumeNode, segmentationNode=None, prefix=""):
+    """Adds the segments of a result to a segmentation node, a new one if none is given; returns the node.
+
+    A new node is named after the volume, has its parent transform and stands beside it in the subject hierarchy.
+    All or nothing: when this raises, the scene is as it was.
+    """
+    if segmentationNode is not None:
+        add_segments(result, segmentationNode, volumeNode, prefix)
+        return segmentationNode
+    scene = volumeNode.GetScene()
+    if scene is None:
+        raise ImageError(f"volume {volumeNode.GetName()!r}: it is in no scene")
+    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(f"{volumeNode.GetName()} nodule"))
+    try:
+        node.CreateDefaultDisplayNodes()
+        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        add_segments(result, node, volumeNode, prefix)
+        _place_beside(node, volumeNode)
+    except BaseException:
+        for number in reversed(range(node.GetNumberOfDisplayNodes())):
+            scene.RemoveNode(node.GetNthDisplayNode(number))
+        scene.RemoveNode(node)
+        raise
+    return node
+
+
+def add_segments(result, segmentationNode, volumeNode, prefix=""):
+    """Adds a result's HC, LC and Final to a segmentation node; returns their IDs as {"HC": ID, "LC": ID, "Final": ID}.
+
+    `result` has `hc`, `lc` and `final`, uint8 SimpleITK images (LPS, world) on one grid, and may have `provenance`, a
+    dict of strings that become tags. Each segment has a layer of its own, since Final overlaps HC and LC, the
+    terminology Nodule in the Lung, and its own color. With a prefix such as "Nodule 2" names become "Nodule 2 HC"; if
+    names without prefix are taken, the first free "Nodule N" is used. The volume becomes the segmentation's reference
+    geometry unless it has one. Other segments aren't touched. All or nothing: when this raises, nothing was added.
+    """
+    _check_segmentation(segmentationNode)
+    masks, start = _on_volume(result, volumeNode)
+    matrix = _segmentation_matrix(segmentationNode, volumeNode)
+    segmentation = segmentationNode.GetSegmentation()
+    prefix = prefix or _free_prefix(segmentation)
+    provenance = getattr(result, "provenance", None) or {}
+    segments = {
+        part: _segment(part, f"{prefix} {part}".strip(), color, _labelmap(masks[part], start, matrix), provenance)
+        for part, (_, color) in SEGMENTS.items()
+    }
+    added = {}
+    modifying = segmentationNode.StartModify()
+    try:
+        for part, segment in segments.items():
+            segment_id = segmentation.GenerateUniqueSegmentID(segment.GetName())
+            if not segmentation.AddSegment(segment, segment_id):
+                raise OutputError(f"segmentation {segmentationNode.GetName()!r}: it doesn't take segment {part}")
+            added[part] = segment_id
+        _show(segmentationNode, added)
+        _set_reference_geometry(segmentationNode, volumeNode)
+    except BaseException:
+        for segment_id in added.values():
+            segmentation.RemoveSegment(segment_id)
+        raise
+    finally:
+        segmentationNode.EndModify(modifying)
+    return added
+
+
+def _segment(part, name, color, labelmap, provenance):
+    import slicer
+
+    from .seg_nrrd import NODULE_TERMINOLOGY
+
+    segment = slicer.vtkSegment()
+    segment.SetName(name)
+    segment.SetNameAutoGenerated(False)
+    segment.SetColor(*color)
+    segment.SetColorAutoGenerated(False)
+    segment.SetTag(segment.GetTerminologyEntryTagName(), NODULE_TERMINOLOGY)
+    segment.SetTag(PART_TAG, part)
+    for key, value in provenance.items():
+        # Slicer's file format ends a tag at | and its key at the first colon.
+        text = " ".join(str(value).split()).replace("|", "/")
+        segment.SetTag(TAG_PREFIX + str(key).replace(":", "_").replace("|", "_"), text)
+    segment.AddRepresentation(_labelmap_name(), labelmap)
+    return segment
+
+
+def _labelmap_name():
+    import slicer
+
+    return slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+
+
+def _free_prefix(segmentation):
+    names = {segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())}
+    number, prefix = 1, ""
+    while names & {f"{prefix} {part}".strip() for part in SEGMENTS}:
+        number += 1
+        prefix = f"Nodule {number}"
+    return prefix
+
+
+def _show(segmentationNode, added):
+    """Final as an outline alone, so that HC and LC are seen inside it."""
+    display = segmentationNode.GetDisplayNode()
+    if display is not None:
+        display.SetSegmentVisibility2DFill(added["Final"], False)
+
+
+def _set_reference_geometry(segmentationNode, volumeNode):
+    role = segmentationNode.GetReferenceImageGeometryReferenceRole()
+    if segmentationNode.GetNodeReference(role) is None:
+        segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+
+
+def _place_beside(node, volumeNode):
+    scene = volumeNode.GetScene()
+    if not scene.GetNumberOfNodesByClass("vtkMRMLSubjectHierarchyNode"):
+        return  # asking for the hierarchy would create one
+    hierarchy = scene.GetSubjectHierarchyNode()
+    item, own = (hierarchy.GetItemByDataNode(n) for n in (volumeNode, node))
+    if item and own:
+        hierarchy.SetItemParent(own, hierarchy.GetItemParent(item))
+
+
+def _on_volume(result, volumeNode):
+    """({"HC", "LC", "Final": bool array (z, y, x)}, first voxel (i, j, k)) on the volume's own voxels."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    from .geometry import Grid
+
+    images = {part: getattr(result, name) for part, (name, _) in SEGMENTS.items()}
+    grid = Grid.of(images["Final"])
+    masks = {part: sitk.GetArrayViewFromImage(image) != 0 for part, image in images.items()}
+    for part, mask in masks.items():
+        if mask.shape != grid.shape or not mask.any():
+            raise NoduleError(f"segment {part}: its mask is empty or on another grid than the final one's")
+    parent = volumeNode.GetParentTransformNode()
+    world = _matrix_between(parent, None)
+    if world is not None:
+        own = _grid(world @ _ijk_to_ras(volumeNode), _size(volumeNode), volumeNode)
+        start = own.points_to_indices(grid.origin)
+        end = own.points_to_indices(grid.indices_to_points(np.array(grid.size) - 1))
+        expected = np.rint(start) + np.array(grid.size) - 1
+        if np.allclose(start, np.rint(start), atol=_ALIGNED) and np.allclose(end, expected, atol=_ALIGNED):
+            return masks, np.rint(start).astype(int)
+    return _sampled_on_volume(masks, grid, volumeNode)
+
+
+def _sampled_on_volume(masks, grid, volumeNode):
+    """As `_on_volume`, for masks that lie on another lattice than the volume's voxels: cut at one half again."""
+    import numpy as np
+
+    parent, to_ras = volumeNode.GetParentTransformNode(), _ijk_to_ras(volumeNode)
+    union = masks["HC"] | masks["LC"] | masks["Final"]
+    flip = np.array([-1.0, -1.0, 1.0])
+    world = grid.indices_to_points(np.argwhere(union)[:, ::-1]) * flip
+    local = transform_points(_transform_between(None, parent), world)
+    indices = (local - to_ras[:3, 3]) @ np.linalg.inv(to_ras[:3, :3]).T
+    start = np.maximum(np.floor(indices.min(axis=0)).astype(int) - 2, 0)
+    size = np.minimum(np.ceil(indices.max(axis=0)).astype(int) + 3, _size(volumeNode)) - start
+    if (size < 1).any():
+        raise NoduleError(f"volume {volumeNode.GetName()!r}: the nodule lies outside of it")
+    to_world = to_ras.copy()
+    to_world[:3, 3] += to_ras[:3, :3] @ start
+    to_grid = np.eye(4)
+    to_grid[:3, :3] = np.linalg.inv(grid.matrix) * flip
+    to_grid[:3, 3] = -np.linalg.inv(grid.matrix) @ grid.origin
+    steps = [to_world, _transform_between(parent, None), to_grid]
+
+    def sampled(mask):
+        values = reslice(mask.astype(np.float32), steps, size, 0.0)
+        inside = values >= 0.5
+        return inside if inside.any() else values == max(values.max(), 1e-6)  # a mask of a voxel or two stays one
+
+    union, final = sampled(union), sampled(masks["Final"])
+    final &= union
+    hc = sampled(masks["HC"]) & final
+    parts = {"HC": hc, "LC": union & ~hc, "Final": final}
+    for part, mask in parts.items():
+        if not mask.any():
+            raise NoduleError(f"segment {part}: nothing of it is left on the voxels of {volumeNode.GetName()!r}")
+    return parts, start
+
+
+def _segmentation_matrix(segmentationNode, volumeNode):
+    """The volume's index to RAS matrix in the coordinates of the segmentation's parent transform."""
+    own, parent = volumeNode.GetParentTransformNode(), segmentationNode.GetParentTransformNode()
+    between = _matrix_between(own, parent)
+    if between is None:
+        raise OutputError(
+            f"segmentation {segmentationNode.GetName()!r}: a non-linear transform lies between it and the volume "
+            f"{volumeNode.GetName()!r}; put both under the same transform"
+        )
+    return between @ _ijk_to_ras(volumeNode)
+
+
+def _labelmap(mask, start, matrix):
+    """A vtkOrientedImageData that holds a mask (z, y, x) from voxel `start` on of the lattice with that matrix."""
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    labelmap = slicer.vtkOrientedImageData()
+    labelmap.SetExtent(
+        [int(bound) for first, n in zip(start, mask.shape[::-1], strict=True) for bound in (first, first + n - 1)]
+    )
+    labelmap.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    vtk_to_numpy(labelmap.GetPointData().GetScalars())[:] = mask.ravel()
+    labelmap.SetImageToWorldMatrix(vtk_matrix(matrix))
+    return labelmap
+
+
+def _oriented_array(image):
+    """(array (z, y, x), 4x4 matrix from its indices to RAS) of a vtkOrientedImageData."""
+    import numpy as np
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    matrix, extent = vtk.vtkMatrix4x4(), image.GetExtent()
+    image.GetImageToWorldMatrix(matrix)
+    matrix = numpy_matrix(matrix)
+    matrix[:3, 3] += matrix[:3, :3] @ extent[0::2]
+    scalars = image.GetPointData().GetScalars()
+    if scalars is None:
+        return np.zeros((0, 0, 0), np.uint8), matrix
+    return vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1]), matrix
+
+
+def _check_segmentation(node):
+    if node is None or not node.IsA("vtkMRMLSegmentationNode"):
+        raise OutputError(f"{node.GetName() if node else None!r}: it isn't a segmentation node")
+
+
+def _checked_point(point_ras):
+    import math
+
+    try:
+        point = tuple(float(v) for v in point_ras)
+    except (TypeError, ValueError):
+        point = ()
+    if len(point) != 3 or not all(math.isfinite(v) for v in point):
+        raise PointError(f"point {point_ras!r}: it isn't three finite numbers (RAS, mm)")
+    return point
+
+
+def _size(volumeNode):
+    return volumeNode.GetImageData().GetDimensions()
+
+
+def _voxels(volumeNode):
+    """The voxels (z, y, x) of a scalar volume node, not copied."""
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    if volumeNode is None or not volumeNode.IsA("vtkMRMLVolumeNode"):
+        raise ImageError(f"{volumeNode.GetName() if volumeNode else None!r}: it isn't a volume node")
+    image = volumeNode.GetImageData()
+    scalars = image.GetPointData().GetScalars() if image else None
+    if scalars is None or not scalars.GetNumberOfTuples():
+        raise ImageError(f"volume {volumeNode.GetName()!r}: it has no voxels")
+    if scalars.GetNumberOfComponents() != 1:
+        raise ImageError(
+            f"volume {volumeNode.GetName()!r}: {scalars.GetNumberOfComponents()} values per voxel; a CT has one"
+        )
+    return vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
+
+
+def _ijk_to_ras(volumeNode):
+    import vtk
+
+    matrix = vtk.vtkMatrix4x4()
+    volumeNode.GetIJKToRASMatrix(matrix)
+    return numpy_matrix(matrix)
+
+
+def _grid(matrix, size, volumeNode):
+    """The LPS `Grid` of a lattice given by its index to RAS matrix; `ImageError` if the matrix spans no space."""
+    import numpy as np
+
+    from .geometry import Grid
+
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    if not np.isfinite(lps).all() or (spacing <= 0).any() or abs(np.linalg.det(lps[:3, :3] / spacing)) < 1e-6:
+        raise ImageError(f"volume {volumeNode.GetName()!r}: its spacing, directions or transform span no space")
+    direction = (lps[:3, :3] / spacing).ravel()
+    return Grid(
+        tuple(int(n) for n in size),
+        tuple(float(v) for v in spacing),
+        tuple(float(v) for v in lps[:3, 3]),
+        tuple(float(v) for v in direction),
+    )
+
+
+def _matrix_between(source, target):
+    """The 4x4 matrix from a transform node's coordinates to another's (None: the world); None if it isn't linear."""
+    import numpy as np
+    import slicer
+    import vtk
+
+    if source is target:
+        return np.eye(4)
+    matrix = vtk.vtkMatrix4x4()
+    linear = slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(source, target, matrix)
+    return numpy_matrix(matrix) if linear else None
+
+
+def _transform_between(source, target):
+    import slicer
+    import vtk
+
+    transform = vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, transform)
+    return transform
+
+
+def _world_lattice(volumeNode, size, around_ras, reach_mm):
+    """(index to RAS matrix, size) of a lattice in the world for a volume under a non-linear transform.
+
+    The volume's own lattice, moved by the affine transform that comes nearest to the non-linear one, so that the
+    voxels keep their directions and about their spacing; as large as the volume becomes, or cut around a point.
+    """
+    import numpy as np
+
+    axes = np.meshgrid(*[np.linspace(-0.5, n - 0.5, 13) for n in size], indexing="ij")
+    indices = np.stack(axes, axis=-1).reshape(-1, 3)
+    to_ras, to_world = _ijk_to_ras(volumeNode), _transform_between(volumeNode.GetParentTransformNode(), None)
+    world = transform_points(to_world, indices @ to_ras[:3, :3].T + to_ras[:3, 3])
+    if not np.isfinite(world).all():
+        raise ImageError(f"volume {volumeNode.GetName()!r}: its transform isn't finite everywhere")
+    design = np.hstack([indices, np.ones((len(indices), 1))])
+    lattice = np.eye(4)
+    lattice[:3] = np.linalg.lstsq(design, world, rcond=None)[0].T
+    spacing = np.array(_grid(lattice, size, volumeNode).spacing)  # refuses a transform that flattens the volume
+    inverse = np.linalg.inv(lattice)
+    reached = world @ inverse[:3, :3].T + inverse[:3, 3]
+    low, high = np.floor(reached.min(axis=0)) - 1, np.ceil(reached.max(axis=0)) + 1
+    if around_ras is not None:
+        center = inverse[:3, :3] @ around_ras + inverse[:3, 3]
+        low = np.maximum(low, np.floor(center - reach_mm / spacing))
+        high = np.minimum(high, np.ceil(center + reach_mm / spacing))
+        if (high < low).any() or (center < low).any() or (center > high).any():
+            where = ", ".join(f"{v:.1f}" for v in around_ras)
+            raise PointError(f"point ({where}) mm RAS: it lies outside of the volume {volumeNode.GetName()!r}")
+    lattice[:3, 3] += lattice[:3, :3] @ low
+    return lattice, tuple(int(n) for n in high - low + 1)
