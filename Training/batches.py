@@ -89,6 +89,8 @@ class BatchMaker:
 
     def _augment(self, hu, readers, valid, position, generator) -> Batch:
         options, size = self.config["augmentation"], hu.shape[-1]
+        if self.config["data"]["net_size"]:
+            size = size * self.config["data"]["net_size"] // self.config["data"]["crop"]
         count = len(hu)
 
         def uniform(low, high, *shape):
@@ -96,7 +98,8 @@ class BatchMaker:
 
         if options["flip"] and torch.rand(1, generator=generator) < 0.5:
             hu = hu.flip(1)  # the stack upside down
-        if options["rotate_degrees"] or options["flip"] or options["scale"] != [1.0, 1.0]:
+        moves = options["rotate_degrees"] or options["flip"] or options["scale"] != [1.0, 1.0]
+        if moves or size != hu.shape[-1]:
             angle = uniform(-1, 1) * math.radians(options["rotate_degrees"])
             low, high = (math.log(s) for s in options["scale"])
             zoom = uniform(low, high).exp()

@@ -19,10 +19,11 @@ DEFAULTS = {
     "input": {
         "slice_offsets": [0],  # neighbouring slices (in voxels of the grid) that become input channels
         "position": False,  # one more channel: how near a pixel lies to the point (see Lib's network_input)
-        "window_hu": [-1000.0, 300.0],
+        "window_hu": [-1000.0, 300.0],  # or a list of windows, each a channel
     },
     "data": {
         "crop": 48,  # pixels
+        "net_size": 0,  # crops are resized to this (64 for the papers' crops of 50); 0 keeps their size
         "large_crop": 64,
         "large_crop_share": 0.2,  # share of batches cut with the large crop
         "slices_per_nodule": 8,  # slices of each nodule that an epoch visits

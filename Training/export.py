@@ -39,7 +39,12 @@ def _metadata(config: dict) -> dict:
         "version": "0",
         "sha256": "",
         "network": {**config["network"], "in_channels": input_channels(config)},
-        "input": {**config["input"], "spacing_mm": None, "cube_sizes": [48, 64, 96, 128]},
+        "input": {
+            **config["input"],
+            "spacing_mm": None,  # the CT's in-plane spacing
+            "magnification": (config["data"]["net_size"] or config["data"]["crop"]) / config["data"]["crop"],
+            "cube_sizes": [48, 64, 96, 128],
+        },
         "outputs": ["union", "intersection", "final", "single"],
         "thresholds": {"union": 0.5, "intersection": 0.5, "final": 0.5},
         "averaging": {"flips": [[]], "views": ["axial"]},

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from LungNoduleUncertaintyLib import networks
+from LungNoduleUncertaintyLib.network_input import windows
 
 from .batches import BatchMaker
 from .config import ConfigError
@@ -59,8 +60,9 @@ def write_whole(path: Path, write) -> None:
 
 
 def input_channels(config: dict) -> int:
-    """Slices, and one for the position channel."""
-    return len(config["input"]["slice_offsets"]) + int(config["input"]["position"])
+    """Slices times HU windows, and one for the position channel."""
+    slices = len(config["input"]["slice_offsets"]) * len(windows(config["input"]["window_hu"]))
+    return slices + int(config["input"]["position"])
 
 
 def build_network(config: dict) -> torch.nn.Module:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel
 
@@ -21,14 +22,22 @@ def cube_input(nodule: Nodule, config: dict, crop: int) -> np.ndarray:
     top, left = round(point[1]) - crop // 2, round(point[2]) - crop // 2
     rows = np.clip(top + np.arange(crop), 0, height - 1)
     columns = np.clip(left + np.arange(crop), 0, width - 1)
-    hu = normalize_hu(nodule.hu[:, rows][:, :, columns].astype(np.float32), config["input"]["window_hu"])
+    hu = nodule.hu[:, rows][:, :, columns].astype(np.float32)
     offsets = config["input"]["slice_offsets"]
     slices = np.clip(np.arange(depth)[:, None] + np.array(offsets), 0, depth - 1)
-    image = hu[slices]
+    image = normalize_hu(hu[slices], config["input"]["window_hu"])
     if config["input"]["position"]:
         offset = (np.array([0, top, left]) - point) * nodule.spacing
         image = np.concatenate([image, position_channel((depth, crop, crop), offset, nodule.spacing)[:, None]], 1)
     return np.ascontiguousarray(image, dtype=np.float32)
+
+
+def resized(image: torch.Tensor, config: dict) -> torch.Tensor:
+    """The input magnified as in training (`data.net_size` over `data.crop`); unchanged when no size is set."""
+    if not config["data"]["net_size"]:
+        return image
+    size = image.shape[-1] * config["data"]["net_size"] // config["data"]["crop"]
+    return functional.interpolate(image, (size, size), mode="bilinear", align_corners=False)
 
 
 def crop_masks(nodule: Nodule, crop: int) -> np.ndarray:
@@ -61,8 +70,9 @@ def validate(model, nodules: list[Nodule], config: dict, fabric, threshold: floa
         crop = config["data"]["crop"] if extent < config["data"]["crop"] - 10 else config["data"]["large_crop"]
         image = torch.from_numpy(cube_input(nodule, config, crop)).to(fabric.device)
         with fabric.autocast():
-            logits = model(image)
-        predicted = {k: (v[:, 0].float().sigmoid() >= threshold).cpu().numpy() for k, v in logits.items()}
+            logits = model(resized(image, config))
+        back = {k: functional.interpolate(v.float(), (crop, crop), mode="bilinear") for k, v in logits.items()}
+        predicted = {k: (v[:, 0].sigmoid() >= threshold).cpu().numpy() for k, v in back.items()}
         readers = crop_masks(nodule, crop)
         wanted = {
             "final": 2 * readers.sum(0) >= len(readers),

@@ -132,7 +132,9 @@ def add_result(result, volumeNode, segmentationNode=None, prefix=""):
     scene = volumeNode.GetScene()
     if scene is None:
         raise ImageError(f"volume {volumeNode.GetName()!r}: it is in no scene")
-    node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(f"{volumeNode.GetName()} nodule"))
+    node = scene.AddNewNodeByClass(
+        "vtkMRMLSegmentationNode", scene.GenerateUniqueName(f"{volumeNode.GetName()} nodule")
+    )
     try:
         node.CreateDefaultDisplayNodes()
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
@@ -420,9 +422,12 @@ def _matrix_between(source, target):
 
     if source is target:
         return np.eye(4)
+    one, other = (source, target) if source is not None else (target, source)
+    if not one.IsTransformToNodeLinear(other):
+        return None
     matrix = vtk.vtkMatrix4x4()
-    linear = slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(source, target, matrix)
-    return numpy_matrix(matrix) if linear else None
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(source, target, matrix)
+    return numpy_matrix(matrix)
 
 
 def _transform_between(source, target):

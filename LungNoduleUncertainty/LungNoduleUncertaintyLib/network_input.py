@@ -6,10 +6,20 @@ Training and prediction share these functions, so the two can't drift apart. The
 POSITION_SIGMA_MM = 8.0
 
 
+def windows(window_hu) -> list:
+    """The HU windows of an input: one [low, high], or a list of them (the released code's three-channel variant)."""
+    return [window_hu] if not hasattr(window_hu[0], "__len__") else list(window_hu)
+
+
 def normalize_hu(hu, window_hu):
-    """HU clipped to the window [low, high] and scaled to [0, 1]; same shape and kind of array."""
-    low, high = window_hu
-    return (hu.clip(low, high) - low) / (high - low)
+    """Channels of a stack of slices: HU (N, S, H, W) -> (N, S * windows, H, W), each window [low, high] to [0, 1]."""
+    parts = [(hu.clip(low, high) - low) / (high - low) for low, high in windows(window_hu)]
+    if len(parts) == 1:
+        return parts[0]
+    import sys
+
+    module = sys.modules[type(hu).__module__.partition(".")[0]]  # numpy or torch, whichever the array is of
+    return module.concatenate(parts, 1)
 
 
 def position_channel(shape, offset_mm, spacing_mm, sigma_mm: float = POSITION_SIGMA_MM):

@@ -30,9 +30,8 @@ def view_input(hu, point_offset_mm, spacing_mm, options: dict, first: int = 0, l
     import numpy as np
 
     last = len(hu) if last is None else last
-    image = normalize_hu(hu, options["window_hu"]).astype(np.float32)
     slices = np.clip(np.arange(first, last)[:, None] + np.array(options["slice_offsets"]), 0, len(hu) - 1)
-    stack = image[slices]
+    stack = normalize_hu(hu[slices], options["window_hu"]).astype(np.float32)
     if options["position"]:
         near = position_channel(hu.shape, point_offset_mm, spacing_mm)[first:last, None]
         stack = np.concatenate([stack, near], axis=1)

@@ -125,7 +125,13 @@ class _Look:
         from . import geometry
 
         self.model = model
-        self.grid = geometry.nodule_grid(ct, point_lps, (size, size, size), model.metadata["input"].get("spacing_mm"))
+        options = model.metadata["input"]
+        spacing = options.get("spacing_mm")
+        if options.get("magnification", 1.0) != 1.0:
+            spacing = (spacing or min(geometry.nodule_grid(ct, point_lps, (1, 1, 1)).spacing)) / options[
+                "magnification"
+            ]
+        self.grid = geometry.nodule_grid(ct, point_lps, (size, size, size), spacing)
         # Beyond the CT its border goes on: a step to air there would look like the nodule's end.
         self.hu = geometry.sample(ct, self.grid, outside=None)
         self.spacing = np.array(self.grid.spacing[::-1])

@@ -39,9 +39,9 @@ def one_nodule(threads: int) -> dict:
     import numpy as np
     import SimpleITK as sitk
     import torch
+    from LungNoduleUncertaintyLib.phantom import chest_phantom
 
     from LungNoduleUncertaintyLib import load_model, segment_nodule
-    from LungNoduleUncertaintyLib.phantom import chest_phantom
 
     torch.set_num_threads(threads)
     small, nodules = chest_phantom(0)

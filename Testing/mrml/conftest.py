@@ -12,9 +12,9 @@ slicer = pytest.importorskip("slicer", reason="slicer-core isn't installed", exc
 if not hasattr(slicer, "vtkMRMLScene"):  # PyPI has another package of that name
     pytest.skip("the package 'slicer' isn't slicer-core", allow_module_level=True)
 
-import SimpleITK as sitk
-import vtk
-from vtk.util.numpy_support import numpy_to_vtk
+import SimpleITK as sitk  # noqa: E402
+import vtk  # noqa: E402
+from vtk.util.numpy_support import numpy_to_vtk  # noqa: E402
 
 AIR, TISSUE = -850, 40
 
@@ -56,7 +56,6 @@ def scene(monkeypatch):
     modules = types.SimpleNamespace()
     for name, kind in {
         "Volumes": slicer.vtkSlicerVolumesLogic,
-        "Terminologies": slicer.vtkSlicerTerminologiesModuleLogic,
         "Segmentations": slicer.vtkSlicerSegmentationsModuleLogic,
         "SubjectHierarchy": slicer.vtkSlicerSubjectHierarchyModuleLogic,
     }.items():

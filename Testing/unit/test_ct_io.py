@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from LungNoduleUncertaintyLib.ct_io import check_ct, check_point, read_ct, read_mask, write_whole
 from LungNoduleUncertaintyLib.errors import ImageError, OutputError, PointError
 from LungNoduleUncertaintyLib.geometry import Grid

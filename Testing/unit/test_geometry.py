@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from LungNoduleUncertaintyLib.errors import ImageError, PointError
 from LungNoduleUncertaintyLib.geometry import (
     AIR_HU,

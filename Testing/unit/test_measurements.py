@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+
 from LungNoduleUncertaintyLib.errors import ImageError, NoNoduleError
 from LungNoduleUncertaintyLib.geometry import Grid
 from LungNoduleUncertaintyLib.measurements import axial_axes, measure

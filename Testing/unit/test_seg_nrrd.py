@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
 from LungNoduleUncertaintyLib.errors import ImageError, OutputError
 from LungNoduleUncertaintyLib.geometry import Grid
 from LungNoduleUncertaintyLib.seg_nrrd import NODULE_TERMINOLOGY, read_segmentation, write_segmentation

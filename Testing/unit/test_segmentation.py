@@ -73,6 +73,14 @@ def test_masks_are_nested_and_disjoint():
     assert result.provenance["model_sha256"] == "0" * 64
 
 
+def test_a_magnified_input_gives_the_same_volume():
+    ct, center = ball_ct()
+    model = bright_model()
+    model.metadata = {**model.metadata, "input": {**model.metadata["input"], "magnification": 1.28}}
+    volume = segment_nodule(ct, center, model=model).measurements["volumes_mm3"]["final"]
+    assert volume == pytest.approx(volume_of_ball(-450), rel=0.03)
+
+
 def test_only_the_nodule_at_the_point_is_outlined():
     ct, center = ball_ct()
     big = segment_nodule(ct, center, model=bright_model()).measurements["volumes_mm3"]["final"]

@@ -19,6 +19,7 @@ from Training.config import DEFAULTS, ConfigError, load_config
 from Training.folder_dataset import DatasetError, load_folder, split
 from Training.optimization import learning_rate_factor
 from Training.trainer import Trainer
+from Training.validation import validate
 from training_data import make_nodule, write_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,6 +80,17 @@ def test_batches_hold_what_they_say(nodules):
         filled, empty = filled + int(inside.sum()), empty + int((~inside).sum())
     assert sizes == {16, 24}
     assert filled > empty > 0  # slices without nodule are part of training
+
+
+@pytest.mark.parametrize("name", ["ugsnet-paper", "ugsnet-released"])
+def test_the_papers_settings_train(nodules, tmp_path, name):
+    """Crops of 50 resized to 64, one or three windows: a batch, a step and a validation, at a small width."""
+    config = load_config(name, ["network.width=8", "training.batch=4"])
+    trainer = Trainer(config, nodules[:10], nodules[10:], tmp_path, progress=False)
+    batch = trainer.batches(0)
+    assert batch.image.shape == (4, 3 if name == "ugsnet-released" else 1, 64, 64)
+    trainer._train_step()
+    assert set(validate(trainer.model.module, nodules[10:], config, trainer.fabric)) >= {"final", "union", "score"}
 
 
 def test_an_epoch_visits_every_nodule_equally(nodules):

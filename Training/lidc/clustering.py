@@ -2,8 +2,8 @@
 
 The rule is that of pylidc's `Scan.cluster_annotations`: annotations whose outlines come closer than a tolerance belong
 together, and the tolerance shrinks until no group has more than the four annotations that four readers can draw. Two
-things differ: distances are in mm by default (pylidc compares voxels with a tolerance in mm), and annotations that share
-pixels, which no tolerance separates, are told apart by their centers.
+things differ: distances are in mm by default (pylidc compares voxels with a tolerance in mm), and annotations that
+share pixels, which no tolerance separates, are told apart by their centers.
 """
 
 from __future__ import annotations

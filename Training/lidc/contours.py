@@ -1,8 +1,8 @@
 """LIDC-IDRI outlines as masks: filled on the pixel lattice, stacked on the scan's slices, interpolated between them.
 
-LIDC's readers marked the FIRST PIXELS OUTSIDE of a nodule (Armato et al. 2011, 10.1118/1.3528204; annotation format of
-the LIDC XML files), so the nodule is what lies strictly inside of the outline. `include_contour=True` adds the outline's
-own pixels, as toolboxes and papers do that take the outline for the nodule's border.
+LIDC's readers marked the FIRST PIXELS OUTSIDE of a nodule (Armato et al. 2011, 10.1118/1.3528204), so the nodule is
+what lies strictly inside of the outline. `include_contour=True` adds the outline's own pixels, as toolboxes and papers
+do that take the outline for the nodule's border.
 """
 
 from __future__ import annotations

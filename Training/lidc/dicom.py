@@ -80,16 +80,18 @@ def read_scan(
 ) -> sitk.Image:
     """A scan's CT in HU (LPS) from the DICOM files below `root`, slices ordered by position.
 
-    Raises `SeriesError` if the series isn't there or its pixel spacing isn't the database's, `ImageError` if it can't
-    be read or has missing slices inside.
+    Raises `SeriesError` if the series isn't there, has one slice only, or pixels of another size than the database
+    says; `ImageError` if it can't be read or slices are missing inside of it.
     """
     folders = root if isinstance(root, SeriesFolders) else SeriesFolders(root)
     image = read_ct(folders.folder(scan), scan.series_uid, warn=warn)
-    if abs(image.GetSpacing()[0] - scan.pixel_spacing_mm) > 0.01:
-        raise SeriesError(
-            f"{folders.root}: series {scan.series_uid} of {scan.patient_id} has pixels of {image.GetSpacing()[0]:g} mm,"
-            f" the database says {scan.pixel_spacing_mm:g} mm"
-        )
+    name = f"{folders.root}: series {scan.series_uid} of {scan.patient_id}"
+    if image.GetDimension() != 3 or image.GetSize()[2] < 2:
+        raise SeriesError(f"{name} has a single slice")
+    pixel = image.GetSpacing()[:2]
+    if max(abs(one - scan.pixel_spacing_mm) for one in pixel) > 0.01:
+        size = " x ".join(f"{one:g}" for one in pixel)
+        raise SeriesError(f"{name} has pixels of {size} mm, the database says {scan.pixel_spacing_mm:g} mm")
     return image
 
 
