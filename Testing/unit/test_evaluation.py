@@ -1,0 +1,98 @@
+"""Figures of the evaluation and the calibration of thresholds, on nodules whose right answer is known."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from fake_model import bright_model
+from Training.calibration import calibrate, cut, probability_cases
+from Training.evaluation import compare, evaluate_nodule, human_scores, summarize, summary_table, write_csv
+from Training.folder_dataset import Nodule
+
+
+def soft_ball(radius=6.0, size=40, name="N0") -> Nodule:
+    """A ball whose grey values fall over 6 mm, outlined by four readers at four HU values."""
+    index = np.stack(np.meshgrid(*3 * [np.arange(size) - size / 2 + 0.5], indexing="ij"))
+    distance = np.sqrt((index**2).sum(0))
+    hu = (-850 + 900 * np.clip((radius - distance) / 6 + 0.5, 0, 1)).astype(np.int16)
+    readers = np.stack([hu >= cut for cut in (-650, -450, -350, -250)])
+    return Nodule(name, f"patient of {name}", 0, hu, readers, np.ones(3))
+
+
+def test_figures_of_perfect_and_empty_masks():
+    nodule = soft_ball()
+    inner, outer = nodule.readers.all(0), nodule.readers.any(0)
+    perfect = compare(nodule, inner, outer & ~inner, nodule.consensus)
+    assert (perfect.final, perfect.hc, perfect.union, perfect.width_ratio) == (1.0, 1.0, 1.0, 1.0)
+    assert perfect.readers_inside == [True] * 4
+    assert perfect.interval_mm3 == (inner.sum(), outer.sum())
+    nothing = np.zeros_like(inner)
+    empty = compare(nodule, nothing, nothing, nothing)
+    assert (empty.final, empty.hc, empty.union) == (0.0, 0.0, 0.0)
+    assert summarize([perfect, empty])["failures"] == 0.5
+    assert summarize([perfect, empty])["final"] == 0.5
+
+
+def test_coverage_counts_reader_volumes():
+    nodule = soft_ball()
+    order = np.argsort(nodule.readers.sum((1, 2, 3)))
+    small, large = nodule.readers[order[1]], nodule.readers[order[2]]
+    score = compare(nodule, small, large & ~small, small)
+    assert sum(score.readers_inside) == 2
+    assert summarize([score])["coverage"] == 0.5
+    assert 0 < score.width_ratio < 1
+
+
+def test_the_human_row_leaves_the_reader_out():
+    nodule = soft_ball()
+    same = Nodule("same", "p", 0, nodule.hu, np.stack([nodule.consensus] * 4), np.ones(3))
+    assert human_scores([same])["final"] == 1.0
+    assert human_scores([same])["coverage"] == 1.0
+    assert 0.5 < human_scores([nodule])["final"] < 1.0
+    # The smallest and the largest of four nested outlines lie outside of what the other three span.
+    assert human_scores([nodule])["coverage"] == 0.5
+
+
+def test_evaluation_goes_through_the_product(tmp_path):
+    nodules = [soft_ball(r, name=f"N{r}") for r in (5.0, 7.0)]
+    scores = [evaluate_nodule(n, bright_model(), jitter=3) for n in nodules]
+    for score in scores:
+        assert min(score.final, score.hc, score.union) > 0.95
+        assert score.jitter == 1.0
+        assert not score.error
+    table = summary_table(scores, nodules)
+    assert table["four"]["nodules"] == table["all"]["nodules"] == 2
+    assert table["four"]["coverage"] == 1.0
+    write_csv(scores, tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["nodule_id"] for row in rows] == ["N5.0", "N7.0"]
+    assert float(rows[0]["final"]) == pytest.approx(scores[0].final, abs=1e-4)
+
+
+def test_nothing_found_is_a_failure_and_not_left_out():
+    nodule = soft_ball()
+    dark = Nodule("dark", "p", 0, np.full_like(nodule.hu, -900), nodule.readers, np.ones(3))
+    score = evaluate_nodule(dark, bright_model(), jitter=2)
+    assert score.final == score.jitter == 0.0
+    assert "no nodule found" in score.error
+    assert summarize([score])["errors"] == 1
+
+
+def test_calibration_finds_the_cuts():
+    """The bright model's maps are steep around fixed HU values; readers drawn elsewhere move the thresholds there."""
+    nodules = [soft_ball(r, name=f"N{r}") for r in (5.0, 6.0, 7.0)]
+    cases = probability_cases(bright_model(), nodules, progress=False)
+    thresholds, figures = calibrate(cases, coverage=0.9, width=1.3)
+    assert figures["final"] > 0.95
+    assert figures["hc"] > 0.95
+    assert figures["coverage"] >= 0.9
+    hc, lc, final = cut(cases[0], thresholds)
+    assert hc.shape == nodules[0].hu.shape
+    assert not (hc & lc).any()
+    assert not (hc & ~final).any()
+    lower = {**thresholds, "union": 0.1, "intersection": 0.9}
+    wide_hc, wide_lc, _ = cut(cases[0], lower)
+    assert (wide_hc | wide_lc).sum() >= (hc | lc).sum()
+    assert wide_hc.sum() <= hc.sum()
