@@ -93,6 +93,8 @@ def image_from_volume_node(volumeNode, around_ras=None, reach_mm=_REACH_MM):
     size = array.shape[::-1]
     if world is not None:
         return lattice_grid(world @ _ijk_to_ras(volumeNode), size, _named(volumeNode)).image(array)
+    if min(size) < 2:
+        raise ImageError(f"{_named(volumeNode)}: it has a single slice {size}; a volume is needed")
     parent, to_ras = volumeNode.GetParentTransformNode(), _ijk_to_ras(volumeNode)
     lattice, size = fitted_lattice(
         to_ras, size, _transform_between(parent, None), _named(volumeNode), around_ras, reach_mm

@@ -330,5 +330,9 @@ def test_bad_nodes_and_points_are_named(scene, tools, matrix):
         scene.RemoveNode(added)
     assert tools.snapshot(scene) == before
     node.SetAndObserveTransformNodeID(warp(scene, place(matrix)).GetID())
+    slice_alone = tools.add_volume(scene, np.full((1, 30, 30), tools.AIR, np.int16), matrix, "Slice")
+    slice_alone.SetAndObserveTransformNodeID(node.GetTransformNodeID())
+    with pytest.raises(ImageError, match="single slice"):
+        mrml_bridge.image_from_volume_node(slice_alone)
     with pytest.raises(PointError, match="outside of the volume"):
         mrml_bridge.segment_volume_node(node, (900.0, 0.0, 0.0), segment=tools.fake_segment)
