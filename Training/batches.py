@@ -38,14 +38,18 @@ class BatchMaker:
         self.first = np.array([max(e[0] - margin, 0) for e in extents])
         self.last = np.array([min(e[1] + margin, len(n.hu) - 1) for e, n in zip(extents, nodules, strict=True)])
         self.centers = np.stack([n.center() for n in nodules])
-        samples = len(nodules) * config["data"]["slices_per_nodule"]
-        self.epoch_steps = max(samples // (self.batch * world), 1)
+        self.share = np.array([config["data"]["reader_share"][len(n.readers) - 2] for n in nodules])
+        samples = self.share.sum() * config["data"]["slices_per_nodule"]
+        self.epoch_steps = max(int(samples) // (self.batch * world), 1)
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Nodule indices of one epoch: every nodule `slices_per_nodule` times, shuffled."""
+        """Nodule indices of one epoch: every nodule `slices_per_nodule` times (its share of them), shuffled."""
         rng = np.random.default_rng([self.seed, 1, epoch])
-        repeats = self.config["data"]["slices_per_nodule"]
-        return np.concatenate([rng.permutation(len(self.nodules)) for _ in range(repeats)])
+        rounds = []
+        for _ in range(self.config["data"]["slices_per_nodule"]):
+            drawn = rng.permutation(len(self.nodules))
+            rounds.append(drawn[rng.random(len(drawn)) < self.share[drawn]])
+        return np.concatenate(rounds)
 
     def __call__(self, step: int) -> Batch:
         """The batch of a global step (0, 1, ...)."""
@@ -98,17 +102,19 @@ class BatchMaker:
 
         if options["flip"] and torch.rand(1, generator=generator) < 0.5:
             hu = hu.flip(1)  # the stack upside down
-        moves = options["rotate_degrees"] or options["flip"] or options["scale"] != [1.0, 1.0]
+        if options["quarter_turns"]:
+            turns = int(torch.randint(4, (1,), generator=generator))
+            hu, readers, position = (torch.rot90(part, turns, (2, 3)) for part in (hu, readers, position))
+        if options["flip"] and torch.rand(1, generator=generator) < 0.5:
+            hu, readers, position = (part.flip(3) for part in (hu, readers, position))
+        moves = options["rotate_degrees"] or options["scale"] != [1.0, 1.0]
         if moves or size != hu.shape[-1]:
             angle = uniform(-1, 1) * math.radians(options["rotate_degrees"])
             low, high = (math.log(s) for s in options["scale"])
             zoom = uniform(low, high).exp()
-            mirror = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0) if options["flip"] else torch.ones(count)
             cosine, sine = angle.cos() / zoom, angle.sin() / zoom
             zeros = torch.zeros(count)
-            matrix = torch.stack(
-                [torch.stack([cosine * mirror, -sine, zeros], -1), torch.stack([sine * mirror, cosine, zeros], -1)], 1
-            )
+            matrix = torch.stack([torch.stack([cosine, -sine, zeros], -1), torch.stack([sine, cosine, zeros], -1)], 1)
             grid = functional.affine_grid(matrix, (count, 1, size, size), align_corners=False)
             stacked = functional.grid_sample(
                 torch.cat([hu, readers, position], 1), grid, padding_mode="border", align_corners=False

@@ -27,12 +27,14 @@ DEFAULTS = {
         "large_crop": 64,
         "large_crop_share": 0.2,  # share of batches cut with the large crop
         "slices_per_nodule": 8,  # slices of each nodule that an epoch visits
+        "reader_share": [1.0, 1.0, 1.0],  # share of them that nodules with 2, 3 and 4 readers get
         "empty_margin": 3,  # slices beyond the union's ends that may be drawn, so that the stack learns to end
         "validation_share": 0.12,  # of the training patients
         "split": "patient",
     },
     "augmentation": {
         "flip": True,
+        "quarter_turns": False,  # turns by 90 degrees, which need no interpolation
         "rotate_degrees": 180.0,
         "scale": [0.8, 1.25],
         "point_jitter_mm": 1.5,
@@ -44,7 +46,8 @@ DEFAULTS = {
         "mcm": "bce",
         "fusion": "bce",
         "weights": [0.5, 0.5, 1.0],
-        "target": "readers",
+        "target": "readers",  # of the single branch and final: all readers, or the first one alone
+        "final_target": "annotations",  # or what at least half of the readers include: consensus
         "dice_weight": 1.0,
         "double_sigmoid": False,
     },

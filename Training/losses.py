@@ -53,15 +53,26 @@ class UncertaintyLoss:
 
     L_MCM = BCE(union', union) + BCE(intersection', intersection). Phi fuses all annotations (`target="readers"`), or
     is the loss against the first reader alone (`target="first"`, UGS-Net-V1's Label_1). Networks without the
-    uncertainty branches are trained on `final` alone. Where a kind is `bce+dice`, Dice is weighted by `dice_weight`:
+    uncertainty branches are trained on `final` alone. With `final_target="consensus"` final learns what at least half
+    of the readers include in place of every annotation. Where a kind is `bce+dice`, Dice is weighted by `dice_weight`:
     BCE averages over all pixels of a crop and Dice over the nodule's, so at weight 1 Dice would drown BCE.
     """
 
     def __init__(
-        self, mcm="bce", fusion="bce", weights=(0.5, 0.5, 1.0), target="readers", dice_weight=1.0, double_sigmoid=False
+        self,
+        mcm="bce",
+        fusion="bce",
+        weights=(0.5, 0.5, 1.0),
+        target="readers",
+        final_target="annotations",
+        dice_weight=1.0,
+        double_sigmoid=False,
     ):
         if mcm not in KINDS or fusion not in KINDS or target not in ("readers", "first"):
             raise ValueError(f"loss: mcm and fusion are one of {KINDS}, target readers or first")
+        if final_target not in ("annotations", "consensus"):
+            raise ValueError(f"loss: final_target is annotations or consensus, got {final_target!r}")
+        self.final_target = final_target
         self.mcm, self.fusion, self.weights = mcm, fusion, weights
         self.target, self.dice_weight, self.double_sigmoid = target, dice_weight, double_sigmoid
 
@@ -88,7 +99,11 @@ class UncertaintyLoss:
         """Returns the parts and their weighted sum `total`."""
         logits = {key: value.float() for key, value in logits.items()}
         used = valid if self.target == "readers" else valid & (torch.arange(valid.shape[1], device=valid.device) == 0)
-        parts = {"final": self._fused(logits["final"], readers, used)}
+        if self.final_target == "consensus":
+            consensus = (mean_annotation(readers, used) >= 0.5).to(readers.dtype)
+            parts = {"final": self._fused(logits["final"], consensus, torch.ones_like(used[:, :1]))}
+        else:
+            parts = {"final": self._fused(logits["final"], readers, used)}
         total = self.weights[2] * parts["final"]
         if "union" in logits:
             union, intersection = union_and_intersection(readers, valid)
