@@ -10,9 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-# Colours that stay apart for the colour-blind (Okabe and Ito); the same ones as in Slicer.
-SEGMENT_COLORS = {"HC": (0.0, 0.447, 0.698), "LC": (0.902, 0.624, 0.0), "Final": (0.0, 0.620, 0.451)}
-
 _EPILOG = """examples:
   python -m LungNoduleUncertaintyLib segment ct.nrrd --point -62.5 31.0 -120.4 --output nodule.seg.nrrd
   python -m LungNoduleUncertaintyLib segment dicom-folder --point 62.5 -31.0 -120.4 --ras --output nodule.seg.nrrd \\
@@ -112,17 +109,11 @@ def write_outputs(
     from .ct_io import write_whole
     from .geometry import Grid
     from .seg_nrrd import write_segmentation
+    from .segments import SEGMENTS, TAG_PREFIX
 
-    masks = {"HC": result.hc, "LC": result.lc, "Final": result.final}
-    tags = {f"LungNoduleUncertainty.{key}": value for key, value in result.provenance.items()}
-    steps = [
-        (
-            segmentation,
-            lambda path: write_segmentation(
-                path, [(n, m, SEGMENT_COLORS[n]) for n, m in masks.items()], tags=tags, reference=Grid.of(ct)
-            ),
-        )
-    ]
+    segments = [(name, getattr(result, attribute), color) for name, (attribute, color) in SEGMENTS.items()]
+    tags = {TAG_PREFIX + key: value for key, value in result.provenance.items()}
+    steps = [(segmentation, lambda path: write_segmentation(path, segments, tags=tags, reference=Grid.of(ct)))]
     if probabilities:
         for key in ("union", "intersection", "final"):
             image = getattr(result, f"probability_{key}")

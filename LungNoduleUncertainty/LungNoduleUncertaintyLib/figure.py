@@ -23,7 +23,11 @@ def measurement_lines(measurements: dict) -> list[tuple[str, str, str]]:
             " to ".join(f"{m['long_axis_mm'][k]:.1f} × {m['short_axis_mm'][k]:.1f}" for k in ("hc", "union")),
         ),
         ("mass", f"{m['mass_mg']['final']:.0f} mg", f"{mass[0]:.0f} to {mass[1]:.0f}"),
-        ("mean density", f"{m['mean_hu']['final']:.0f} HU", f"HC {m['mean_hu']['hc']:.0f}, LC {m['mean_hu']['lc']:.0f}"),
+        (
+            "mean density",
+            f"{m['mean_hu']['final']:.0f} HU",
+            f"HC {m['mean_hu']['hc']:.0f}, LC {m['mean_hu']['lc']:.0f}",
+        ),
         ("LC share of the union", f"{100 * m['lc_share']:.0f} %", ""),
     ]
 
@@ -56,7 +60,9 @@ def result_figure(ct, result, path, *, title: str = "", margin_mm: float = 14.0)
         3, 12, height_ratios=(3.6, 1.7, 2.0), left=0.03, right=0.97, top=0.9, bottom=0.06, hspace=0.22, wspace=0.35
     )
     figure.text(0.03, 0.955, title or "Lung nodule", fontsize=17, weight="bold", color="#222222")
-    figure.text(0.03, 0.927, "What every reader, most readers and any reader would include", fontsize=11, color="#555555")
+    figure.text(
+        0.03, 0.927, "What every reader, most readers and any reader would include", fontsize=11, color="#555555"
+    )
     for number in range(3):
         view.plane(figure.add_subplot(grid[0, 4 * number : 4 * number + 4]), number)
     view.legend(figure)
@@ -97,7 +103,9 @@ class _View:
 
         self.hu = turned(sitk.GetArrayFromImage(crop(ct, self.grid)).astype(float))
         maps = {"hc": result.hc, "final": result.final}
-        self.masks = {k: put_back(sitk.GetArrayFromImage(v).astype(np.float32), region, self.grid) for k, v in maps.items()}
+        self.masks = {
+            k: put_back(sitk.GetArrayFromImage(v).astype(np.float32), region, self.grid) for k, v in maps.items()
+        }
         self.masks["union"] = put_back(union.astype(np.float32), region, self.grid)
         self.masks = {key: turned(value) for key, value in self.masks.items()}
         self.map = turned(put_back(sitk.GetArrayFromImage(result.multi_confidence_map), region, self.grid))
@@ -187,7 +195,11 @@ def _table(axes, result) -> None:
     axes.set_xlim(0, 1)
     rows = measurement_lines(result.measurements)
     step = 1 / (len(rows) + 1.6)
-    for place, text, align in ((0.10, "", "left"), (0.62, "Final", "right"), (0.97, "HC to HC and LC together", "right")):
+    for place, text, align in (
+        (0.10, "", "left"),
+        (0.62, "Final", "right"),
+        (0.97, "HC to HC and LC together", "right"),
+    ):
         axes.text(place, 1 - 0.5 * step, text, ha=align, fontsize=10, color="#777777", va="center")
     for number, (name, value, interval) in enumerate(rows):
         height = 1 - (number + 1.5) * step

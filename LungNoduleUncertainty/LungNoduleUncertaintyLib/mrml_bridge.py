@@ -10,6 +10,7 @@ that is created here gets the volume's parent transform.
 """
 
 from .errors import ImageError, NoduleError, OutputError, PointError
+from .segments import SEGMENTS, TAG_PREFIX
 from .vtk_sampling import (
     fitted_lattice,
     lattice_grid,
@@ -21,13 +22,6 @@ from .vtk_sampling import (
     transform_points,
 )
 
-# Name of the segment: (attribute of the result, color). The colors are three of Okabe and Ito's color-blind safe ones.
-SEGMENTS = {
-    "HC": ("hc", (0x00 / 255, 0x72 / 255, 0xB2 / 255)),
-    "LC": ("lc", (0xE6 / 255, 0x9F / 255, 0x00 / 255)),
-    "Final": ("final", (0x00 / 255, 0x9E / 255, 0x73 / 255)),
-}
-TAG_PREFIX = "LungNoduleUncertainty."
 PART_TAG = TAG_PREFIX + "part"  # HC, LC or Final, whatever the segment's name is changed to
 
 _REACH_MM = 80.0  # half the width of what is sampled around a point: more than the largest cube that a model looks at

@@ -1,4 +1,4 @@
-"""Outlines of real nodules by four LIDC readers each, as they ship with the package, and their shapes in millimetres."""
+"""Outlines of real nodules by four LIDC readers each, as they ship with the package, and their shapes in mm."""
 
 import json
 
@@ -43,6 +43,9 @@ def reader_distances(nodule: dict, points_mm):
             else:
                 plane &= ~(filled | line)
         depth = np.stack([_signed_distance(m) for m in masks]) * pixel
+        used = np.flatnonzero(masks.any((1, 2)))
+        for end, beyond in ((used[0], used[0] - 1), (used[-1], used[-1] + 1)):
+            depth[beyond] = -np.abs(depth[end])  # interpolation is zero half a slice on, wherever the end is filled
         out.append(ndimage.map_coordinates(depth, index, order=1, mode="nearest").astype(np.float32))
     return np.stack(out)
 
@@ -59,7 +62,7 @@ def _polygon(vertices, shape):
 
 
 def _signed_distance(mask):
-    """Distance to the outline in pixels, positive inside; an empty mask is far outside by a slice's worth."""
+    """Distance to the outline in pixels, positive inside; an empty slice is outside everywhere."""
     import numpy as np
     from scipy.ndimage import distance_transform_edt
 

@@ -39,9 +39,9 @@ def one_nodule(threads: int) -> dict:
     import numpy as np
     import SimpleITK as sitk
     import torch
-    from LungNoduleUncertaintyLib.phantom import chest_phantom
 
     from LungNoduleUncertaintyLib import load_model, segment_nodule
+    from LungNoduleUncertaintyLib.phantom import chest_phantom
 
     torch.set_num_threads(threads)
     small, nodules = chest_phantom(0)
@@ -65,14 +65,25 @@ def one_nodule(threads: int) -> dict:
     }
 
 
+_STAND_INS = """
+import types
+slicer = types.ModuleType("slicer"); slicer.__path__ = []
+scripted = types.ModuleType("slicer.ScriptedLoadableModule")
+for kind in ("", "Widget", "Logic", "Test"):
+    setattr(scripted, "ScriptedLoadableModule" + kind, type("ScriptedLoadableModule" + kind, (), {}))
+i18n = types.ModuleType("slicer.i18n"); i18n.tr = lambda text: text; i18n.translate = lambda context, text: text
+sys.modules.update({m.__name__: m for m in (slicer, scripted, i18n)})
+"""
+
+
 def shell_import() -> dict:
-    """Import of the module shell's dependencies at start-up, over bare Python, in fresh processes."""
-    shell = "import LungNoduleUncertaintyLib, LungNoduleUncertaintyLib.networks"
+    """Import of the module shell, with stand-ins for Slicer's own modules, over bare Python; in fresh processes."""
+    shell = _STAND_INS + "import LungNoduleUncertainty"
     paths = [str(ROOT / "LungNoduleUncertainty")]
 
     def run(code):
         begun = time.perf_counter()
-        subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}; {code}"], check=True)
+        subprocess.run([sys.executable, "-c", f"import sys\nsys.path[:0] = {paths!r}\n{code}"], check=True)
         return time.perf_counter() - begun
 
     run(shell)
