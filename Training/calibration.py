@@ -50,7 +50,8 @@ def cut(case: Case, thresholds: dict):
     """HC, LC and final (z, y, x) on the whole cube at other thresholds."""
     from LungNoduleUncertaintyLib.segmentation import nested_masks
 
-    return [place(m, case.region, case.nodule) for m in nested_masks(case.maps, case.selected, thresholds, [])]
+    spacing = tuple(case.nodule.spacing)
+    return [place(m, case.region, case.nodule) for m in nested_masks(case.maps, case.selected, thresholds, [], spacing)]
 
 
 def calibrate(cases: list[Case], coverage: float = 0.88, width: float = 1.15) -> tuple[dict, dict]:

@@ -67,6 +67,9 @@ def export_bundle(
     config, state = run_state(run)
     split = json.loads((run / "split.json").read_text(encoding="utf-8"))
     trained = json.loads((run / "conditions.json").read_text(encoding="utf-8"))
+    start = Path(config["training"]["init_from"])
+    if start.name:  # the run that it started from, not where that lay
+        config = {**config, "training": {**config["training"], "init_from": f"{start.parent.name}/{start.name}"}}
     metadata = {
         **_metadata(config),
         "name": name or config["name"],

@@ -162,6 +162,7 @@ def write_bundle(folder, states: list[dict], metadata: dict, card: str) -> Path:
             file = "model.safetensors" if len(states) == 1 else f"model-{number}.safetensors"
             half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
             save_file(half, temporary / file)
+            (temporary / file).chmod(0o644)
             weights.append({"file": file, "sha256": file_sha256(temporary / file)})
         content = {"format": FORMAT, **metadata, "weights": weights}
         content["sha256"] = metadata_sha256(content)

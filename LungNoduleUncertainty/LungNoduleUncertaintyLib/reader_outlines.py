@@ -67,5 +67,5 @@ def _signed_distance(mask):
     from scipy.ndimage import distance_transform_edt
 
     if not mask.any():
-        return np.full(mask.shape, -2.0)
+        return np.full(mask.shape, -1.0)
     return np.where(mask, distance_transform_edt(mask) - 0.5, 0.5 - distance_transform_edt(~mask))

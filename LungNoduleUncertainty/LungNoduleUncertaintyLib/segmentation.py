@@ -15,6 +15,7 @@ _LOG = logging.getLogger(__name__)
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
 _BORDER = 3  # voxels: a nodule this near the cube's border makes the cube grow
 _CONTEXT = 8  # voxels of empty slices computed beyond the nodule's ends
+_RIM_MM = 2.0  # LC reaches at least this far beyond final
 _REGION_MARGIN_MM = 5.0  # what the result's region shows around the union
 
 
@@ -190,11 +191,45 @@ def _find(ct, point_lps, model, threshold, report):
     return look, mask
 
 
-def nested_masks(maps, selected, thresholds, notes):
+def _neighbours_part(final, selected):
+    """Voxels that belong to another nodule: nearer to a part of `final` that isn't the selected nodule's than to it.
+
+    Two nodules whose unions touch would otherwise become one. Parts of less than a tenth of the selected one's size are
+    satellites of it and stay.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    labels, count = ndimage.label(final, np.ones((3, 3, 3)))
+    if count < 2:
+        return np.zeros_like(final)
+    own = 1 + int(np.argmax(ndimage.sum_labels(selected, labels, range(1, count + 1))))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    others = [n for n in range(1, count + 1) if n != own and sizes[n] >= 0.1 * sizes[own]]
+    if not others:
+        return np.zeros_like(final)
+    nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
+    return np.isin(labels[tuple(nearest)], others)
+
+
+def _rim(final, spacing):
+    """How far LC may reach: voxels within a rim of `final`, so that it can't run along a vessel or the pleura.
+
+    The rim is 2 mm, or a fifth of the nodule's equivalent diameter if that is more.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    volume = final.sum() * np.prod(spacing)
+    reach = max(_RIM_MM, 0.2 * (6 * volume / np.pi) ** (1 / 3))
+    return ndimage.distance_transform_edt(~final, sampling=spacing) <= max(reach, 1.01 * max(spacing))
+
+
+def nested_masks(maps, selected, thresholds, notes, spacing=(1.0, 1.0, 1.0)):
     """Disjoint HC and LC and the final mask (z, y, x): probability maps cut at thresholds, limited to one nodule.
 
-    `maps` holds `union`, `intersection` and `final`; `selected` weighs the voxels of the nodule that is meant.
-    Sentences about fallbacks (an outline that would be empty) are appended to `notes`.
+    `maps` holds `union`, `intersection` and `final`; `selected` weighs the voxels of the nodule that is meant;
+    `spacing` is the voxels' (z, y, x), mm. Sentences about fallbacks (an outline that would be empty) are appended to `notes`.
     """
     import numpy as np
     from scipy import ndimage
@@ -212,9 +247,12 @@ def nested_masks(maps, selected, thresholds, notes):
     weight = ndimage.sum_labels(selected, labels, range(1, count + 1))
     union = labels == 1 + int(np.argmax(weight))
     final &= union
+    union &= ~_neighbours_part(final, selected)
+    final &= union
     if not final.any():
         notes.append("final is empty at its threshold: the most probable voxel stands for it")
         final[np.unravel_index(np.argmax(np.where(union, maps["final"], -1)), final.shape)] = True
+    union &= _rim(final, spacing)
     hc = (maps["intersection"] >= thresholds["intersection"]) & final
     if not hc.any():
         notes.append("no voxel reaches the threshold of high confidence: HC is the most probable tenth of final")
@@ -321,7 +359,7 @@ def segment_nodule(
     notes += maps.notes
     report("measuring", 0.9)
     region = maps.region
-    hc, lc, final = nested_masks(maps.maps, maps.selected, cuts, notes)
+    hc, lc, final = nested_masks(maps.maps, maps.selected, cuts, notes, region.spacing[::-1])
     images = {k: region.image(v.astype(np.uint8)) for k, v in {"hc": hc, "lc": lc, "final": final}.items()}
     hu = geometry.crop(ct, region)
     for note in notes:
