@@ -229,7 +229,7 @@ def nested_masks(maps, selected, thresholds, notes, spacing=(1.0, 1.0, 1.0)):
     """Disjoint HC and LC and the final mask (z, y, x): probability maps cut at thresholds, limited to one nodule.
 
     `maps` holds `union`, `intersection` and `final`; `selected` weighs the voxels of the nodule that is meant;
-    `spacing` is the voxels' (z, y, x), mm. Sentences about fallbacks (an outline that would be empty) are appended to `notes`.
+    `spacing` is the voxels' (z, y, x), mm. Sentences about fallbacks (an outline that would be empty) go to `notes`.
     """
     import numpy as np
     from scipy import ndimage
