@@ -60,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--data", required=True, type=Path)
     evaluate.add_argument("--fold", type=int, help="the held-out fold (refused if the run was trained on its patients)")
     evaluate.add_argument("--jitter", type=int, default=0, help="points moved by up to 1.5 mm per nodule")
+    evaluate.add_argument("--min-readers", type=int, default=2, help="only nodules with at least so many readers")
     evaluate.add_argument("--limit", type=int, help="only the first N nodules")
     evaluate.add_argument("--output", type=Path, help="prefix of the two files (default: inside the run folder)")
 
@@ -187,7 +188,7 @@ def _evaluate(args) -> int:
         raise ConfigError(
             f"{args.model}: was trained or calibrated on patients of these nodules; give its held-out --fold"
         )
-    nodules = nodules[: args.limit]
+    nodules = [n for n in nodules if len(n.readers) >= args.min_readers][: args.limit]
     scores = [evaluate_nodule(n, model, args.jitter) for n in tqdm(nodules, desc="nodules")]
     summary = {
         "model": args.model if seen is None else Path(args.model).name,

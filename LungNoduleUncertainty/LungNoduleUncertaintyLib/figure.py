@@ -57,7 +57,7 @@ def result_figure(ct, result, path, *, title: str = "", margin_mm: float = 14.0)
     figure = Figure(figsize=(13.2, 9.4), facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
-        3, 12, height_ratios=(3.6, 1.7, 2.0), left=0.03, right=0.97, top=0.9, bottom=0.06, hspace=0.22, wspace=0.35
+        3, 12, height_ratios=(3.6, 1.7, 2.0), left=0.03, right=0.97, top=0.885, bottom=0.06, hspace=0.24, wspace=0.35
     )
     figure.text(0.03, 0.955, title or "Lung nodule", fontsize=17, weight="bold", color="#222222")
     figure.text(

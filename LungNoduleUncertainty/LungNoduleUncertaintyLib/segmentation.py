@@ -117,6 +117,11 @@ def _outside(ct, grid):
     return slices[::-1]
 
 
+def _cube_sizes(model):
+    """Edge lengths (voxels) of the cubes that the model may look at, ascending."""
+    return model.metadata["input"].get("cube_sizes", [48, 64, 96, 128])
+
+
 class _Look:
     """One cube: its grid, its HU, and the model applied to it."""
 
@@ -168,7 +173,7 @@ def _find(ct, point_lps, model, threshold, report):
     import numpy as np
     from scipy import ndimage
 
-    sizes = model.metadata["input"].get("cube_sizes", [48, 64, 96, 128])
+    sizes = _cube_sizes(model)
     look, mask = _Look(ct, point_lps, sizes[0], model), None
     box = look.around_point()
     for attempt in range(2 * len(sizes) + 2):
@@ -309,7 +314,7 @@ def probability_maps(ct, point, model, cuts, averaging, report=lambda stage, sha
     selected = look.nodule(maps, cuts["final"])
     selected = mask if selected is None else selected
     notes = []
-    if _touches_border(selected):
+    if look.hu.shape[0] >= _cube_sizes(model)[-1] and _touches_border(selected):
         notes.append("the nodule reaches the border of the largest region that the model looks at: it may go on")
     seen = np.argwhere(selected | (maps["union"] >= cuts["union"]) & _near(selected))
     corners = look.grid.indices_to_points([seen.min(0)[::-1], seen.max(0)[::-1]])
