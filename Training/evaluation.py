@@ -146,6 +146,8 @@ def human_scores(nodules: list[Nodule]) -> dict[str, float]:
     """One reader against the majority of the others (Dice), and how often a reader's volume lies inside the others'
     [V(intersection), V(union)]; each nodule counts once. Nodules with two readers are compared with the other reader.
     """
+    if not nodules:
+        return {"nodules": 0}
     agreement, inside = [], []
     for nodule in nodules:
         per_reader, covered = [], []
@@ -162,8 +164,11 @@ def human_scores(nodules: list[Nodule]) -> dict[str, float]:
 def summarize(scores: list[Score]) -> dict:
     """Means over nodules; `coverage` counts reader volumes, `width_ratio` is a median, `failures` Dice < 0.3."""
 
+    if not scores:
+        return {"nodules": 0, "patients": 0}
+
     def mean(values):
-        return float(np.mean(values)) if len(values) else float("nan")
+        return float(np.mean(values))
 
     inside = [x for s in scores for x in s.readers_inside]
     out = {

@@ -146,14 +146,24 @@ class _View:
         axes.set_title({"IS": "axial", "AP": "coronal", "LR": "sagittal"}[through], fontsize=11, loc="left")
         left, right = self._ends(axes, column, horizontal=True)
         top, bottom = self._ends(axes, row, horizontal=False)
-        style = {"fontsize": 10, "weight": "bold", "color": "white", "transform": axes.transAxes}
+        from matplotlib.patheffects import withStroke
+
+        dark = [withStroke(linewidth=2.5, foreground="#333333")]  # legible on bright tissue too
+        style = {"fontsize": 10, "weight": "bold", "color": "white", "transform": axes.transAxes, "path_effects": dark}
         axes.text(0.02, 0.5, left, va="center", **style)
         axes.text(0.98, 0.5, right, va="center", ha="right", **style)
         axes.text(0.5, 0.98, top, va="top", ha="center", **style)
         axes.text(0.5, 0.02, bottom, ha="center", **style)
         length = 10 / self.spacing[column] / hu.shape[1]
-        axes.plot([0.05, 0.05 + length], [0.07, 0.07], color="white", linewidth=3, transform=axes.transAxes)
-        axes.text(0.05, 0.095, "10 mm", fontsize=9, color="white", transform=axes.transAxes)
+        line = {"color": "white", "transform": axes.transAxes}
+        axes.plot(
+            [0.05, 0.05 + length],
+            [0.07, 0.07],
+            linewidth=3,
+            path_effects=[withStroke(linewidth=5, foreground="#333333")],
+            **line,
+        )
+        axes.text(0.05, 0.095, "10 mm", fontsize=9, path_effects=dark, **line)
 
     def _ends(self, axes, axis, horizontal):
         low, high = self.letters[axis]
