@@ -26,16 +26,16 @@ def reader_distances(nodule: dict, points_mm):
     reach = 3 + max(abs(v) for r in nodule["readers"] for c in r["contours"] for ij in c["ij"] for v in ij)
     index = np.stack(
         [
-            (points_mm[..., 0] - first) / step + 1,  # an empty slice at each end
+            (points_mm[..., 0] - first) / step + 2,  # two empty slices at each end
             points_mm[..., 1] / pixel + reach,
             points_mm[..., 2] / pixel + reach,
         ]
     )
     out = []
     for reader in nodule["readers"]:
-        masks = np.zeros((count + 2, 2 * reach + 1, 2 * reach + 1), bool)
+        masks = np.zeros((count + 4, 2 * reach + 1, 2 * reach + 1), bool)
         for contour in reader["contours"]:
-            plane = masks[1 + round((contour["z_mm"] - first) / step)]
+            plane = masks[2 + round((contour["z_mm"] - first) / step)]
             # The contour's pixels are the first ones outside of the nodule (and part of the hole that they surround).
             filled, line = _polygon(np.array(contour["ij"]) + reach, plane.shape)
             if contour["inclusion"]:
@@ -45,7 +45,8 @@ def reader_distances(nodule: dict, points_mm):
         depth = np.stack([_signed_distance(m) for m in masks]) * pixel
         used = np.flatnonzero(masks.any((1, 2)))
         for end, beyond in ((used[0], used[0] - 1), (used[-1], used[-1] + 1)):
-            depth[beyond] = -np.abs(depth[end])  # interpolation is zero half a slice on, wherever the end is filled
+            # Interpolation is zero half a slice on wherever the end is filled, and less than that at its rim.
+            depth[beyond] = -np.maximum(np.abs(depth[end]), pixel)
         out.append(ndimage.map_coordinates(depth, index, order=1, mode="nearest").astype(np.float32))
     return np.stack(out)
 
@@ -67,5 +68,5 @@ def _signed_distance(mask):
     from scipy.ndimage import distance_transform_edt
 
     if not mask.any():
-        return np.full(mask.shape, -1.0)
+        return np.full(mask.shape, -8.0)
     return np.where(mask, distance_transform_edt(mask) - 0.5, 0.5 - distance_transform_edt(~mask))
