@@ -5,7 +5,6 @@ resume needs) and `best.safetensors` (the averaged weights with the best validat
 """
 
 import json
-import os
 import platform
 import subprocess
 import time
@@ -19,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from LungNoduleUncertaintyLib import networks
+from LungNoduleUncertaintyLib.ct_io import write_whole
 from LungNoduleUncertaintyLib.network_input import windows
 
 from .batches import BatchMaker
@@ -50,13 +50,6 @@ def conditions() -> dict:
         "python": platform.python_version(),
         "device": device,
     }
-
-
-def write_whole(path: Path, write) -> None:
-    """Call `write(temporary path)`, then rename: a kill leaves the old file or the new one, never half a file."""
-    temporary = path.with_name(path.name + ".part")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 def input_channels(config: dict) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel
+from LungNoduleUncertaintyLib.prediction import view_input
 
 from .folder_dataset import Nodule
 
@@ -18,18 +18,13 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 def cube_input(nodule: Nodule, config: dict, crop: int) -> np.ndarray:
     """Network input (z, channels, crop, crop) of a whole cube, centred on the nodule's consensus centroid."""
     point = nodule.center()
-    depth, height, width = nodule.hu.shape
+    _, height, width = nodule.hu.shape
     top, left = round(point[1]) - crop // 2, round(point[2]) - crop // 2
     rows = np.clip(top + np.arange(crop), 0, height - 1)
     columns = np.clip(left + np.arange(crop), 0, width - 1)
     hu = nodule.hu[:, rows][:, :, columns].astype(np.float32)
-    offsets = config["input"]["slice_offsets"]
-    slices = np.clip(np.arange(depth)[:, None] + np.array(offsets), 0, depth - 1)
-    image = normalize_hu(hu[slices], config["input"]["window_hu"])
-    if config["input"]["position"]:
-        offset = (np.array([0, top, left]) - point) * nodule.spacing
-        image = np.concatenate([image, position_channel((depth, crop, crop), offset, nodule.spacing)[:, None]], 1)
-    return np.ascontiguousarray(image, dtype=np.float32)
+    offset = (np.array([0, top, left]) - point) * nodule.spacing
+    return view_input(hu, offset, nodule.spacing, config["input"])
 
 
 def resized(image: torch.Tensor, config: dict) -> torch.Tensor:
