@@ -3,9 +3,6 @@
 The thin shell that Slicer loads at start-up: nothing but the standard library and Slicer is imported at the top.
 """
 
-import importlib.util
-import logging
-
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -15,8 +12,9 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
+from slicer.util import VTKObservationMixin
 
-_REQUIREMENTS = ("LungNoduleUncertainty-requirements.txt",)
+SAMPLE_NAME = "LungNodulePhantom"
 
 
 class LungNoduleUncertainty(ScriptedLoadableModule):
@@ -35,89 +33,102 @@ class LungNoduleUncertainty(ScriptedLoadableModule):
         parent.acknowledgementText = _(
             "The networks follow the UGS-Net papers; the outlines that they learned from are LIDC-IDRI's."
         )
+        if getattr(slicer, "app", None) is not None:
+            slicer.app.connect("startupCompleted()", registerSampleData)
 
 
-class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget):
-    """A CT, a point, a segmentation, and a button."""
+def registerSampleData():
+    """Adds the chest phantom to the module Sample Data. It is generated on this computer; nothing is downloaded."""
+    import os
+
+    import SampleData
+
+    from LungNoduleUncertaintyLib.resources import resource_path
+
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="Lung Nodule Uncertainty",
+        sampleName=SAMPLE_NAME,
+        thumbnailFileName=os.fspath(resource_path("Icons", "LungNodulePhantom.png")),
+        customDownloader=loadSample,
+    )
+
+
+def loadSample(source=None):
+    """Adds the chest phantom and a point on its first nodule to the scene; returns [volume node, point list node]."""
+    from LungNoduleUncertaintyLib.mrml_sample import add_phantom
+
+    return list(add_phantom(slicer.mrmlScene, SAMPLE_NAME))
+
+
+class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel as Slicer knows it; what it does is in `LungNoduleUncertaintyLib.panel`."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = self.panel = None
 
     def setup(self):
-        import qt
+        from LungNoduleUncertaintyLib.panel import Panel
 
         ScriptedLoadableModuleWidget.setup(self)
+        uiWidget = slicer.util.loadUI(self.resourcePath("UI/LungNoduleUncertainty.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = LungNoduleUncertaintyLogic()
-        form = qt.QFormLayout()
-        self.volumeSelector = self._selector("vtkMRMLScalarVolumeNode", _("Chest CT in Hounsfield units."))
-        form.addRow(_("CT:"), self.volumeSelector)
-        self.pointSelector = slicer.qSlicerSimpleMarkupsWidget()
-        self.pointSelector.setMRMLScene(slicer.mrmlScene)
-        self.pointSelector.toolTip = _("Point list whose last point lies on the nodule.")
-        form.addRow(_("Point:"), self.pointSelector)
-        self.segmentationSelector = self._selector(
-            "vtkMRMLSegmentationNode", _("Segmentation that gets the segments; none: a new one is created.")
-        )
-        self.segmentationSelector.noneEnabled = True
-        self.segmentationSelector.noneDisplay = _("Create new segmentation")
-        form.addRow(_("Segmentation:"), self.segmentationSelector)
-        self.applyButton = qt.QPushButton(_("Apply"))
-        form.addRow(self.applyButton)
-        self.statusLabel = qt.QLabel()
-        self.statusLabel.wordWrap = True
-        form.addRow(self.statusLabel)
-        self.layout.addLayout(form)
-        self.layout.addStretch(1)
-        self.volumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", self.updateApplyButton)
-        self.pointSelector.connect("markupsNodeChanged()", self.updateApplyButton)
-        self.applyButton.connect("clicked(bool)", self.onApply)
-        self.updateApplyButton()
+        self.panel = Panel(self)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.initializeParameterNode()
 
-    def _selector(self, nodeType, toolTip):
-        selector = slicer.qMRMLNodeComboBox()
-        selector.nodeTypes = [nodeType]
-        selector.addEnabled = False
-        selector.removeEnabled = False
-        selector.toolTip = toolTip
-        selector.setMRMLScene(slicer.mrmlScene)
-        return selector
+    def cleanup(self):
+        if self.panel is not None:
+            self.panel.close()
+            self.logic.runs.worker.stop()
+        self.removeObservers()
 
-    def updateApplyButton(self, *_unused):
-        ready = self.volumeSelector.currentNode() is not None and self.pointSelector.currentNode() is not None
-        self.applyButton.enabled = ready
-        self.applyButton.toolTip = _("Segment the nodule.") if ready else _("Select a CT and a point list.")
+    def enter(self):
+        self.initializeParameterNode()
 
-    def onApply(self, *_unused):
-        from LungNoduleUncertaintyLib.errors import NoduleError
+    def exit(self):
+        self.panel.setParameters(None)
 
-        self.statusLabel.text = _("Segmenting...")
-        slicer.app.processEvents()
-        try:
-            with slicer.util.WaitCursor():
-                segmentationNode = self.logic.segment(
-                    self.volumeSelector.currentNode(),
-                    point=self.logic.lastPoint(self.pointSelector.currentNode()),
-                    segmentationNode=self.segmentationSelector.currentNode(),
-                    interactive=True,
-                )
-        except NoduleError as error:
-            self.statusLabel.text = str(error)
-        except Exception as error:
-            logging.exception("The nodule couldn't be segmented")
-            self.statusLabel.text = _("Failed: {reason}").format(reason=error)
-        else:
-            self.segmentationSelector.setCurrentNode(segmentationNode)
-            self.statusLabel.text = "\n".join([_("Done."), *self.logic.lastResult.warnings])
+    def onSceneStartClose(self, caller, event):
+        self.panel.close()
+
+    def onSceneEndClose(self, caller, event):
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    def initializeParameterNode(self):
+        """Shows this scene's choices; the first CT of the scene is chosen if none was."""
+        parameters = self.logic.getParameterNode()
+        if parameters.volume is None:
+            parameters.volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+        self.panel.setParameters(parameters)
 
 
 class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
     """Segmentation without user interface. `lastResult` is what the last call of `segment` found: measurements,
-    probability maps and warnings.
+    probability maps and warnings. `runs` (see `LungNoduleUncertaintyLib.mrml_runs`) is what the panel works with.
     """
 
     def __init__(self, segmentNodule=None):
         """`segmentNodule` stands in for `LungNoduleUncertaintyLib.segment_nodule`; then no packages are needed."""
+        from LungNoduleUncertaintyLib.mrml_runs import Runs
+
         ScriptedLoadableModuleLogic.__init__(self)
         self._segmentNodule = segmentNodule
-        self._loaded = None
+        self.runs = Runs(segmentNodule)
         self.lastResult = None
+
+    def getParameterNode(self):
+        from LungNoduleUncertaintyLib.panel_parameters import parameter_class
+
+        if not hasattr(self, "_parameterClass"):
+            self._parameterClass = parameter_class()
+        return self._parameterClass(super().getParameterNode())
 
     def segment(
         self,
@@ -129,77 +140,79 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
         device="auto",
         interactive=False,
         prefix="",
+        thresholds=None,
+        maps=(),
     ):
-        """Adds the segments HC, LC and Final of the nodule at a point; returns the segmentation node.
+        """Adds the segments HC, LC and Final of a nodule, as one undo step; returns the segmentation node.
 
-        point: (R, A, S) in the world, mm. near, in its place: (segmentation node, segment ID) or a labelmap node that
-        marks the nodule. segmentationNode: gets the segments; None: a new node is created. model: a bundle's name or
-        path, a loaded model, or None for the shipped one. device: auto, cpu or cuda. interactive: whether the user may
-        be asked to install missing packages. prefix: comes before the segments' names.
+        point: (R, A, S) in the world, mm. near, in its place: (segmentation node, segment ID), a labelmap node, or a
+        markups line along an axis of the nodule. segmentationNode: gets the segments; None: a new node is created.
+        model: a bundle's name or path, a loaded model, or None for the shipped one. device: auto, cpu or cuda.
+        interactive: whether the user may be asked to install missing packages; a script is never asked.
+        prefix: comes before the segments' names, "Nodule 2" makes "Nodule 2 HC"; None: the next free "Nodule N".
+        thresholds: in place of the model's, keys union, intersection, final. maps: names of maps that are added as
+        volumes, see `LungNoduleUncertaintyLib.mrml_outputs.MAPS`.
 
         Raises LungNoduleUncertaintyLib.errors.NoduleError, with one line on what is wrong; the scene is then unchanged.
         """
-        from LungNoduleUncertaintyLib import mrml_bridge
+        from LungNoduleUncertaintyLib.mrml_runs import Request
 
-        if self._segmentNodule is None:
-            self.ensurePackages(interactive)
-            model = self._model(model, device)
-        result = mrml_bridge.segment_result(
-            volumeNode, point, near=near, model=model, device=device, segment=self._segmentNodule
+        self.ensurePackages(interactive)
+        request = Request(
+            volumeNode,
+            point,
+            near,
+            segmentationNode,
+            name=prefix,
+            model=model,
+            device=device,
+            thresholds=thresholds,
+            maps=tuple(maps),
         )
-        segmentationNode = mrml_bridge.add_result(result, volumeNode, segmentationNode, prefix)
-        self.lastResult = result
-        return segmentationNode
+        stored = self.runs.run(request)
+        self.lastResult = stored.result
+        return stored.segmentationNode
 
-    def lastPoint(self, markupsNode):
-        """Position (R, A, S) in the world, mm, of a point list's last point. Raises NoduleError if it has none."""
-        from LungNoduleUncertaintyLib.errors import PointError
+    def nodules(self, segmentationNode):
+        """The nodules of a segmentation, each with name, segment IDs and measurements; see `mrml_nodules.Nodule`."""
+        from LungNoduleUncertaintyLib.mrml_nodules import nodules
 
-        for number in reversed(range(markupsNode.GetNumberOfControlPoints())):
-            if markupsNode.GetNthControlPointPositionStatus(number) == markupsNode.PositionDefined:
-                position = [0.0, 0.0, 0.0]
-                markupsNode.GetNthControlPointPositionWorld(number, position)
-                return tuple(position)
-        raise PointError(f"point list {markupsNode.GetName()!r}: place a point on the nodule first")
+        return nodules(segmentationNode)
+
+    def measurementTable(self, segmentationNode):
+        """The table node with a row for each nodule of the segmentation; made or brought up to date."""
+        from LungNoduleUncertaintyLib.mrml_outputs import update_table
+
+        return update_table(segmentationNode)
+
+    def densityPlot(self, nodule):
+        """The chart node with the HU densities of a nodule's HC and LC."""
+        from LungNoduleUncertaintyLib.mrml_outputs import plot_densities
+
+        return plot_densities(nodule)
+
+    def undo(self):
+        """Takes back the last change to nodules made through this logic; returns what it was."""
+        return self.runs.undo()
 
     def ensurePackages(self, interactive=False):
         """Installs PyTorch and the few other packages that are missing, if the user may be asked and agrees.
 
-        Raises NoduleError if a package is missing and nobody may be asked, RuntimeError if the user declines.
+        Raises NoduleError if a package is still missing.
         """
-        import os
+        from LungNoduleUncertaintyLib import dependencies
 
-        import slicer.packaging
+        if self._segmentNodule is None:
+            dependencies.ensure(self._ask if interactive else None)
 
-        from LungNoduleUncertaintyLib.errors import NoduleError
-        from LungNoduleUncertaintyLib.resources import resource_path
-
-        requirements = slicer.packaging.load_requirements(os.fspath(resource_path(*_REQUIREMENTS)))
-        missing = [] if importlib.util.find_spec("torch") else ["torch"]
-        missing += [str(requirement) for requirement in requirements if not slicer.packaging.pip_check(requirement)]
-        if not missing:
-            return
-        if not interactive:
-            raise NoduleError(f"Python packages are missing: {', '.join(missing)}")
-        if "torch" in missing:
-            try:
-                import PyTorchUtils
-            except ImportError:
-                raise NoduleError("PyTorch is missing: install Slicer's PyTorch extension and restart Slicer") from None
-            if PyTorchUtils.PyTorchUtilsLogic().installTorch(askConfirmation=True) is None:
-                raise NoduleError("PyTorch is missing: it wasn't installed")
-        slicer.packaging.pip_ensure(requirements, requester="LungNoduleUncertainty")
-
-    def _model(self, model, device):
-        """The model, loaded once as long as the same one is asked for."""
-        from LungNoduleUncertaintyLib import load_model
-
-        if model is not None and not isinstance(model, (str, bytes)) and not hasattr(model, "__fspath__"):
-            return model
-        asked = (None if model is None else str(model), device)
-        if self._loaded is None or self._loaded[0] != asked:
-            self._loaded = (asked, load_model(model, device))
-        return self._loaded[1]
+    def _ask(self, missing):
+        return slicer.util.confirmOkCancelDisplay(
+            _(
+                "Segmentation needs these Python packages: {names}. They are installed into this Slicer once; PyTorch "
+                "can be several gigabytes and take some minutes. Install them now?"
+            ).format(names=", ".join(missing)),
+            _("Install Python packages"),
+        )
 
 
 class LungNoduleUncertaintyTest(ScriptedLoadableModuleTest):
@@ -234,6 +247,8 @@ class LungNoduleUncertaintyTest(ScriptedLoadableModuleTest):
         segmentation = segmentationNode.GetSegmentation()
         names = [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
         assert names == list(mrml_bridge.SEGMENTS)
+        (nodule,) = logic.nodules(segmentationNode)
+        assert nodule.measurements is None or nodule.measurements["volumes_mm3"]["final"] > 0
         finalID = segmentation.GetSegmentIdBySegmentName("Final")
         found = mrml_bridge.point_from_mask((segmentationNode, finalID))
         assert all(abs(a - b) < 1.5 for a, b in zip(found, center, strict=True)), f"{found} isn't {center}"

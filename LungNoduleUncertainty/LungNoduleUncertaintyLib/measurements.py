@@ -36,7 +36,10 @@ def measure(
       density of (HU + 1000) / 1000 mg/mm³, so that air weighs nothing and water 1 mg/mm³.
     - ``long_axis_mm``, ``short_axis_mm``, ``mean_axis_mm``: for ``hc``, ``final``, ``union``, rounded to 0.1 mm, as
       `axial_axes` defines them; the mean of the two is taken before rounding.
+    - ``solid_mean_axis_mm``: the same mean for the largest connected part above ``solid_threshold_hu`` in
+      each of the three; 0 if there is none.
     - ``equivalent_diameter_mm``: of the sphere of the same volume, for ``hc``, ``final``, ``union``.
+    - ``hu_density``: see `hu_densities`.
     - ``lc_share``: V(LC) / V(union). ``solid_share``: the part of final above ``solid_threshold_hu``.
     - ``interval``: ``volume_mm3``, ``mean_axis_mm`` and ``mass_mg``, each [of HC, of the union].
 
@@ -63,15 +66,18 @@ def measure(
     }
     axes = {name: axial_axes(masks[name], grid) for name in ("hc", "final", "union")}
     mean_axis = {name: round((long + short) / 2, 1) for name, (long, short) in axes.items()}
+    solid = hu > solid_threshold_hu
     return {
         "volumes_mm3": volumes,
         "long_axis_mm": {name: round(long, 1) for name, (long, _) in axes.items()},
         "short_axis_mm": {name: round(short, 1) for name, (_, short) in axes.items()},
         "mean_axis_mm": mean_axis,
+        "solid_mean_axis_mm": {name: _solid_axis(masks[name] & solid, grid) for name in axes},
         "equivalent_diameter_mm": {name: float((6 * volumes[name] / np.pi) ** (1 / 3)) for name in axes},
         "mean_hu": {name: float(found.mean()) for name, found in values.items()},
         "median_hu": {name: float(np.median(found)) for name, found in values.items()},
         "mass_mg": mass,
+        "hu_density": hu_densities(values["hc"], values["lc"]),
         "lc_share": volumes["lc"] / volumes["union"],
         "solid_share": float((values["final"] > solid_threshold_hu).mean()),
         "solid_threshold_hu": float(solid_threshold_hu),
@@ -82,6 +88,36 @@ def measure(
             "mass_mg": [mass["hc"], mass["union"]],
         },
     }
+
+
+def _solid_axis(mask, grid) -> float:
+    """Mean axis (mm) of the largest connected part of a mask; specks of noise elsewhere don't widen it."""
+    import numpy as np
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask)
+    if not count:
+        return 0.0
+    largest = 1 + int(np.argmax(ndimage.sum_labels(mask, labels, range(1, count + 1))))
+    return round(sum(axial_axes(labels == largest, grid)) / 2, 1)
+
+
+def hu_densities(hc: np.ndarray, lc: np.ndarray) -> dict:
+    """Density curves of the HU in HC and in LC, both as lists: ``hu`` (every 20 HU), ``hc`` and ``lc`` (per HU).
+
+    Gaussian kernel of 30 HU, so that a handful of voxels gives a curve too; each curve's integral is 1. What lies
+    outside [-1050, 450] HU counts at that end, where the curve is folded back.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    step, edges = 20.0, np.arange(-1050.0, 451.0, 20.0)
+    curves = {}
+    for name, values in (("hc", hc), ("lc", lc)):
+        counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0].astype(float)
+        smooth = ndimage.gaussian_filter1d(counts, 30.0 / step, mode="reflect")
+        curves[name] = [round(float(v), 7) for v in smooth / (smooth.sum() * step)]
+    return {"hu": [float(v) for v in edges[:-1] + step / 2], **curves}
 
 
 def axial_axes(mask: np.ndarray, grid: Grid) -> tuple[float, float]:

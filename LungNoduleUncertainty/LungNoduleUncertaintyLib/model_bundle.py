@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from .errors import BundleError
-from .resources import resource_path
+from .model_store import folders
 
 FORMAT = 1
 DEFAULT_BUNDLE = "ugsnet-compact"
@@ -38,19 +38,22 @@ def metadata_sha256(metadata: dict) -> str:
 
 
 def available_bundles() -> list[str]:
-    """Names of the shipped bundles."""
-    folder = resource_path("Models")
-    return sorted(p.parent.name for p in folder.glob("*/metadata.json")) if folder.is_dir() else []
+    """Names of the bundles: the shipped ones, then those that the user imported (`model_store`)."""
+    names: list[str] = []
+    for folder in folders():
+        found = sorted(p.parent.name for p in folder.glob("[!.]*/metadata.json")) if folder.is_dir() else []
+        names += [name for name in found if name not in names]
+    return names
 
 
 def find_bundle(name_or_path=None) -> Path:
-    """Folder of a bundle, given a shipped bundle's name (default: the shipped model) or a path. Raises BundleError."""
+    """Folder of a bundle, given its name (default: the shipped model) or a path. Raises BundleError."""
     name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
-    for folder in (resource_path("Models", name), Path(name)):
+    for folder in (*(root / name for root in folders()), Path(name)):
         if (folder / "metadata.json").is_file():
             return folder
     raise BundleError(
-        f"model {name!r}: neither a shipped bundle ({', '.join(available_bundles()) or 'none found'}) "
+        f"model {name!r}: neither a known bundle ({', '.join(available_bundles()) or 'none found'}) "
         "nor a folder with a metadata.json"
     )
 

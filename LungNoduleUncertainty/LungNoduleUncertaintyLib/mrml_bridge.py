@@ -1,4 +1,4 @@
-"""Slicer's nodes and the library's images, both ways; the only file of the package that knows MRML.
+"""Slicer's nodes and the library's images, both ways; with `mrml_*` beside it the only files that know MRML.
 
 MRML positions are RAS millimeters, the library's are LPS millimeters: the change of sign happens here and nowhere else.
 
@@ -10,19 +10,26 @@ that is created here gets the volume's parent transform.
 """
 
 from .errors import ImageError, NoduleError, OutputError, PointError
-from .segments import SEGMENTS, TAG_PREFIX
+from .mrml_geometry import (
+    from_world,
+    ijk_to_ras,
+    labelmap_name,
+    matrix_between,
+    named,
+    size_of,
+    transform_between,
+    voxels_of,
+)
+from .segments import MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX
 from .vtk_sampling import (
     fitted_lattice,
     lattice_grid,
     masks_on_lattice,
-    numpy_matrix,
     oriented_array,
     oriented_image,
     reslice,
     transform_points,
 )
-
-PART_TAG = TAG_PREFIX + "part"  # HC, LC or Final, whatever the segment's name is changed to
 
 _REACH_MM = 80.0  # half the width of what is sampled around a point: more than the largest cube that a model looks at
 _ALIGNED = 1e-2  # voxels: grids that differ by less are one
@@ -47,7 +54,7 @@ def segment_volume_node(
     scene is then as it was.
     """
     if segmentationNode is not None:
-        _check_segmentation(segmentationNode)
+        check_segmentation(segmentationNode)
     result = segment_result(
         volumeNode, point_ras, near=near, model=model, device=device, segment=segment, progress=progress
     )
@@ -62,7 +69,7 @@ def segment_result(volumeNode, point_ras=None, *, near=None, model=None, device=
     """
     if (point_ras is None) == (near is None):
         raise PointError("give either a point (RAS, mm) or a mask that marks the nodule, and not both")
-    point = point_from_mask(near) if point_ras is None else _checked_point(point_ras)
+    point = point_from_mask(near) if point_ras is None else checked_point(point_ras)
     ct = image_from_volume_node(volumeNode, around_ras=point)
     if segment is None:
         from .segmentation import segment_nodule as segment
@@ -73,29 +80,65 @@ def segment_result(volumeNode, point_ras=None, *, near=None, model=None, device=
 def image_from_volume_node(volumeNode, around_ras=None, reach_mm=_REACH_MM):
     """A scalar volume node's voxels as a SimpleITK image that lies in the world (LPS mm), its own data type.
 
-    Under a linear parent transform the image has the node's voxels, all of them, in their order. Under a non-linear one
-    they are interpolated linearly; then `around_ras` (world, mm) and `reach_mm` limit the image to a neighborhood, and
-    what lies outside of the volume has the value of air or the smallest in the volume. Raises `ImageError` for a node
-    without a scalar 3D image or with a singular geometry, `PointError` if nothing of the volume lies around the point.
+    Under a linear parent transform the image has the node's voxels in their order; under a non-linear one they are
+    interpolated linearly, and what lies outside of the volume has the value of air or the smallest in the volume.
+    `around_ras` (world, mm) and `reach_mm` limit the image to a neighborhood; only that part is copied. Raises
+    `ImageError` for a node without a scalar 3D image or with a singular geometry, `PointError` if nothing of the volume
+    lies around the point.
     """
     import numpy as np
 
     from .geometry import AIR_HU
 
-    array = _voxels(volumeNode)
-    world = _matrix_between(volumeNode.GetParentTransformNode(), None)
+    array = voxels_of(volumeNode)
+    world = matrix_between(volumeNode.GetParentTransformNode(), None)
     size = array.shape[::-1]
     if world is not None:
-        return lattice_grid(world @ _ijk_to_ras(volumeNode), size, _named(volumeNode)).image(array)
+        lattice = world @ ijk_to_ras(volumeNode)
+        whole = lattice_grid(lattice, size, named(volumeNode))
+        start, stop = _neighborhood(lattice, size, around_ras, reach_mm)
+        part = array[tuple(slice(a, b) for a, b in zip(start[::-1], stop[::-1], strict=True))]
+        return whole.part(start, stop - start).image(np.ascontiguousarray(part))
     if min(size) < 2:
-        raise ImageError(f"{_named(volumeNode)}: it has a single slice {size}; a volume is needed")
-    parent, to_ras = volumeNode.GetParentTransformNode(), _ijk_to_ras(volumeNode)
+        raise ImageError(f"{named(volumeNode)}: it has a single slice {size}; a volume is needed")
+    parent, to_ras = volumeNode.GetParentTransformNode(), ijk_to_ras(volumeNode)
     lattice, size = fitted_lattice(
-        to_ras, size, _transform_between(parent, None), _named(volumeNode), around_ras, reach_mm
+        to_ras, size, transform_between(parent, None), named(volumeNode), around_ras, reach_mm
     )
-    steps = [lattice, _transform_between(None, parent), np.linalg.inv(to_ras)]
+    steps = [lattice, transform_between(None, parent), np.linalg.inv(to_ras)]
     outside = max(AIR_HU, float(array.min()))
-    return lattice_grid(lattice, size, _named(volumeNode)).image(reslice(array, steps, size, outside))
+    return lattice_grid(lattice, size, named(volumeNode)).image(reslice(array, steps, size, outside))
+
+
+def check_point_in_volume(volumeNode, point_ras):
+    """Raises `PointError`, with RAS positions as Slicer shows them, for a point (world, mm) outside of the volume."""
+    import numpy as np
+
+    size = np.array(voxels_of(volumeNode).shape[::-1])
+    local = from_world(volumeNode, point_ras)
+    try:
+        index = np.linalg.solve(ijk_to_ras(volumeNode), [*local, 1.0])[:3]
+    except np.linalg.LinAlgError:
+        raise ImageError(f"{named(volumeNode)}: its axes span no space") from None
+    if (index < -0.5 - _ALIGNED).any() or (index > size - 0.5 + _ALIGNED).any():
+        place = ", ".join(f"{v:.1f}" for v in point_ras)
+        raise PointError(f"point ({place}) mm RAS: it lies outside of {named(volumeNode)}")
+
+
+def _neighborhood(lattice, size, around_ras, reach_mm):
+    """First and last (exclusive) voxel (i, j, k) of a volume within reach of a point; all of it for a point outside."""
+    import numpy as np
+
+    everything = np.zeros(3, int), np.array(size)
+    if around_ras is None:
+        return everything
+    inverse = np.linalg.inv(lattice)
+    center = inverse[:3, :3] @ np.asarray(around_ras, float) + inverse[:3, 3]
+    if (center < -0.5).any() or (center > everything[1] - 0.5).any():
+        return everything  # whoever looks at the image says where the point lies
+    reach = reach_mm * np.linalg.norm(inverse[:3, :3], axis=1)  # a ball's extent along each index axis
+    start = np.floor(center - reach).astype(int).clip(0)
+    return start, np.minimum(np.ceil(center + reach).astype(int) + 1, size)
 
 
 def point_from_mask(near):
@@ -108,7 +151,7 @@ def point_from_mask(near):
 
     if isinstance(near, (tuple, list)):
         node, segment_id = near
-        _check_segmentation(node)
+        check_segmentation(node)
         labelmap = slicer.vtkOrientedImageData()
         if node.GetSegmentation().GetSegment(segment_id) is None:
             raise PointError(f"segmentation {node.GetName()!r}: it has no segment {segment_id!r}")
@@ -118,12 +161,12 @@ def point_from_mask(near):
         name = f"segment {segment_id!r} of {node.GetName()!r}"
     else:
         node, name = near, f"labelmap {near.GetName()!r}"
-        array, matrix = _voxels(node), _ijk_to_ras(node)
+        array, matrix = voxels_of(node), ijk_to_ras(node)
     indices = np.argwhere(array)[:, ::-1]
     if not len(indices):
         raise PointError(f"{name}: it is empty")
     local = indices @ matrix[:3, :3].T + matrix[:3, 3]
-    world = transform_points(_transform_between(node.GetParentTransformNode(), None), local)
+    world = transform_points(transform_between(node.GetParentTransformNode(), None), local)
     return tuple(float(v) for v in world.mean(axis=0))
 
 
@@ -138,12 +181,13 @@ def add_result(result, volumeNode, segmentationNode=None, prefix=""):
         return segmentationNode
     scene = volumeNode.GetScene()
     if scene is None:
-        raise ImageError(f"{_named(volumeNode)}: it is in no scene")
+        raise ImageError(f"{named(volumeNode)}: it is in no scene")
     node = scene.AddNewNodeByClass(
         "vtkMRMLSegmentationNode", scene.GenerateUniqueName(f"{volumeNode.GetName()} nodule")
     )
     try:
         node.CreateDefaultDisplayNodes()
+        _show_new(node)
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         add_segments(result, node, volumeNode, prefix)
         _place_beside(node, volumeNode)
@@ -158,22 +202,13 @@ def add_result(result, volumeNode, segmentationNode=None, prefix=""):
 def add_segments(result, segmentationNode, volumeNode, prefix=""):
     """Adds a result's HC, LC and Final to a segmentation node; returns their IDs as {"HC": ID, "LC": ID, "Final": ID}.
 
-    `result` has `hc`, `lc` and `final`, uint8 SimpleITK images (LPS, world) on one grid, and may have `provenance`, a
-    dict of strings that become tags. Each segment has a layer of its own, since Final overlaps HC and LC, the
-    terminology Nodule in the Lung, and its own color. With a prefix such as "Nodule 2" names become "Nodule 2 HC"; if
+    For `result` and the segments see `new_segments`. With a prefix such as "Nodule 2" names become "Nodule 2 HC"; if
     names without prefix are taken, the first free "Nodule N" is used. The volume becomes the segmentation's reference
     geometry unless it has one. Other segments aren't touched. All or nothing: when this raises, nothing was added.
     """
-    _check_segmentation(segmentationNode)
-    masks, start = _on_volume(result, volumeNode)
-    matrix = _segmentation_matrix(segmentationNode, volumeNode)
+    check_segmentation(segmentationNode)
     segmentation = segmentationNode.GetSegmentation()
-    prefix = prefix or _free_prefix(segmentation)
-    provenance = getattr(result, "provenance", None) or {}
-    segments = {
-        part: _segment(part, f"{prefix} {part}".strip(), color, oriented_image(masks[part], start, matrix), provenance)
-        for part, (_, color) in SEGMENTS.items()
-    }
+    segments = new_segments(result, segmentationNode, volumeNode, prefix or _free_prefix(segmentation))
     added = {}
     modifying = segmentationNode.StartModify()
     try:
@@ -193,7 +228,34 @@ def add_segments(result, segmentationNode, volumeNode, prefix=""):
     return added
 
 
-def _segment(part, name, color, labelmap, provenance):
+def new_segments(result, segmentationNode, volumeNode, prefix=""):
+    """A result's vtkSegments {"HC": ..., "LC": ..., "Final": ...} for a segmentation node, not yet in it.
+
+    `result` has `hc`, `lc` and `final`, uint8 SimpleITK images (LPS, world) on one grid, and may have `provenance`, a
+    dict of strings, and `measurements`, which become tags. Each segment has a layer of its own, since Final overlaps HC
+    and LC, the terminology Nodule in the Lung, and its own color.
+    """
+    import json
+    import uuid
+
+    masks, start = _on_volume(result, volumeNode)
+    matrix = _segmentation_matrix(segmentationNode, volumeNode)
+    provenance = getattr(result, "provenance", None) or {}
+    tags = {TAG_PREFIX + str(key): value for key, value in provenance.items()}
+    tags[NODULE_TAG] = uuid.uuid4().hex
+    if "point_lps_mm" in provenance:
+        x, y, z = (float(v) for v in provenance["point_lps_mm"].split())
+        tags[POINT_TAG] = " ".join(f"{v:.3f}" for v in from_world(segmentationNode, (-x, -y, z)))
+    measurements = getattr(result, "measurements", None)
+    if measurements:
+        tags[MEASUREMENTS_TAG] = json.dumps(measurements, separators=(",", ":"))
+    return {
+        part: _segment(part, f"{prefix} {part}".strip(), color, oriented_image(masks[part], start, matrix), tags)
+        for part, (_, color) in SEGMENTS.items()
+    }
+
+
+def _segment(part, name, color, labelmap, tags):
     import slicer
 
     from .seg_nrrd import NODULE_TERMINOLOGY
@@ -205,18 +267,12 @@ def _segment(part, name, color, labelmap, provenance):
     segment.SetColorAutoGenerated(False)
     segment.SetTag(segment.GetTerminologyEntryTagName(), NODULE_TERMINOLOGY)
     segment.SetTag(PART_TAG, part)
-    for key, value in provenance.items():
+    for key, value in tags.items():
         # Slicer's file format ends a tag at | and its key at the first colon.
         text = " ".join(str(value).split()).replace("|", "/")
-        segment.SetTag(TAG_PREFIX + str(key).replace(":", "_").replace("|", "_"), text)
-    segment.AddRepresentation(_labelmap_name(), labelmap)
+        segment.SetTag(key.replace(":", "_").replace("|", "_"), text)
+    segment.AddRepresentation(labelmap_name(), labelmap)
     return segment
-
-
-def _labelmap_name():
-    import slicer
-
-    return slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 
 
 def _free_prefix(segmentation):
@@ -229,10 +285,27 @@ def _free_prefix(segmentation):
 
 
 def _show(segmentationNode, added):
-    """Final as an outline alone, so that HC and LC are seen inside it."""
+    """Slices: outlines, and LC filled lightly, so that the CT is seen. 3D: HC solid within a translucent LC."""
     display = segmentationNode.GetDisplayNode()
-    if display is not None:
-        display.SetSegmentVisibility2DFill(added["Final"], False)
+    if display is None:
+        return
+    for part in ("HC", "Final"):
+        display.SetSegmentVisibility2DFill(added[part], False)
+    display.SetSegmentOpacity2DFill(added["LC"], 0.4)
+    display.SetSegmentOpacity2DOutline(added["LC"], 0.8)
+    display.SetSegmentVisibility3D(added["Final"], False)  # it lies between the two
+    display.SetSegmentOpacity3D(added["LC"], 0.3)
+
+
+def _show_new(segmentationNode):
+    """What concerns all segments, so only for a segmentation that is made here."""
+    display = segmentationNode.GetDisplayNode()
+    display.SetSliceIntersectionThickness(3)
+    display.SetBackfaceCulling(True)  # LC is a shell: its inner wall coincides with HC's surface
+    display.SetAmbient(0.2)
+    segmentationNode.GetSegmentation().SetConversionParameter(
+        "Smoothing factor", "0.3"
+    )  # small nodules keep their size
 
 
 def _set_reference_geometry(segmentationNode, volumeNode):
@@ -269,38 +342,40 @@ def _on_volume(result, volumeNode):
         if mask.shape != grid.shape or not mask.any():
             raise NoduleError(f"segment {part}: its mask is empty or on another grid than the final one's")
     parent = volumeNode.GetParentTransformNode()
-    world = _matrix_between(parent, None)
+    world = matrix_between(parent, None)
     if world is not None:
-        own = lattice_grid(world @ _ijk_to_ras(volumeNode), _size(volumeNode), _named(volumeNode))
+        own = lattice_grid(world @ ijk_to_ras(volumeNode), size_of(volumeNode), named(volumeNode))
         start = own.points_to_indices(grid.origin)
         end = own.points_to_indices(grid.indices_to_points(np.array(grid.size) - 1))
         expected = np.rint(start) + np.array(grid.size) - 1
         if np.allclose(start, np.rint(start), atol=_ALIGNED) and np.allclose(end, expected, atol=_ALIGNED):
             return masks, np.rint(start).astype(int)
-    world_to_local, local_to_world = _transform_between(None, parent), _transform_between(parent, None)
+    world_to_local, local_to_world = transform_between(None, parent), transform_between(parent, None)
     return masks_on_lattice(
-        masks, grid, _ijk_to_ras(volumeNode), _size(volumeNode), world_to_local, local_to_world, _named(volumeNode)
+        masks, grid, ijk_to_ras(volumeNode), size_of(volumeNode), world_to_local, local_to_world, named(volumeNode)
     )
 
 
 def _segmentation_matrix(segmentationNode, volumeNode):
     """The volume's index to RAS matrix in the coordinates of the segmentation's parent transform."""
     own, parent = volumeNode.GetParentTransformNode(), segmentationNode.GetParentTransformNode()
-    between = _matrix_between(own, parent)
+    between = matrix_between(own, parent)
     if between is None:
         raise OutputError(
             f"segmentation {segmentationNode.GetName()!r}: a non-linear transform lies between it and the volume "
             f"{volumeNode.GetName()!r}; put both under the same transform"
         )
-    return between @ _ijk_to_ras(volumeNode)
+    return between @ ijk_to_ras(volumeNode)
 
 
-def _check_segmentation(node):
+def check_segmentation(node):
+    """Raises `OutputError` for what isn't a segmentation node."""
     if node is None or not node.IsA("vtkMRMLSegmentationNode"):
         raise OutputError(f"{node.GetName() if node else None!r}: it isn't a segmentation node")
 
 
-def _checked_point(point_ras):
+def checked_point(point_ras):
+    """Three floats; raises `PointError` for anything but three finite numbers."""
     import math
 
     try:
@@ -310,59 +385,3 @@ def _checked_point(point_ras):
     if len(point) != 3 or not all(math.isfinite(v) for v in point):
         raise PointError(f"point {point_ras!r}: it isn't three finite numbers (RAS, mm)")
     return point
-
-
-def _named(volumeNode):
-    return f"volume {volumeNode.GetName()!r}"
-
-
-def _size(volumeNode):
-    return volumeNode.GetImageData().GetDimensions()
-
-
-def _voxels(volumeNode):
-    """The voxels (z, y, x) of a scalar volume node, not copied."""
-    from vtk.util.numpy_support import vtk_to_numpy
-
-    if volumeNode is None or not volumeNode.IsA("vtkMRMLVolumeNode"):
-        raise ImageError(f"{volumeNode.GetName() if volumeNode else None!r}: it isn't a volume node")
-    image = volumeNode.GetImageData()
-    scalars = image.GetPointData().GetScalars() if image else None
-    if scalars is None or not scalars.GetNumberOfTuples():
-        raise ImageError(f"{_named(volumeNode)}: it has no voxels")
-    if scalars.GetNumberOfComponents() != 1:
-        raise ImageError(f"{_named(volumeNode)}: {scalars.GetNumberOfComponents()} values per voxel; a CT has one")
-    return vtk_to_numpy(scalars).reshape(image.GetDimensions()[::-1])
-
-
-def _ijk_to_ras(volumeNode):
-    import vtk
-
-    matrix = vtk.vtkMatrix4x4()
-    volumeNode.GetIJKToRASMatrix(matrix)
-    return numpy_matrix(matrix)
-
-
-def _matrix_between(source, target):
-    """The 4x4 matrix from a transform node's coordinates to another's (None: the world); None if it isn't linear."""
-    import numpy as np
-    import slicer
-    import vtk
-
-    if source is target:
-        return np.eye(4)
-    one, other = (source, target) if source is not None else (target, source)
-    if not one.IsTransformToNodeLinear(other):
-        return None
-    matrix = vtk.vtkMatrix4x4()
-    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(source, target, matrix)
-    return numpy_matrix(matrix)
-
-
-def _transform_between(source, target):
-    import slicer
-    import vtk
-
-    transform = vtk.vtkGeneralTransform()
-    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(source, target, transform)
-    return transform

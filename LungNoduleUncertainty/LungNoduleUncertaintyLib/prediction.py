@@ -38,7 +38,7 @@ def view_input(hu, point_offset_mm, spacing_mm, options: dict, first: int = 0, l
     return np.ascontiguousarray(stack)
 
 
-def _run(model, stack):
+def _run(model, stack, progress=None):
     """Probabilities {output: (slices, H, W)} of a stack of slices, averaged over the bundle's networks."""
     import numpy as np
     import torch
@@ -51,36 +51,43 @@ def _run(model, stack):
             for key in outputs[0]:
                 mean = sum(torch.sigmoid(out[key][:, 0].float()) for out in outputs) / len(outputs)
                 parts.setdefault(key, []).append(mean.cpu().numpy())
+            if progress:
+                progress(min((start + _BATCH) / len(stack), 1.0))
     return {key: np.concatenate(value) for key, value in parts.items()}
 
 
-def run_with_fallback(model, stack):
+def run_with_fallback(model, stack, progress=None):
     """`_run`, on the CPU when the accelerator's memory doesn't suffice; says so in the log. The model stays there."""
     import torch
 
     try:
-        return _run(model, stack)
+        return _run(model, stack, progress)
     except torch.OutOfMemoryError:
         if model.device.type == "cpu":
             raise
         logging.getLogger(__name__).warning("%s: out of memory on %s, going on with the CPU", model.name, model.device)
         torch.cuda.empty_cache()
         model.to(torch.device("cpu"))
-        return _run(model, stack)
+        return _run(model, stack, progress)
 
 
 def predict_cube(model, hu, point_offset_mm, spacing_mm, box=None, averaging=None, progress=None) -> dict:
     """Probability maps {output: float32 (z, y, x)} of a cube of HU.
 
     `box` ((z0, z1), (y0, y1), (x0, x1)) limits the slices of each view that are computed; elsewhere the maps are zero.
-    `progress` is called with the share done, 0 to 1.
+    `progress` is called with the share done, 0 to 1, after every batch of slices; it may raise to stop.
     """
     import numpy as np
 
     averaging = averaging or Averaging()
     box = box or tuple((0, n) for n in hu.shape)
     spacing_mm, point_offset_mm = np.asarray(spacing_mm, float), np.asarray(point_offset_mm, float)
-    total, count = {}, 0
+    total, count, passes = {}, 0, len(averaging.views) * len(averaging.flips)
+
+    def within(share):
+        if progress:
+            progress((count + share) / passes)
+
     for view in averaging.views:
         axis = VIEWS[view]
         order = [axis, *(a for a in range(3) if a != axis)]
@@ -94,11 +101,9 @@ def predict_cube(model, hu, point_offset_mm, spacing_mm, box=None, averaging=Non
             flipped = np.flip(hu, flip).transpose(order)
             low, high = (len(flipped) - last, len(flipped) - first) if axis in flip else (first, last)
             stack = view_input(flipped, offset[order], spacing_mm[order], model.metadata["input"], low, high)
-            for key, value in run_with_fallback(model, stack).items():
+            for key, value in run_with_fallback(model, stack, within).items():
                 whole = np.zeros(flipped.shape, np.float32)
                 whole[low:high] = value
                 total[key] = total.get(key, 0.0) + np.flip(whole.transpose(back), flip)
             count += 1
-            if progress:
-                progress(count / (len(averaging.views) * len(averaging.flips)))
     return {key: (value / count).astype(np.float32) for key, value in total.items()}

@@ -9,7 +9,7 @@
 import logging
 from dataclasses import dataclass, field
 
-from .errors import NoduleError, NoNoduleError, PointError
+from .errors import BundleError, NoduleError, NoNoduleError, PointError
 
 _LOG = logging.getLogger(__name__)
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
@@ -177,8 +177,10 @@ def _find(ct, point_lps, model, threshold, report):
     look, mask = _Look(ct, point_lps, sizes[0], model), None
     box = look.around_point()
     for attempt in range(2 * len(sizes) + 2):
-        report("finding the nodule", min(0.1 + 0.1 * attempt, 0.5))
-        mask = look.nodule(look.predict(box), threshold)
+        begin = min(0.1 + 0.1 * attempt, 0.45)
+        report("finding the nodule", begin)
+        maps = look.predict(box, progress=lambda share, at=begin: report("finding the nodule", at + 0.05 * share))
+        mask = look.nodule(maps, threshold)
         if mask is None:
             where = ", ".join(f"{v:.1f}" for v in point_lps)
             raise NoNoduleError(f"no nodule found within {_REACH_MM:g} mm of the point ({where}) mm LPS")
@@ -290,6 +292,13 @@ def _near(mask, voxels: int = 12):
     return out
 
 
+def _checked_cuts(cuts):
+    for name, value in cuts.items():
+        if not 0 < float(value) < 1:
+            raise NoduleError(f"threshold {name} {value!r}: it has to lie between 0 and 1")
+    return cuts
+
+
 @dataclass
 class ProbabilityMaps:
     """The averaged maps {union, intersection, final} (z, y, x) on `region`, a part of the CT's own grid.
@@ -353,7 +362,10 @@ def segment_nodule(
     point = tuple(float(v) for v in point)
     if not isinstance(model, Model):
         model = load_model(model, device)
-    cuts = {**model.metadata["thresholds"], **(thresholds or {})}
+    missing = [name for name in ("union", "intersection", "final") if name not in model.outputs]
+    if missing:
+        raise BundleError(f"model {model.name!r}: it gives no {' and no '.join(missing)}, so HC and LC can't be drawn")
+    cuts = _checked_cuts({**model.metadata["thresholds"], **(thresholds or {})})
     averaging = averaging or Averaging.from_metadata(model.metadata.get("averaging", {}))
 
     def report(stage, share):
@@ -379,6 +391,7 @@ def segment_nodule(
             "model_sha256": model.metadata["sha256"],
             "software": f"LungNoduleUncertainty {__version__}",
             "thresholds": ", ".join(f"{key} {cuts[key]:.3f}" for key in ("intersection", "final", "union")),
+            "averaging": f"{len(averaging.flips)} flips of {', '.join(averaging.views)} slices",
             "point_lps_mm": " ".join(f"{v:.2f}" for v in point),
         },
         warnings=notes,

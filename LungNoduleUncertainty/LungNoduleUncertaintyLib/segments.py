@@ -7,3 +7,8 @@ SEGMENTS = {
     "Final": ("final", (0x00 / 255, 0x9E / 255, 0x73 / 255)),
 }
 TAG_PREFIX = "LungNoduleUncertainty."  # of every tag that says where a segment comes from
+PART_TAG = TAG_PREFIX + "part"  # HC, LC or Final, whatever the segment's name is changed to
+NODULE_TAG = TAG_PREFIX + "nodule"  # the same for the segments of one nodule, different for every other
+MEASUREMENTS_TAG = TAG_PREFIX + "measurements"  # JSON, see measurements.measure
+POINT_TAG = TAG_PREFIX + "point_ras"  # where the nodule was pointed at, in the segmentation's own coordinates, mm
+KIND_TAG = TAG_PREFIX + "type"  # solid, part-solid or ground-glass, as the reader set it

@@ -76,12 +76,18 @@ def scene(monkeypatch):
 
 @dataclass
 class FakeResult:
-    """The attributes of `NoduleSegmentation` that segments are made from."""
+    """The attributes of `NoduleSegmentation` that nodes are made from."""
 
     hc: object
     lc: object
     final: object
     provenance: dict = field(default_factory=dict)
+    measurements: dict = field(default_factory=dict)
+    probability_union: object = None
+    probability_intersection: object = None
+    probability_final: object = None
+    multi_confidence_map: object = None
+    warnings: list = field(default_factory=list)
 
 
 def matrix_of(transform_or_array):
@@ -126,7 +132,7 @@ def ball(shape, matrix, center, radius):
     return np.linalg.norm(points - center, axis=-1) <= radius
 
 
-def fake_segment(ct, point_lps, model=None, device="auto", margin=3):
+def fake_segment(ct, point_lps, model=None, device="auto", margin=3, progress=None, thresholds=None, averaging=None):
     """Stands in for `segment_nodule`: the tissue around the point, its core as HC, cropped to its region."""
     from scipy import ndimage
 
@@ -141,15 +147,29 @@ def fake_segment(ct, point_lps, model=None, device="auto", margin=3):
     high = np.minimum(used.max(0) + margin + 1, array.shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
 
-    def image(mask):
-        out = sitk.GetImageFromArray(mask[box].astype(np.uint8))
+    def image(values):
+        out = sitk.GetImageFromArray(values[box])
         out.SetSpacing(ct.GetSpacing())
         out.SetDirection(ct.GetDirection())
         out.SetOrigin(ct.TransformIndexToPhysicalPoint([int(v) for v in low[::-1]]))
         return out
 
-    provenance = {"model": "fake|model", "model_sha256": "0" * 64, "point_lps_mm": "1.00 2.00 3.00"}
-    return FakeResult(image(hc), image(union & ~hc), image(final), provenance)
+    if progress:
+        progress("outlining", 0.5)
+    from LungNoduleUncertaintyLib.measurements import measure
+
+    masks = {"hc": hc, "lc": union & ~hc, "final": final}
+    masks = {name: image(mask.astype(np.uint8)) for name, mask in masks.items()}
+    maps = {
+        "probability_union": image(union.astype(np.float32)),
+        "probability_intersection": image(hc.astype(np.float32)),
+        "probability_final": image(final.astype(np.float32)),
+        "multi_confidence_map": image((union / 2 + hc / 2).astype(np.float32)),
+    }
+    provenance = {"model": "fake|model", "model_sha256": "0" * 64, "thresholds": str(thresholds or "own")}
+    provenance["point_lps_mm"] = " ".join(f"{v:.2f}" for v in point_lps)
+    measurements = measure(image(array), **masks)
+    return FakeResult(**masks, provenance=provenance, measurements=measurements, **maps)
 
 
 def segment_array(node, segment_id, volume):
@@ -161,6 +181,17 @@ def ids_by_name(node):
     segmentation = node.GetSegmentation()
     ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
     return {segmentation.GetSegment(i).GetName(): i for i in ids}
+
+
+def allow_archives(scene, folder):
+    """Lets a scene read `.mrb` archives, as the application's scene can: they are unpacked in a cache folder."""
+    (folder / "cache").mkdir()
+    cache, manager = slicer.vtkCacheManager(), slicer.vtkDataIOManager()
+    cache.SetRemoteCacheDirectory(str(folder / "cache"))
+    cache.SetMRMLScene(scene)
+    manager.SetCacheManager(cache)
+    scene.SetCacheManager(cache)
+    scene.SetDataIOManager(manager)
 
 
 def snapshot(scene):

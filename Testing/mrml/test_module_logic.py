@@ -3,13 +3,11 @@
 import importlib
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
-import slicer
 
-from LungNoduleUncertaintyLib.errors import NoduleError, PointError
+from LungNoduleUncertaintyLib.errors import PointError
 
 
 @pytest.fixture
@@ -42,51 +40,23 @@ def test_logic_adds_three_segments(module, scene, tools):
     assert list(tools.ids_by_name(created))[3:] == ["Mine HC", "Mine LC", "Mine Final"]
 
 
-def test_last_defined_point_of_a_list_counts(module, scene, tools):
+def test_last_placed_point_and_middle_of_a_line(scene):
+    from LungNoduleUncertaintyLib.mrml_runs import last_point, line_middle
+
     markups = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Points")
-    logic = module.LungNoduleUncertaintyLogic(segmentNodule=tools.fake_segment)
     with pytest.raises(PointError, match="'Points'"):
-        logic.lastPoint(markups)
+        last_point(markups)
     markups.AddControlPoint([1, 2, 3])
     markups.AddControlPoint([4, 5, 6])
-    assert logic.lastPoint(markups) == (4, 5, 6)
+    assert last_point(markups) == (4, 5, 6)
     markups.UnsetNthControlPointPosition(1)
-    assert logic.lastPoint(markups) == (1, 2, 3)
-
-
-def packaging(satisfied, log):
-    """A stand-in for slicer.packaging that notes what it is asked to install."""
-    stand_in = types.ModuleType("slicer.packaging")
-    stand_in.load_requirements = lambda path: [
-        line for line in Path(path).read_text().splitlines() if line and not line.startswith("#")
-    ]
-    stand_in.pip_check = lambda requirement: satisfied
-    stand_in.pip_ensure = lambda requirements, requester: log.append((requirements, requester))
-    return stand_in
-
-
-def test_missing_packages_are_installed_only_when_the_user_may_be_asked(module, monkeypatch):
-    log, logic = [], module.LungNoduleUncertaintyLogic()
-    stand_in = packaging(False, log)
-    monkeypatch.setitem(sys.modules, "slicer.packaging", stand_in)
-    monkeypatch.setattr(slicer, "packaging", stand_in, raising=False)
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(NoduleError, match="torch, safetensors"):
-        logic.ensurePackages()
-    assert log == []
-    with pytest.raises(NoduleError, match="install Slicer's PyTorch extension"):
-        logic.ensurePackages(interactive=True)
-    extension = types.ModuleType("PyTorchUtils")
-    extension.PyTorchUtilsLogic = lambda: types.SimpleNamespace(
-        installTorch=lambda askConfirmation: log.append("torch") or object()
-    )
-    monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
-    logic.ensurePackages(interactive=True)
-    assert log == ["torch", (["safetensors>=0.4.3"], "LungNoduleUncertainty")]
-    stand_in.pip_check = lambda requirement: True
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: object())
-    logic.ensurePackages(interactive=True)
-    assert len(log) == 2
+    assert last_point(markups) == (1, 2, 3)
+    line = scene.AddNewNodeByClass("vtkMRMLMarkupsLineNode", "RECIST")
+    line.AddControlPoint([0, 0, 0])
+    with pytest.raises(PointError, match="'RECIST': place both of its ends"):
+        line_middle(line)
+    line.AddControlPoint([2, 4, -6])
+    assert line_middle(line) == (1, 2, -3)
 
 
 def test_slicers_own_test_of_the_module_passes(module, tools):
@@ -96,14 +66,7 @@ def test_slicers_own_test_of_the_module_passes(module, tools):
     case.test_SyntheticNodule()
 
 
-def test_slicers_own_test_passes_with_the_shipped_model(module, monkeypatch):
-    from LungNoduleUncertaintyLib.model_bundle import DEFAULT_BUNDLE, available_bundles
-
-    if DEFAULT_BUNDLE not in available_bundles():
-        pytest.skip(f"the bundle {DEFAULT_BUNDLE} isn't there")
-    stand_in = packaging(True, [])
-    monkeypatch.setitem(sys.modules, "slicer.packaging", stand_in)
-    monkeypatch.setattr(slicer, "packaging", stand_in, raising=False)
+def test_slicers_own_test_passes_with_the_shipped_model(module):
     case = module.LungNoduleUncertaintyTest("test_SyntheticNodule")
     case.setUp()
     case.test_SyntheticNodule()

@@ -123,7 +123,7 @@ def test_another_format_and_unknown_names(bundle, tmp_path):
     rewrite(bundle, format=99)
     with pytest.raises(BundleError, match="bundle format 99"):
         load_model(bundle)
-    with pytest.raises(BundleError, match="model 'nowhere': neither a shipped bundle"):
+    with pytest.raises(BundleError, match="model 'nowhere': neither a known bundle"):
         find_bundle("nowhere")
     assert issubclass(BundleError, NoduleError)
 
