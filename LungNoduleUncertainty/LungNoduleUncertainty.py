@@ -91,9 +91,6 @@ class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMi
     def enter(self):
         self.initializeParameterNode()
 
-    def exit(self):
-        self.panel.setParameters(None)
-
     def onSceneStartClose(self, caller, event):
         self.panel.close()
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = ("LungNoduleUncertainty", "Training")
+MODULES = ("LungNoduleUncertainty", "SoftMaskLabeler", "Training")
 _BLOCK = re.compile(
     r"(?P<begin>^(?P<indent> *)# BEGIN (?P<kind>SCRIPTS|RESOURCES)\n).*?(?P<end>^ *# END (?P=kind)\n)", re.M | re.S
 )

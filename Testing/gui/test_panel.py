@@ -184,6 +184,18 @@ def test_cancel_half_way_leaves_the_scene_as_it_was(panel, tools):
     assert apply(panel) is not None  # and the next one works
 
 
+def test_leaving_the_module_while_it_runs_loses_nothing(panel):
+    place(panel, "A")
+    panel.gate.clear()
+    panel.click(panel.ui.applyButton)
+    if hasattr(panel.widget, "exit"):
+        panel.widget.exit()
+    panel.gate.set()
+    panel.wait_until(lambda: not panel.widget.logic.runs.busy, timeout=60)
+    panel.widget.enter()
+    assert [row[0] for row in cells(panel)] == ["Nodule 1"]
+
+
 def test_a_second_run_while_one_is_running_is_refused(panel):
     from LungNoduleUncertaintyLib.errors import NoduleError
     from LungNoduleUncertaintyLib.mrml_runs import Request

@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = ROOT / "LungNoduleUncertainty"
+SOFT_MODULE = ROOT / "SoftMaskLabeler"
 BLOCKED = (
     "torch",
     "skimage",
@@ -15,6 +16,7 @@ BLOCKED = (
     "numpy",
     "scipy",
     "matplotlib",
+    "cv2",
     "safetensors",
     "pydicom",
     "vtk",
@@ -50,22 +52,24 @@ for name in {names!r}:
 
 
 def run(names, then="", blocked=BLOCKED):
-    code = _RUN.format(blocked=set(blocked), path=[str(MODULE), str(ROOT)], names=names, then=then)
+    code = _RUN.format(blocked=set(blocked), path=[str(MODULE), str(SOFT_MODULE), str(ROOT)], names=names, then=then)
     return subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=ROOT.parent)
 
 
-def library_modules():
-    """Every file of the Lib but the networks' own, which are imported on demand."""
-    package = MODULE / "LungNoduleUncertaintyLib"
+def library_modules(folder):
+    """Every file of a module's Lib but the networks' own, which are imported on demand."""
+    package = folder / f"{folder.name}Lib"
     names = [
-        ".".join(path.relative_to(MODULE).with_suffix("").parts)
+        ".".join(path.relative_to(folder).with_suffix("").parts)
         for path in sorted(package.rglob("*.py"))
         if path.parent.name != "networks" or path.name == "__init__.py"
     ]
     return [name.removesuffix(".__init__") for name in names]
 
 
-@pytest.mark.parametrize("name", ["LungNoduleUncertainty", *library_modules()])
+@pytest.mark.parametrize(
+    "name", [name for folder in (MODULE, SOFT_MODULE) for name in (folder.name, *library_modules(folder))]
+)
 def test_importing_loads_nothing_heavy(name):
     done = run([name])
     assert done.returncode == 0, done.stderr
@@ -84,16 +88,18 @@ def test_names_of_networks_and_bundles_need_nothing_heavy():
     assert done.returncode == 0, done.stderr
 
 
-def test_the_library_never_imports_training_nor_slicer_outside_of_its_bridge():
+@pytest.mark.parametrize("folder", [MODULE, SOFT_MODULE])
+def test_a_library_imports_neither_training_nor_the_other_nor_slicer_outside_of_its_bridge(folder):
     import ast
 
-    for path in sorted((MODULE / "LungNoduleUncertaintyLib").rglob("*.py")):
+    other = {"LungNoduleUncertaintyLib", "SoftMaskLabelerLib"} - {f"{folder.name}Lib"}
+    for path in sorted((folder / f"{folder.name}Lib").rglob("*.py")):
         imported = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.partition(".")[0])
-        assert "Training" not in imported, path
+        assert not imported & {"Training", *other}, path
         if not path.name.startswith(("mrml_", "panel", "vtk_sampling", "dependencies")):
             assert not imported & {"slicer", "vtk", "qt", "ctk"}, path

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ("LungNoduleUncertainty", "Training")
+MODULES = ("LungNoduleUncertainty", "SoftMaskLabeler", "Training")
 
 # What the macros of Slicer's build check and do, as far as a module of scripts sees it.
 _SLICER = """
@@ -118,7 +118,7 @@ def test_cmake_configures_the_extension(tmp_path):
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "build" / "qt-scripted-modules"
     copied = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    expected = set(listed("LungNoduleUncertainty")) | {f"Training/{name}" for name in listed("Training")}
+    expected = {*listed("LungNoduleUncertainty"), *listed("SoftMaskLabeler")} | {f"Training/{name}" for name in listed("Training")}
     assert copied == expected
 
 
@@ -145,8 +145,12 @@ def test_icon_is_128_pixels_wide_and_the_same_in_both_places():
 
 def test_python_package_names_every_package():
     settings = toml(ROOT / "pyproject.toml")["tool"]["setuptools"]
-    found = {"LungNoduleUncertaintyLib.Resources"}
-    for base, parent in ((ROOT / "LungNoduleUncertainty", "LungNoduleUncertaintyLib"), (ROOT, "Training")):
+    found = {"LungNoduleUncertaintyLib.Resources", "SoftMaskLabelerLib.Resources"}
+    for base, parent in (
+        (ROOT / "LungNoduleUncertainty", "LungNoduleUncertaintyLib"),
+        (ROOT / "SoftMaskLabeler", "SoftMaskLabelerLib"),
+        (ROOT, "Training"),
+    ):
         for path in (base / parent).rglob("__init__.py"):
             found.add(".".join(path.parent.relative_to(base).parts))
     assert set(settings["packages"]) == found
@@ -172,8 +176,9 @@ def test_every_dependency_is_pinned_once_per_python():
     assert wanted | {"setuptools", "pylidc"} <= requirement_names(lines)
 
 
-def test_slicers_own_packages_are_not_replaced():
-    path = ROOT / "LungNoduleUncertainty" / "Resources" / "LungNoduleUncertainty-requirements.txt"
+@pytest.mark.parametrize("module", ["LungNoduleUncertainty", "SoftMaskLabeler"])
+def test_slicers_own_packages_are_not_replaced(module):
+    path = ROOT / module / "Resources" / f"{module}-requirements.txt"
     lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
     assert all("==" not in line for line in lines)
     assert not requirement_names(lines) & {"torch", "numpy", "scipy", "simpleitk", "pydicom", "matplotlib"}

@@ -1,0 +1,28 @@
+"""Soft masks of lung nodules from binary masks, several readers' masks or RECIST marks, by closed-form matting.
+
+Importing this package loads neither numpy nor torch; the names below are fetched on first use.
+"""
+
+from importlib import import_module
+
+__version__ = "1.0.0"
+
+_EXPORTS = {
+    "trimap_from_mask": ".trimap",
+    "trimap_from_readers": ".trimap",
+    "trimap_from_recist": ".trimap",
+    "mask_from_recist": ".grabcut",
+    "closed_form_alpha": ".matting",
+    "closed_form_alpha_batch": ".matting_batch",
+    "dilation_label": ".soft_labels",
+    "bilinear_label": ".soft_labels",
+    "mean_of_readers": ".soft_labels",
+    "SoftMaskError": ".errors",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name):
+    if name in _EXPORTS:
+        return getattr(import_module(_EXPORTS[name], __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

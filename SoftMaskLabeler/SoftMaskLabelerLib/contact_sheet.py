@@ -1,0 +1,90 @@
+"""Contact sheets: pages of cases to look through and decide on, each as image, outline, trimap and soft mask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+
+PANEL = 128
+COLUMNS = 2
+_GAP, _LABEL = 8, 18
+_PAPER, _INK, _NOTED = (24, 24, 24), (235, 235, 235), (255, 196, 84)
+_OUTLINE = (255, 140, 40)
+
+
+class Tile(NamedTuple):
+    """A case on a sheet; arrays (y, x) of one shape."""
+
+    image: np.ndarray
+    """[0, 1]"""
+    trimap: np.ndarray
+    """uint8: 0, 128, 255"""
+    alpha: np.ndarray
+    """[0, 1]"""
+    label: str
+    noted: bool = False
+    """Whether something was done otherwise than asked: its label is set off in color"""
+
+
+def contact_sheet(tiles: Sequence[Tile], title: str) -> np.ndarray:
+    """A page as uint8 RGB (y, x, 3): per case the image, the image with the outline of alpha >= 0.5, trimap, alpha."""
+    import numpy as np
+    from PIL import Image, ImageDraw
+
+    rows = -(-len(tiles) // COLUMNS)
+    width, height = 4 * PANEL + _GAP, PANEL + _LABEL
+    page = Image.new("RGB", (COLUMNS * width + _GAP, rows * height + _LABEL + 2 * _GAP), _PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((_GAP, _GAP // 2), title, fill=_INK)
+    for number, tile in enumerate(tiles):
+        left = _GAP + number % COLUMNS * width
+        top = _GAP + _LABEL + number // COLUMNS * height
+        draw.text((left, top), tile.label, fill=_NOTED if tile.noted else _INK)
+        for place, panel in enumerate(panels(tile)):
+            page.paste(Image.fromarray(panel), (left + place * PANEL, top + _LABEL - 4))
+    return np.asarray(page)
+
+
+def panels(tile: Tile) -> list[np.ndarray]:
+    """The four pictures of a case, uint8 RGB (PANEL, PANEL, 3) each."""
+    import numpy as np
+
+    gray = _enlarged(tile.image)
+    outlined = gray.copy()
+    outlined[outline(_enlarged(tile.alpha)[..., 0] >= 127.5)] = _OUTLINE
+    return [gray, outlined, _enlarged(tile.trimap / np.float32(255), smooth=False), _enlarged(tile.alpha)]
+
+
+def outline(mask: np.ndarray) -> np.ndarray:
+    """The mask's pixels with a neighbor outside of it, bool (y, x)."""
+    import numpy as np
+
+    padded = np.pad(mask, 1, mode="edge")
+    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return mask & ~inner
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Writes a uint8 RGB picture."""
+    from PIL import Image
+
+    Image.fromarray(picture).save(path, format="PNG", compress_level=1)
+
+
+def _enlarged(values, smooth=True):
+    """[0, 1] (y, x) to a gray RGB panel; the longer side fills it."""
+    import numpy as np
+    from PIL import Image
+
+    gray = Image.fromarray((np.asarray(values, np.float32) * 255).round().clip(0, 255).astype(np.uint8))
+    factor = PANEL / max(gray.size)
+    size = tuple(max(1, round(side * factor)) for side in gray.size)
+    gray = gray.resize(size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
+    panel = Image.new("L", (PANEL, PANEL))
+    panel.paste(gray, (0, 0))
+    return np.repeat(np.asarray(panel)[..., None], 3, axis=2)
