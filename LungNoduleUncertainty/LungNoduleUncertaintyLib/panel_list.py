@@ -11,6 +11,7 @@ class NoduleList:
     """Shows the nodules of `segmentationNode`. `rerun(key)` segments one again; `report(text)` says what happened."""
 
     def __init__(self, ui, runs, rerun, report):
+        import qt
         from slicer.i18n import tr as _
 
         self.ui, self.runs, self._rerun, self._report = ui, runs, rerun, report
@@ -19,6 +20,7 @@ class NoduleList:
         table.setColumnCount(4)
         table.setHorizontalHeaderLabels([_("Nodule"), _("Volume mm³"), _("Axis mm"), _("Class")])
         table.horizontalHeader().setStretchLastSection(True)
+        table.horizontalHeader().defaultAlignment = qt.Qt.AlignLeft
         table.verticalHeader().setVisible(False)
         for kind in KINDS:
             ui.kindSelector.addItem(kind)

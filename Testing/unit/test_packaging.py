@@ -118,7 +118,9 @@ def test_cmake_configures_the_extension(tmp_path):
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "build" / "qt-scripted-modules"
     copied = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    expected = {*listed("LungNoduleUncertainty"), *listed("SoftMaskLabeler")} | {f"Training/{name}" for name in listed("Training")}
+    expected = {*listed("LungNoduleUncertainty"), *listed("SoftMaskLabeler")} | {
+        f"Training/{name}" for name in listed("Training")
+    }
     assert copied == expected
 
 

@@ -1,0 +1,40 @@
+"""The panels drawn off screen at three widths, with real nodules of the phantom; kept if PANEL_PICTURES names a folder.
+
+`PANEL_PICTURES=Resources/Screenshots python -m pytest Testing/gui/test_pictures.py` draws the README's pictures again.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Path(os.environ.get("PANEL_PICTURES") or tmp_path)
+
+
+def test_nodule_panel_with_the_phantoms_nodules(slicer_gui, repository, folder):
+    from LungNoduleUncertaintyLib.mrml_sample import add_phantom
+
+    volume, points = add_phantom(slicer_gui.scene)
+    widget = slicer_gui.module_widget(repository / "LungNoduleUncertainty" / "LungNoduleUncertainty.py")
+    ui = widget.ui
+    assert ui.volumeSelector.currentNode() is volume
+    ui.pointSelector.setCurrentNode(points)
+    slicer_gui.process_events()
+    positions = []
+    for number in range(points.GetNumberOfControlPoints()):
+        positions.append([0.0, 0.0, 0.0])
+        points.GetNthControlPointPositionWorld(number, positions[-1])
+    points.RemoveAllControlPoints()
+    for position in positions:
+        points.AddControlPointWorld(position)
+        slicer_gui.process_events()
+        slicer_gui.click(ui.applyButton)
+        slicer_gui.wait_until(lambda: not widget.logic.runs.busy, timeout=120)
+    assert ui.noduleTable.rowCount == len(positions)
+    for width in (360, 420, 600):
+        drawn, _ = slicer_gui.render(widget.parent, folder / f"panel-{width}.png", width)
+        assert drawn <= max(width, 420)
+    assert not slicer_gui.dialogs.shown
