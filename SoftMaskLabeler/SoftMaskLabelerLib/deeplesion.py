@@ -53,8 +53,8 @@ class Lesion:
 def read_table(path: str | Path) -> list[Lesion]:
     """The lesions of a `DL_info.csv`, in its order; raises `SoftMaskError` if it isn't one.
 
-    Pixels are taken to be counted from 1, as public loaders do (the file doesn't say); that is taken off. Rows whose numbers
-    can't be read are kept, so that a data set's builder can record them.
+    Pixels are taken to be counted from 1, as public loaders do (the file doesn't say); that is taken off. Rows whose
+    numbers can't be read are kept, so that a data set's builder can record them.
     """
     import csv
 
