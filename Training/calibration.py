@@ -55,7 +55,14 @@ def cut(case: Case, thresholds: dict):
 
 
 def calibrate(cases: list[Case], coverage: float = 0.88, width: float = 1.15) -> tuple[dict, dict]:
-    """(thresholds, figures at them). Sweeps each threshold; the figures are of the calibration nodules themselves."""
+    """(thresholds, figures at them). Sweeps each threshold; the figures are of the calibration nodules themselves.
+
+    Raises `NoduleError` without cases: a model that finds none of its nodules can't be calibrated.
+    """
+    from LungNoduleUncertaintyLib.errors import NoduleError
+
+    if not cases:
+        raise NoduleError("calibration: the model finds none of the validation nodules; train it longer")
 
     def final_dice(t):
         return np.mean([dice(cut(c, {**START, "final": t})[2], c.nodule.consensus) for c in cases])

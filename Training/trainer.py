@@ -190,7 +190,8 @@ class Trainer:
                     last_save = time.monotonic()
             bar.close()
             figures = {f"loss_{key}": value / count for key, value in sums.items()}
-            if self.validation and (epoch + 1) % self.config["training"]["validate_every"] == 0:
+            due = (epoch + 1) % self.config["training"]["validate_every"] == 0 or self.step == self.total_steps
+            if self.validation and due:
                 figures.update(self._validate(epoch + 1))
             self._log(epoch=epoch + 1, seconds=time.monotonic() - begun, lr=self._rate(), **figures)
             self.save()

@@ -47,6 +47,7 @@ def _run(model, stack, progress=None):
     with torch.inference_mode():
         for start in range(0, len(stack), _BATCH):
             batch = torch.from_numpy(stack[start : start + _BATCH]).to(model.device)
+            batch = batch.contiguous(memory_format=torch.channels_last)
             outputs = [network(batch) for network in model.networks]
             for key in outputs[0]:
                 mean = sum(torch.sigmoid(out[key][:, 0].float()) for out in outputs) / len(outputs)

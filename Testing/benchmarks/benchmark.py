@@ -72,7 +72,8 @@ scripted = types.ModuleType("slicer.ScriptedLoadableModule")
 for kind in ("", "Widget", "Logic", "Test"):
     setattr(scripted, "ScriptedLoadableModule" + kind, type("ScriptedLoadableModule" + kind, (), {}))
 i18n = types.ModuleType("slicer.i18n"); i18n.tr = lambda text: text; i18n.translate = lambda context, text: text
-sys.modules.update({m.__name__: m for m in (slicer, scripted, i18n)})
+util = types.ModuleType("slicer.util"); util.VTKObservationMixin = type("VTKObservationMixin", (), {})
+sys.modules.update({m.__name__: m for m in (slicer, scripted, i18n, util)})
 """
 
 

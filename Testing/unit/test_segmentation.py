@@ -224,11 +224,11 @@ def test_out_of_memory_falls_back_to_the_cpu(monkeypatch, caplog):
     model.device = torch.device("meta")  # stands for an accelerator
     real = prediction._run
 
-    def run(model, stack):
+    def run(model, stack, progress=None):
         calls.append(model.device.type)
         if model.device.type == "meta":
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(model, stack)
+        return real(model, stack, progress)
 
     monkeypatch.setattr(prediction, "_run", run)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)

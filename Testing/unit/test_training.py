@@ -203,6 +203,7 @@ def test_configurations(tmp_path):
 
 
 SMALL = [
+    "seed=0",
     "network.width=8",
     "network.levels=2",
     "input.slice_offsets=[0]",
