@@ -43,6 +43,7 @@ def test_nodule_panel_with_the_phantoms_nodules(slicer_gui, repository, folder):
 def test_soft_mask_panel_with_a_readers_segments(slicer_gui, repository, folder):
     import numpy as np
     import slicer
+    from PySide6 import QtCore
 
     from LungNoduleUncertaintyLib.mrml_sample import add_phantom
 
@@ -68,7 +69,13 @@ def test_soft_mask_panel_with_a_readers_segments(slicer_gui, repository, folder)
         segment = node.GetSegmentation().AddEmptySegment(f"Reader {number}", f"Reader {number}")
         slicer.util.updateSegmentBinaryLabelmapFromArray((distance <= radius).astype(np.uint8), node, segment, volume)
     widget = slicer_gui.module_widget(repository / "SoftMaskLabeler" / "SoftMaskLabeler.py")
+    ui = widget.ui
+    ui.markedSegmentationSelector.setCurrentNode(node)
+    for row in range(ui.segmentList.count):
+        ui.segmentList.item(row).setCheckState(QtCore.Qt.CheckState.Checked)
     slicer_gui.process_events()
+    slicer_gui.click(ui.applyButton)
+    slicer_gui.wait_until(lambda: not widget.logic.runs.busy, timeout=120)
     for width in (360, 420, 600):
         drawn, _ = slicer_gui.render(widget.parent, folder / f"soft-panel-{width}.png", width)
         assert drawn <= width
