@@ -76,7 +76,14 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     from . import prepare_lidc
+    from .experiments import runner
 
+    experiment = commands.add_parser(
+        "experiment",
+        help="run a table or figure of the papers: every job trains, predicts and scores one network on one fold",
+    )
+    runner.add_arguments(experiment)
+    runner.add_job_arguments(commands.add_parser("job", help="one prepared job of an experiment (engines call this)"))
     prepare = commands.add_parser("prepare-lidc", help="build the data folder from LIDC-IDRI's DICOM series")
     prepare_lidc.add_arguments(prepare)
     return parser
@@ -97,14 +104,14 @@ def _train(args) -> int:
     from lightning_fabric import Fabric
 
     from .config import load_config
-    from .folder_dataset import load_folder, split
+    from .folder_dataset import configured_split, load_folder
     from .trainer import Trainer
 
     config = load_config(args.config, args.set)
     if args.threads:
         torch.set_num_threads(args.threads)
     nodules = load_folder(args.data, progress=not args.quiet)
-    training, validation, _ = split(nodules, args.fold, config["data"]["validation_share"], config["seed"])
+    training, validation, _ = configured_split(nodules, args.fold, config)
     place = "all" if args.fold is None else f"fold{args.fold}"
     output = args.output or Path("runs") / f"{config['name']}-{place}"
     devices = int(args.devices)
@@ -242,10 +249,11 @@ def main(argv=None) -> int:
 
     from . import prepare_lidc
     from .config import ConfigError
+    from .experiments import runner
     from .folder_dataset import DatasetError
 
     commands = {"train": _train, "calibrate": _calibrate, "evaluate": _evaluate, "export": _export}
-    commands["prepare-lidc"] = prepare_lidc.run
+    commands.update({"prepare-lidc": prepare_lidc.run, "experiment": runner.run, "job": runner.run_job})
     try:
         return commands[args.command](args)
     except (ConfigError, DatasetError, NoduleError, ValueError, OSError) as error:

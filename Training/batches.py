@@ -3,28 +3,13 @@
 Nothing here keeps state between steps, so a resumed run sees exactly the batches of the uninterrupted one.
 """
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 import torch
-from torch.nn import functional
 
-from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel
+from LungNoduleUncertaintyLib.network_input import position_channel
 
+from .augmentation import Batch, augment
 from .folder_dataset import MAX_READERS, Nodule
-
-
-@dataclass
-class Batch:
-    """image (B, C, H, W); readers (B, 4, H, W) in [0, 1]; valid (B, 4) bool: which readers exist."""
-
-    image: torch.Tensor
-    readers: torch.Tensor
-    valid: torch.Tensor
-
-    def to(self, device):
-        return Batch(self.image.to(device), self.readers.to(device), self.valid.to(device))
 
 
 class BatchMaker:
@@ -65,11 +50,13 @@ class BatchMaker:
             for target, part in zip((stacks, readers, valid, positions), self._cut(index, crop, rng), strict=True):
                 target.append(part)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        return self._augment(
+        return augment(
             torch.from_numpy(np.stack(stacks)),
             torch.from_numpy(np.stack(readers)),
             torch.from_numpy(np.stack(valid)),
             torch.from_numpy(np.stack(positions)),
+            self.config,
+            crop * (data["net_size"] or data["crop"]) // data["crop"],
             generator,
         )
 
@@ -90,48 +77,3 @@ class BatchMaker:
         top_left = np.array([round(point[1]) - crop // 2, round(point[2]) - crop // 2])
         offset = (np.array([z, *top_left]) - point) * nodule.spacing
         return hu, masks, valid, position_channel((1, crop, crop), offset, nodule.spacing)
-
-    def _augment(self, hu, readers, valid, position, generator) -> Batch:
-        options, size = self.config["augmentation"], hu.shape[-1]
-        if self.config["data"]["net_size"]:
-            size = size * self.config["data"]["net_size"] // self.config["data"]["crop"]
-        count = len(hu)
-
-        def uniform(low, high, *shape):
-            return torch.empty(count, *shape).uniform_(low, high, generator=generator)
-
-        if options["flip"] and torch.rand(1, generator=generator) < 0.5:
-            hu = hu.flip(1)  # the stack upside down
-        if options["quarter_turns"]:
-            turns = int(torch.randint(4, (1,), generator=generator))
-            hu, readers, position = (torch.rot90(part, turns, (2, 3)) for part in (hu, readers, position))
-        if options["flip"] and torch.rand(1, generator=generator) < 0.5:
-            hu, readers, position = (part.flip(3) for part in (hu, readers, position))
-        moves = options["rotate_degrees"] or options["scale"] != [1.0, 1.0]
-        if moves or size != hu.shape[-1]:
-            angle = uniform(-1, 1) * math.radians(options["rotate_degrees"])
-            low, high = (math.log(s) for s in options["scale"])
-            zoom = uniform(low, high).exp()
-            cosine, sine = angle.cos() / zoom, angle.sin() / zoom
-            zeros = torch.zeros(count)
-            matrix = torch.stack([torch.stack([cosine, -sine, zeros], -1), torch.stack([sine, cosine, zeros], -1)], 1)
-            grid = functional.affine_grid(matrix, (count, 1, size, size), align_corners=False)
-            stacked = functional.grid_sample(
-                torch.cat([hu, readers, position], 1), grid, padding_mode="border", align_corners=False
-            )
-            hu, readers, position = stacked.split([hu.shape[1], MAX_READERS, 1], 1)
-        if options["blur"]:
-            chosen = uniform(0, 1, 1, 1, 1) < options["blur"]
-            kernel = torch.tensor([0.25, 0.5, 0.25])
-            soft = functional.pad(hu, (1, 1, 1, 1), mode="replicate").flatten(0, 1).unsqueeze(1)
-            soft = functional.conv2d(soft, torch.outer(kernel, kernel)[None, None]).view_as(hu)
-            hu = torch.where(chosen, soft, hu)
-        if options["noise_hu"]:
-            level = uniform(0, options["noise_hu"], 1, 1, 1)
-            hu = hu + level * torch.randn(hu.shape, generator=generator)
-        if options["shift_hu"]:
-            hu = hu + uniform(-options["shift_hu"], options["shift_hu"], 1, 1, 1)
-        image = normalize_hu(hu, self.config["input"]["window_hu"])
-        if self.config["input"]["position"]:
-            image = torch.cat([image, position], 1)
-        return Batch(image.contiguous(), readers.contiguous(), valid)

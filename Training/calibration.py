@@ -11,7 +11,7 @@ import numpy as np
 
 from .evaluation import center_point, compare, nodule_image, place, summarize
 from .folder_dataset import Nodule
-from .validation import dice
+from .metrics import dice
 
 GRID = np.round(np.arange(0.10, 0.91, 0.02), 2)
 START = {"union": 0.5, "intersection": 0.5, "final": 0.5}

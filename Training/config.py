@@ -22,15 +22,19 @@ DEFAULTS = {
         "window_hu": [-1000.0, 300.0],  # or a list of windows, each a channel
     },
     "data": {
+        "protocol": "volume",  # random slices of every nodule, judged in 3D; or slice: the papers' one slice a nodule
         "crop": 48,  # pixels
         "net_size": 0,  # crops are resized to this (64 for the papers' crops of 50); 0 keeps their size
         "large_crop": 64,
         "large_crop_share": 0.2,  # share of batches cut with the large crop
         "slices_per_nodule": 8,  # slices of each nodule that an epoch visits
         "reader_share": [1.0, 1.0, 1.0],  # share of them that nodules with 2, 3 and 4 readers get
+        "shuffle": True,  # of the slice protocol
+        "first_reader": "fixed",  # of the slice protocol: Label_1 is the first reader, or one drawn at random each time
         "empty_margin": 3,  # slices beyond the union's ends that may be drawn, so that the stack learns to end
         "validation_share": 0.12,  # of the training patients
-        "split": "patient",
+        "split_seed": -1,  # picks the validation patients; -1: as `seed`. Fix it to compare seeds on the same patients
+        "split": "patient",  # or nodule, the papers' own, which leaks: to measure that only
     },
     "augmentation": {
         "flip": True,
@@ -47,6 +51,7 @@ DEFAULTS = {
         "fusion": "bce",
         "weights": [0.5, 0.5, 1.0],
         "target": "readers",  # of the single branch and final: all readers, or the first one alone
+        "final_readers": "",  # of final alone; empty: as target
         "final_target": "annotations",  # or what at least half of the readers include: consensus
         "dice_weight": 1.0,
         "double_sigmoid": False,
@@ -70,7 +75,7 @@ class ConfigError(Exception):
     """A configuration that can't be used; the message names the file, the key and the reason."""
 
 
-def _merge(base: dict, extra: dict, source: str, path: str = "") -> dict:
+def merge(base: dict, extra: dict, source: str, path: str = "") -> dict:
     for key, value in extra.items():
         where = f"{path}{key}"
         if key not in base and not path.startswith("network."):
@@ -78,7 +83,7 @@ def _merge(base: dict, extra: dict, source: str, path: str = "") -> dict:
         if isinstance(base.get(key), dict):
             if not isinstance(value, dict):
                 raise ConfigError(f"{source}: '{where}' must be a table")
-            _merge(base[key], value, source, f"{where}.")
+            merge(base[key], value, source, f"{where}.")
         else:
             base[key] = value
     return base
@@ -99,7 +104,7 @@ def load_config(path, overrides: list[str] = ()) -> dict:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    config = _merge(copy.deepcopy(DEFAULTS), {"name": path.stem, **given}, str(path))
+    config = merge(copy.deepcopy(DEFAULTS), {"name": path.stem, **given}, str(path))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -111,5 +116,5 @@ def load_config(path, overrides: list[str] = ()) -> dict:
         nested = parsed
         for part in reversed(key.split(".")):
             nested = {part: nested}
-        _merge(config, nested, f"override '{override}'")
+        merge(config, nested, f"override '{override}'")
     return config

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from .folder_dataset import Nodule
-from .validation import dice
+from .metrics import dice
 
 
 def nodule_image(nodule: Nodule):

@@ -77,22 +77,44 @@ def load_folder(folder, *, nodules=None, progress: bool = True) -> list[Nodule]:
     return out
 
 
-def split(nodules: list[Nodule], fold: int | None, validation_share: float, seed: int = 0):
-    """(training, validation, test) lists. Test is `fold` (none if None); validation is carved from the other patients.
+def nodule_fold(nodule_id: str, folds: int = 5, seed: int = 0) -> int:
+    """The fold of a nodule under the papers' split by nodule, which lets a patient into several folds."""
+    return int(hashlib.sha256(f"{seed}/{nodule_id}".encode()).hexdigest(), 16) % folds
 
-    Validation patients are picked by a hash of seed and patient id, so the pick depends on nothing else. No patient is
-    in two of the lists, which is checked.
+
+def split(
+    nodules: list[Nodule], fold: int | None, validation_share: float, seed: int = 0, by: str = "patient"
+) -> tuple[list[Nodule], list[Nodule], list[Nodule]]:
+    """(training, validation, test) lists. Test is `fold` (none if None); validation is carved from the rest.
+
+    by: `patient` (folds of nodules.csv) or `nodule`, the papers' own split, for measuring its leak only. What is picked
+    for validation is decided by a hash of seed and patient (or nodule), so it depends on nothing else. With `patient`,
+    no patient is in two of the lists, which is checked.
     """
-    rest = [n for n in nodules if n.fold != fold]
-    test = [n for n in nodules if n.fold == fold]
+    if by not in ("patient", "nodule"):
+        raise DatasetError(f"data.split is patient or nodule, got {by!r}")
+
+    def group(nodule):
+        return nodule.patient_id if by == "patient" else nodule.nodule_id
+
+    fold_of = {n.nodule_id: n.fold if by == "patient" else nodule_fold(n.nodule_id) for n in nodules}
+    rest = [n for n in nodules if fold_of[n.nodule_id] != fold]
+    test = [n for n in nodules if fold_of[n.nodule_id] == fold]
     if fold is not None and not test:
-        raise DatasetError(f"fold {fold} holds no nodule; folds here: {sorted({n.fold for n in nodules})}")
-    patients = sorted({n.patient_id for n in rest}, key=lambda p: hashlib.sha256(f"{seed}/{p}".encode()).hexdigest())
-    chosen = set(patients[: round(validation_share * len(patients))])
-    training = [n for n in rest if n.patient_id not in chosen]
-    validation = [n for n in rest if n.patient_id in chosen]
-    groups = [{n.patient_id for n in part} for part in (training, validation, test)]
-    shared = groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2]
+        raise DatasetError(f"fold {fold} holds no nodule; folds here: {sorted(set(fold_of.values()))}")
+    groups = sorted({group(n) for n in rest}, key=lambda g: hashlib.sha256(f"{seed}/{g}".encode()).hexdigest())
+    chosen = set(groups[: round(validation_share * len(groups))])
+    training = [n for n in rest if group(n) not in chosen]
+    validation = [n for n in rest if group(n) in chosen]
+    parts = [{group(n) for n in part} for part in (training, validation, test)]
+    shared = parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
     if shared:
-        raise DatasetError(f"patients in two parts of the split: {', '.join(sorted(shared)[:5])}")
+        raise DatasetError(f"{by}s in two parts of the split: {', '.join(sorted(shared)[:5])}")
     return training, validation, test
+
+
+def configured_split(nodules: list[Nodule], fold: int | None, config: dict):
+    """`split` as a training configuration asks for it (`data.split`, `data.validation_share`, `data.split_seed`)."""
+    data = config["data"]
+    seed = config["seed"] if data["split_seed"] < 0 else data["split_seed"]
+    return split(nodules, fold, data["validation_share"], seed, data["split"])

@@ -51,11 +51,12 @@ KINDS = ("bce", "dice", "bce+dice")
 class UncertaintyLoss:
     """L = w0 * L_MCM + w1 * Phi(single) + w2 * Phi(final), weights 0.5/0.5/1.
 
-    L_MCM = BCE(union', union) + BCE(intersection', intersection). Phi fuses all annotations (`target="readers"`), or
-    is the loss against the first reader alone (`target="first"`, UGS-Net-V1's Label_1). Networks without the
-    uncertainty branches are trained on `final` alone. With `final_target="consensus"` final learns what at least half
-    of the readers include in place of every annotation. Where a kind is `bce+dice`, Dice is weighted by `dice_weight`:
-    BCE averages over all pixels of a crop and Dice over the nodule's, so at weight 1 Dice would drown BCE.
+    L_MCM = BCE(union', union) + BCE(intersection', intersection). Phi fuses all annotations (`target="readers"`), or is
+    the loss against the first reader alone (`target="first"`, UGS-Net-V1's Label_1); `final_readers` is the same for
+    final alone, empty: as `target`. Networks without the uncertainty branches are trained on `final` alone. With
+    `final_target="consensus"` final learns what at least half of the readers include in place of every annotation.
+    Where a kind is `bce+dice`, Dice is weighted by `dice_weight`: BCE averages over all pixels of a crop and Dice over
+    the nodule's, so at weight 1 Dice would drown BCE.
     """
 
     def __init__(
@@ -64,17 +65,20 @@ class UncertaintyLoss:
         fusion="bce",
         weights=(0.5, 0.5, 1.0),
         target="readers",
+        final_readers="",
         final_target="annotations",
         dice_weight=1.0,
         double_sigmoid=False,
     ):
-        if mcm not in KINDS or fusion not in KINDS or target not in ("readers", "first"):
-            raise ValueError(f"loss: mcm and fusion are one of {KINDS}, target readers or first")
+        final_readers = final_readers or target
+        if mcm not in KINDS or fusion not in KINDS or not {target, final_readers} <= {"readers", "first"}:
+            raise ValueError(f"loss: mcm and fusion are one of {KINDS}, target and final_readers readers or first")
         if final_target not in ("annotations", "consensus"):
             raise ValueError(f"loss: final_target is annotations or consensus, got {final_target!r}")
         self.final_target = final_target
         self.mcm, self.fusion, self.weights = mcm, fusion, weights
-        self.target, self.dice_weight, self.double_sigmoid = target, dice_weight, double_sigmoid
+        self.target, self.final_readers = target, final_readers
+        self.dice_weight, self.double_sigmoid = dice_weight, double_sigmoid
 
     def _sum(self, kind, bce_loss, dice_loss):
         """The parts that `kind` names; the losses come as functions so that an unused one costs nothing."""
@@ -98,7 +102,8 @@ class UncertaintyLoss:
     def __call__(self, logits: dict, readers: torch.Tensor, valid: torch.Tensor) -> dict[str, torch.Tensor]:
         """Returns the parts and their weighted sum `total`."""
         logits = {key: value.float() for key, value in logits.items()}
-        used = valid if self.target == "readers" else valid & (torch.arange(valid.shape[1], device=valid.device) == 0)
+        first = valid & (torch.arange(valid.shape[1], device=valid.device) == 0)
+        used = valid if self.final_readers == "readers" else first
         if self.final_target == "consensus":
             consensus = (mean_annotation(readers, used) >= 0.5).to(readers.dtype)
             parts = {"final": self._fused(logits["final"], consensus, torch.ones_like(used[:, :1]))}
@@ -108,6 +113,6 @@ class UncertaintyLoss:
         if "union" in logits:
             union, intersection = union_and_intersection(readers, valid)
             parts["mcm"] = self._against(logits["union"], union) + self._against(logits["intersection"], intersection)
-            parts["single"] = self._fused(logits["single"], readers, used)
+            parts["single"] = self._fused(logits["single"], readers, valid if self.target == "readers" else first)
             total = total + self.weights[0] * parts["mcm"] + self.weights[1] * parts["single"]
         return {**parts, "total": total}

@@ -21,12 +21,11 @@ from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.ct_io import write_whole
 from LungNoduleUncertaintyLib.network_input import windows
 
-from .batches import BatchMaker
 from .config import ConfigError
 from .folder_dataset import Nodule
 from .losses import UncertaintyLoss
 from .optimization import MovingAverage, learning_rate_factor, make_optimizer
-from .validation import validate
+from .protocol import make_protocol
 
 
 def _git_commit() -> str:
@@ -93,7 +92,8 @@ class Trainer:
         optimizer = make_optimizer(network.parameters(), config["optimizer"])
         self.model, self.optimizer = self.fabric.setup(network, optimizer)
         self.average = MovingAverage(self.model.module, config["training"]["ema"])
-        self.batches = BatchMaker(training, config, self.fabric.global_rank, self.fabric.world_size)
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        self.batches, self.validate = make_protocol(config, training, validation, rank, world)
         self.loss = UncertaintyLoss(**config["loss"])
         self.step, self.best, self.moved = 0, {"score": -1.0}, True
         self.total_steps = config["training"]["epochs"] * self.batches.epoch_steps
@@ -233,7 +233,7 @@ class Trainer:
     def _validate(self, epoch: int) -> dict:
         kept = {key: value.clone() for key, value in self.model.module.state_dict().items()}
         self.model.module.load_state_dict(self.average.state)
-        figures = validate(self.model.module, self.validation, self.config, self.fabric)
+        figures = self.validate(self.model.module, self.fabric)
         if figures["score"] > self.best["score"]:
             self.best = {"epoch": epoch, **figures}
             if self.fabric.global_rank == 0:

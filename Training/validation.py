@@ -7,12 +7,7 @@ from torch.nn import functional
 from LungNoduleUncertaintyLib.prediction import view_input
 
 from .folder_dataset import Nodule
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    """Dice of two masks; two empty masks agree (1.0)."""
-    total = a.sum() + b.sum()
-    return float(2 * (a & b).sum() / total) if total else 1.0
+from .metrics import dice
 
 
 def cube_input(nodule: Nodule, config: dict, crop: int) -> np.ndarray:

@@ -260,7 +260,10 @@ def _apply_decisions(args, parser) -> int:
     from .manifest import apply_decisions
 
     path, counts = apply_decisions(args.folder, args.undecided)
-    print(", ".join(f"{count} {name}" for name, count in counts.items()) + f"; wrote {path}")
+    print(
+        f"{counts['accepted']} accepted, {counts['rejected']} rejected ({counts['undecided']} of all undecided, "
+        f"taken as {args.undecided}), {counts['failed']} failed; wrote {path}"
+    )
     return 0
 
 

@@ -28,7 +28,7 @@ def test_listing_names_loads_no_torch():
     subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"], check=True)
 
 
-@pytest.mark.parametrize("name", networks.available())
+@pytest.mark.parametrize("name", ["attention_unet", "ugsnet", "ugsnet_v1"])
 def test_outputs_have_the_input_size(name):
     network = networks.create(name, width=8, in_channels=2, levels=3).eval()
     out = network(torch.randn(2, 2, 24, 16))

@@ -10,8 +10,15 @@ from importlib import import_module
 # name -> (module, class, configuration that the name stands for)
 _REGISTRY = {
     "attention_unet": ("attention_unet", "AttentionUNet", {}),
+    "channel_unet": ("channel_unet", "ChannelUNet", {}),
+    "fcn32s": ("fcn", "FCN32s", {}),
+    "nested_unet": ("nested_unet", "NestedUNet", {}),
+    "nnunet": ("nnunet", "NNUNet", {}),
+    "r2_attention_unet": ("recurrent_unet", "R2AttentionUNet", {}),
+    "r2_unet": ("recurrent_unet", "R2UNet", {}),
     "ugsnet": ("ugsnet", "UGSNet", {}),
     "ugsnet_v1": ("ugsnet", "UGSNetV1", {}),
+    "unet": ("unet", "UNet", {}),
 }
 
 
@@ -25,6 +32,11 @@ def _entry(name):
         raise ValueError(f"unknown network {name!r}; available: {', '.join(available())}")
     module, attribute, fixed = _REGISTRY[name]
     return getattr(import_module(f".{module}", __name__), attribute), fixed
+
+
+def network_class(name: str) -> type:
+    """The class behind a name. Raises ValueError for an unknown one."""
+    return _entry(name)[0]
 
 
 def presets(name: str) -> dict[str, dict]:

@@ -49,3 +49,9 @@ def check_size(x: torch.Tensor, in_channels: int, stride: int) -> None:
         raise ValueError(f"expected a tensor (B, {in_channels}, H, W), got shape {tuple(x.shape)}")
     if x.shape[2] % stride or x.shape[3] % stride:
         raise ValueError(f"height and width must be multiples of {stride}, got {x.shape[2]} x {x.shape[3]}")
+
+
+def check_depth(width: int, levels: int) -> None:
+    """Refuse a network without channels or without a single downsampling."""
+    if width < 1 or levels < 2:
+        raise ValueError(f"width must be at least 1 and levels at least 2, got width {width} and levels {levels}")

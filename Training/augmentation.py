@@ -1,0 +1,72 @@
+"""Augmentation of batches of slices, on tensors, every batch from its own random generator."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from LungNoduleUncertaintyLib.network_input import normalize_hu
+
+from .folder_dataset import MAX_READERS
+
+
+@dataclass
+class Batch:
+    """image (B, C, H, W); readers (B, 4, H, W) in [0, 1]; valid (B, 4) bool: which readers exist."""
+
+    image: torch.Tensor
+    readers: torch.Tensor
+    valid: torch.Tensor
+
+    def to(self, device):
+        return Batch(self.image.to(device), self.readers.to(device), self.valid.to(device))
+
+
+def augment(hu, readers, valid, position, config: dict, size: int, generator) -> Batch:
+    """An augmented batch on `size` x `size` pixels, with HU scaled for the network.
+
+    hu (B, S, H, W) in HU, readers (B, 4, H, W) in [0, 1], position (B, 1, H, W); chance comes from
+    `generator` alone.
+    """
+    options = config["augmentation"]
+    count = len(hu)
+
+    def uniform(low, high, *shape):
+        return torch.empty(count, *shape).uniform_(low, high, generator=generator)
+
+    if options["flip"] and torch.rand(1, generator=generator) < 0.5:
+        hu = hu.flip(1)  # the stack upside down
+    if options["quarter_turns"]:
+        turns = int(torch.randint(4, (1,), generator=generator))
+        hu, readers, position = (torch.rot90(part, turns, (2, 3)) for part in (hu, readers, position))
+    if options["flip"] and torch.rand(1, generator=generator) < 0.5:
+        hu, readers, position = (part.flip(3) for part in (hu, readers, position))
+    moves = options["rotate_degrees"] or options["scale"] != [1.0, 1.0]
+    if moves or size != hu.shape[-1]:
+        angle = uniform(-1, 1) * math.radians(options["rotate_degrees"])
+        low, high = (math.log(s) for s in options["scale"])
+        zoom = uniform(low, high).exp()
+        cosine, sine = angle.cos() / zoom, angle.sin() / zoom
+        zeros = torch.zeros(count)
+        matrix = torch.stack([torch.stack([cosine, -sine, zeros], -1), torch.stack([sine, cosine, zeros], -1)], 1)
+        grid = functional.affine_grid(matrix, (count, 1, size, size), align_corners=False)
+        stacked = functional.grid_sample(
+            torch.cat([hu, readers, position], 1), grid, padding_mode="border", align_corners=False
+        )
+        hu, readers, position = stacked.split([hu.shape[1], MAX_READERS, 1], 1)
+    if options["blur"]:
+        chosen = uniform(0, 1, 1, 1, 1) < options["blur"]
+        kernel = torch.tensor([0.25, 0.5, 0.25])
+        soft = functional.pad(hu, (1, 1, 1, 1), mode="replicate").flatten(0, 1).unsqueeze(1)
+        soft = functional.conv2d(soft, torch.outer(kernel, kernel)[None, None]).view_as(hu)
+        hu = torch.where(chosen, soft, hu)
+    if options["noise_hu"]:
+        level = uniform(0, options["noise_hu"], 1, 1, 1)
+        hu = hu + level * torch.randn(hu.shape, generator=generator)
+    if options["shift_hu"]:
+        hu = hu + uniform(-options["shift_hu"], options["shift_hu"], 1, 1, 1)
+    image = normalize_hu(hu, config["input"]["window_hu"])
+    if config["input"]["position"]:
+        image = torch.cat([image, position], 1)
+    return Batch(image.contiguous(), readers.contiguous(), valid)

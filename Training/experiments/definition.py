@@ -1,0 +1,138 @@
+"""What an experiment needs: a TOML file's rows become training configurations, one job a row and fold.
+
+A definition has `title`, `source` (paper and table), `kind` (how the report shows it), `rows` (label, network, what
+differs from the base configuration, the paper's figures) or `use` (another definition's rows), and options of its kind.
+"""
+
+import copy
+import hashlib
+import inspect
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from LungNoduleUncertaintyLib import networks
+
+from ..config import ConfigError, load_config, merge, tomllib
+
+FOLDER = Path(__file__).parent
+BASES = {"default": "ugsnet", "paper": "ugsnet-paper", "released": "ugsnet-released"}
+# Raised whenever the meaning of a job's outcome changes: results of older jobs then count as not there.
+JOB_FORMAT = 1
+KINDS = ("table", "complex", "densities", "gallery", "gradcam", "qualitative")
+
+
+@dataclass
+class Row:
+    """A row of a table: `config` is complete but for the fold."""
+
+    key: str
+    label: str
+    config: dict
+    paper: dict = field(default_factory=dict)
+
+
+@dataclass
+class Experiment:
+    """A definition read for a profile and a preset."""
+
+    name: str
+    title: str
+    source: str
+    kind: str
+    rows: list[Row]
+    profile: str
+    preset: str
+    notes: str = ""
+    options: dict = field(default_factory=dict)
+
+
+def available() -> list[str]:
+    """Names of the shipped definitions."""
+    return sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem != "profiles")
+
+
+def _read(path: Path) -> dict:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def profiles() -> dict[str, dict]:
+    """`full` and the compact ones: how much smaller the networks are, and what else differs."""
+    return _read(FOLDER / "profiles.toml")
+
+
+def _default_width(name: str) -> int:
+    return inspect.signature(networks.network_class(name).__init__).parameters["width"].default
+
+
+def _row_config(row: dict, base: dict, profile: dict, preset: str, source: str) -> dict:
+    """The base configuration with the row's network and settings, made smaller as the profile says."""
+    config = copy.deepcopy(base)
+    given = {"preset": "default", **row["network"]}
+    name = given["name"]
+    if given["preset"] == "default" and preset in networks.presets(name):
+        given["preset"] = preset
+    if profile.get("width_divisor", 1) != 1:
+        given.setdefault("width", _default_width(name) // profile["width_divisor"])
+    given = {**profile.get("networks", {}).get(name, {}), **given}
+    config["network"] = given
+    config["name"] = name
+    merge(config, copy.deepcopy(profile.get("set", {})), f"{source}: profile")
+    merge(config, copy.deepcopy(row.get("set", {})), f"{source}: row {row['key']}")
+    return config
+
+
+def load(name_or_path, profile: str = "full", preset: str = "default") -> Experiment:
+    """Read a definition. Raises ConfigError that names the file and the key."""
+    path = Path(name_or_path)
+    if not path.suffix:
+        path = FOLDER / f"{path.name}.toml"
+    if not path.is_file() or path.stem == "profiles":
+        raise ConfigError(f"{name_or_path}: no such experiment; shipped ones: {', '.join(available())}")
+    known = profiles()
+    if profile not in known:
+        raise ConfigError(f"profile {profile!r}: no such profile; there are {', '.join(known)}")
+    if preset not in BASES:
+        raise ConfigError(f"preset {preset!r}: no such preset; there are {', '.join(BASES)}")
+    given = _read(path)
+    missing = {"title", "source", "kind"} - set(given)
+    if missing or given["kind"] not in KINDS:
+        raise ConfigError(f"{path}: wants title, source and a kind of {', '.join(KINDS)}")
+    rows = list(given.get("rows", []))
+    if "use" in given:
+        others = {row["key"]: row for row in _read(path.parent / f"{given['use']['experiment']}.toml")["rows"]}
+        try:
+            rows = [others[key] for key in given["use"]["rows"]] + rows
+        except KeyError as error:
+            raise ConfigError(f"{path}: {given['use']['experiment']} has no row {error}") from error
+    if not rows:
+        raise ConfigError(f"{path}: has no rows")
+    base = load_config(BASES[preset])
+    made = [
+        Row(r["key"], r["label"], _row_config(r, base, known[profile], preset, path.name), r.get("paper", {}))
+        for r in rows
+    ]
+    return Experiment(
+        path.stem,
+        given["title"],
+        given["source"],
+        given["kind"],
+        made,
+        profile,
+        preset,
+        given.get("notes", ""),
+        given.get("options", {}),
+    )
+
+
+def job_id(config: dict, fold: int, data_sha256: str) -> str:
+    """A job's name: network, a hash of everything that its result depends on, and the fold.
+
+    The configuration's own name isn't part of it, so rows of several tables share their jobs.
+    """
+    content = {key: value for key, value in config.items() if key != "name"}
+    text = json.dumps([JOB_FORMAT, content, data_sha256], sort_keys=True)
+    return f"{config['network']['name']}-{hashlib.sha256(text.encode()).hexdigest()[:10]}-fold{fold}"

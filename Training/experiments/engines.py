@@ -1,0 +1,175 @@
+"""Who runs the jobs of an experiment: processes on this machine, or Ray over the GPUs and nodes of a cluster.
+
+Either way a job is the command `python -m Training job FOLDER`, so a job that dies takes nothing else with it, and its
+output stays in `output.log` of its folder. With `devices` above 1 a job is launched by torchrun and trains under DDP.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..config import ConfigError
+from .jobs import is_done
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How one job is launched: data folder, torch device, CPU threads (0: torch's own choice), devices a job."""
+
+    data: Path
+    device: str = "auto"
+    threads: int = 0
+    devices: int = 1
+
+    def command(self, job: Path) -> list[str]:
+        """The job's command line."""
+        start = [sys.executable, "-m"]
+        if self.devices > 1:
+            start += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(self.devices), "-m"]
+        options = ["--data", str(Path(self.data).resolve()), "--device", self.device, "--quiet"]
+        options += ["--threads", str(self.threads)] if self.threads else []
+        return [*start, "Training", "job", str(Path(job).resolve()), *options]
+
+    def environment(self, slot: int = 0, gpus: int = 0) -> dict[str, str]:
+        """Environment of a job: where the packages are, how many threads, and on machines with GPUs which one."""
+        root = Path(__file__).resolve().parents[2]
+        paths = [str(root), str(root / "LungNoduleUncertainty"), os.environ.get("PYTHONPATH", "")]
+        out = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
+        if self.threads:
+            out["OMP_NUM_THREADS"] = str(self.threads)
+        if gpus and self.devices == 1:
+            out["CUDA_VISIBLE_DEVICES"] = str(slot % gpus)
+        return out
+
+
+def _reason(job: Path, status: int) -> str:
+    """Why a job failed: the last line that it wrote."""
+    lines = (job / "output.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    last = lines[-1].rpartition("\r")[2].strip() if lines else ""
+    return last.removeprefix("error: ") or f"ended with status {status}"
+
+
+def _epochs_done(job: Path) -> int:
+    log = job / "log.jsonl"
+    return len(log.read_bytes().splitlines()) if log.is_file() else 0
+
+
+def _gpus() -> int:
+    """GPUs of this machine, without starting CUDA in this process."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return 0  # somebody has chosen: the jobs inherit it
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    except OSError:
+        return 0
+    return done.stdout.count("GPU ") if done.returncode == 0 else 0
+
+
+def run_local(
+    jobs: list[Path], launch: Launch, *, workers: int, retries: int = 1, progress=True, finished=None
+) -> dict:
+    """Run jobs in `workers` processes at once; returns {job: reason} of those that failed after all retries.
+
+    `finished(job)` is called after each one that ends. An interrupt ends the processes; running again goes on.
+    """
+    waiting = [(job, 0) for job in jobs if not is_done(job)]
+    running: dict[int, tuple] = {}
+    failed, gpus = {}, _gpus()
+    epochs = {job: json.loads((job / "job.json").read_text())["config"]["training"]["epochs"] for job, _ in waiting}
+    bar = tqdm(total=sum(epochs.values()), unit="epoch", disable=not progress, initial=0)
+    try:
+        while waiting or running:
+            for slot in range(workers):
+                if slot not in running and waiting:
+                    job, attempt = waiting.pop(0)
+                    stream = (job / "output.log").open("ab")
+                    process = subprocess.Popen(
+                        launch.command(job), env=launch.environment(slot, gpus), stdout=stream, stderr=stream, cwd=job
+                    )
+                    running[slot] = (process, job, attempt, stream)
+            for slot, (process, job, attempt, stream) in list(running.items()):
+                status = process.poll()
+                if status is None:
+                    continue
+                stream.close()
+                del running[slot]
+                if status == 0 and is_done(job):
+                    failed.pop(job, None)
+                elif attempt < retries:
+                    waiting.append((job, attempt + 1))
+                    continue
+                else:
+                    failed[job] = _reason(job, status)
+                    tqdm.write(f"failed: {job.name}: {failed[job]}", file=sys.stderr)
+                if finished:
+                    finished(job)
+            bar.n = sum(total if is_done(job) else min(_epochs_done(job), total) for job, total in epochs.items())
+            bar.set_postfix_str(f"{len(running)} running, {len(waiting)} waiting, {len(failed)} failed")
+            time.sleep(_POLL_SECONDS)
+    finally:
+        for process, *_ in running.values():
+            process.terminate()
+        for process, *_, stream in running.values():
+            process.wait()
+            stream.close()
+        bar.close()
+    return failed
+
+
+def run_ray(jobs, launch: Launch, *, gpus_per_job: float = 1.0, retries: int = 1, progress=True, finished=None) -> dict:
+    """The same on a Ray cluster (`ray.init(address="auto")`, or a local one). Output and data folders must be shared.
+
+    Raises ConfigError when Ray isn't installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("--engine ray wants the package ray: pip install ray") from error
+    if not ray.is_initialized():
+        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
+    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+
+    def work(job):
+        # Ray has set CUDA_VISIBLE_DEVICES for this task; the job inherits it.
+        with (job / "output.log").open("ab") as stream:
+            done = subprocess.run(
+                launch.command(job), env=launch.environment(), stdout=stream, stderr=stream, cwd=job, check=False
+            )
+        return done.returncode
+
+    options = {"num_cpus": max(launch.threads, 1), "max_retries": retries}
+    if has_gpu:
+        options["num_gpus"] = gpus_per_job * launch.devices
+    remote = ray.remote(work).options(**options)
+    attempts = {job: 0 for job in jobs if not is_done(job)}
+    pending = {remote.remote(job): job for job in attempts}
+    failed: dict = {}
+    bar = tqdm(total=len(pending), unit="job", disable=not progress)
+    while pending:
+        (ready, *_), _ = ray.wait(list(pending))
+        job = pending.pop(ready)
+        try:
+            status = ray.get(ready)
+        except ray.exceptions.RayError as error:
+            status = str(error).splitlines()[0]
+        if status == 0 and is_done(job):
+            bar.update()
+        elif attempts[job] < retries:
+            attempts[job] += 1
+            pending[remote.remote(job)] = job
+            continue
+        else:
+            failed[job] = _reason(job, status) if isinstance(status, int) else status
+        if finished:
+            finished(job)
+    bar.close()
+    return failed

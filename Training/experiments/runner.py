@@ -1,0 +1,157 @@
+"""`python -m Training experiment`: prepare an experiment's jobs, run them, write what became of them."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from ..config import ConfigError
+from . import definition, engines, jobs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `experiment`."""
+    shipped, sizes = ", ".join(definition.available()), ", ".join(definition.profiles())
+    add = parser.add_argument
+    add("name", nargs="+", metavar="NAME", help=f"one or several of {shipped}; or all; or a .toml of your own")
+    add("--data", type=Path, required=True, metavar="DIR", help="data folder (see prepare-lidc)")
+    add("--output", type=Path, default=Path("experiments"), metavar="DIR", help="jobs and results (experiments)")
+    add("--profile", default="full", help=f"how large: {sizes} (full, the papers' widths, wants a GPU)")
+    add("--preset", default="default", choices=list(definition.BASES), help="the base configuration (default)")
+    add("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="K", help="test folds (all five)")
+    add("--engine", choices=("local", "ray"), default="local", help="processes here, or a Ray cluster (local)")
+    add("--jobs", type=int, default=1, metavar="N", help="jobs side by side on this machine (1)")
+    add("--threads", type=int, default=0, metavar="N", help="CPU threads a job (cores / jobs)")
+    add("--device", default="auto", help="auto, cpu or cuda (auto)")
+    add("--devices", type=int, default=1, metavar="N", help="GPUs a job; above 1 a job runs under torchrun (1)")
+    add("--retries", type=int, default=1, metavar="N", help="times that a failed job is tried again (1)")
+    add("--list", action="store_true", help="say which jobs there are and which are done; run nothing")
+    add("--quiet", action="store_true", help="no progress bar")
+
+
+def add_job_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `job`, which engines call."""
+    parser.add_argument("folder", type=Path, metavar="JOB", help="a prepared job's folder")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, default=0, metavar="N")
+    parser.add_argument("--quiet", action="store_true")
+
+
+def run_job(args) -> int:
+    """`python -m Training job`: one job in this process."""
+    jobs.run(args.folder, args.data, device=args.device, threads=args.threads, progress=not args.quiet)
+    return 0
+
+
+def _prepared(experiments, folds, output, data) -> dict:
+    """{(experiment, row, fold): job folder}, fold by fold, so that a stopped run leaves whole columns."""
+    return {
+        (experiment.name, row.key, fold): jobs.prepare(
+            output / "jobs", definition.job_id(row.config, fold, data["sha256"]), row.config, fold, data
+        )
+        for fold in folds
+        for experiment in experiments
+        for row in experiment.rows
+    }
+
+
+def _earlier_folds(experiment, output: Path) -> set[int]:
+    """Folds that an earlier run wrote down. Raises ConfigError when it was made with another profile or preset."""
+    path = output / experiment.name / "experiment.json"
+    if not path.is_file():
+        return set()
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if (found["profile"], found["preset"]) != (experiment.profile, experiment.preset):
+        raise ConfigError(
+            f"{path}: is of profile {found['profile']} and preset {found['preset']}; give another --output"
+        )
+    return set(found["folds"])
+
+
+def _describe(experiment, folds, data, output, failed, command) -> dict:
+    rows = []
+    for row in experiment.rows:
+        own = {f: output / "jobs" / definition.job_id(row.config, f, data["sha256"]) for f in folds}
+        rows.append(
+            {
+                "key": row.key,
+                "label": row.label,
+                "paper": row.paper,
+                "jobs": {str(fold): job.name for fold, job in own.items() if jobs.is_done(job)},
+                "failed": {str(fold): failed[job] for fold, job in own.items() if job in failed},
+            }
+        )
+    return {
+        "name": experiment.name,
+        "title": experiment.title,
+        "source": experiment.source,
+        "kind": experiment.kind,
+        "profile": experiment.profile,
+        "preset": experiment.preset,
+        "folds": folds,
+        "notes": experiment.notes,
+        "options": experiment.options,
+        "command": command,
+        "rows": rows,
+    }
+
+
+def run(args) -> int:
+    """Run experiments; 0 when every job is done, 1 when some failed (they are named, and written down)."""
+    names = definition.available() if args.name == ["all"] else args.name
+    experiments = [definition.load(name, args.profile, args.preset) for name in names]
+    workers = max(args.jobs, 1)
+    data = _data(args.data, not args.quiet)
+    prepared = _prepared(experiments, args.folds, args.output, data)
+    folders = list(dict.fromkeys(prepared.values()))
+    done = sum(jobs.is_done(job) for job in folders)
+    if not args.quiet or args.list:
+        print(f"{len(folders)} jobs, {done} of them done")
+    if args.list:
+        for job in folders:
+            print(f"{'done' if jobs.is_done(job) else 'open'}  {job.name}")
+        return 0
+    threads = args.threads or max((os.cpu_count() or 1) // workers, 1)
+    launch = engines.Launch(args.data, args.device, threads, args.devices)
+    failed: dict = {}
+    known = {e.name: sorted(set(args.folds) | _earlier_folds(e, args.output)) for e in experiments}
+    command = " ".join(
+        ["python -m Training experiment", *names, f"--data DATA --profile {args.profile} --preset {args.preset}"]
+    )
+
+    def write(_=None):
+        for experiment in experiments:
+            folder = args.output / experiment.name
+            folder.mkdir(parents=True, exist_ok=True)
+            content = _describe(experiment, known[experiment.name], data, args.output, failed, command)
+            jobs.write_json(folder / "experiment.json", content)
+
+    write()
+    if args.engine == "ray":
+        failed.update(engines.run_ray(folders, launch, retries=args.retries, progress=not args.quiet, finished=write))
+    else:
+        failed.update(
+            engines.run_local(
+                folders, launch, workers=workers, retries=args.retries, progress=not args.quiet, finished=write
+            )
+        )
+    write()
+    for job, reason in failed.items():
+        print(f"error: {job.name}: {reason} (see {job / 'output.log'})", file=sys.stderr)
+    done = sum(jobs.is_done(job) for job in folders)
+    print(f"{done} of {len(folders)} jobs done; next: python -m Training report --experiments {args.output}")
+    return 1 if failed else 0
+
+
+def _data(folder: Path, progress: bool) -> dict:
+    """Name, fingerprint and size of the data."""
+    from ..folder_dataset import load_folder
+    from ..slices import fingerprint
+
+    table = folder / "nodules.csv"
+    if not table.is_file():
+        raise ConfigError(f"{table}: not found; a data folder holds nodules.csv (see `prepare-lidc --help`)")
+    nodules = load_folder(folder, progress=progress)
+    return {"name": folder.name, "sha256": fingerprint(nodules), "nodules": len(nodules)}

@@ -1,0 +1,36 @@
+"""Overlap of two masks (Dice, IoU) and of two soft maps, for arrays of any dimension. No argument is changed."""
+
+import numpy as np
+
+from .checks import map_pair, mask_pair
+
+
+def dice(a, b) -> float:
+    """Dice similarity coefficient 2 |A and B| / (|A| + |B|) of two masks of one shape.
+
+    Two empty masks agree (1.0); one empty mask against one that isn't gives 0.0. (UGS-Net's released metric returns
+    NaN for two empty masks, which then spoils the mean over nodules.) Raises MetricError where shapes differ.
+    """
+    a, b = mask_pair(a, b)
+    total = np.count_nonzero(a) + np.count_nonzero(b)
+    return 2 * np.count_nonzero(a & b) / total if total else 1.0
+
+
+def iou(a, b) -> float:
+    """Intersection over union |A and B| / |A or B| (Jaccard index); empty masks as in `dice`."""
+    a, b = mask_pair(a, b)
+    common = np.count_nonzero(a & b)
+    union = np.count_nonzero(a) + np.count_nonzero(b) - common
+    return common / union if union else 1.0
+
+
+def soft_dice(probability, target) -> float:
+    """Dice of two maps with values in [0, 1]: 2 sum(p t) / (sum(p^2) + sum(t^2)).
+
+    The squares in the denominator (Milletari et al., V-Net, 3DV 2016, section 3) make identical maps score 1.0 even
+    where they aren't binary; for masks the value is `dice`. Two maps of zeros agree (1.0). Raises MetricError for
+    differing shapes and for values outside [0, 1].
+    """
+    p, t = map_pair(probability, target, ("probability", "target"))
+    total = np.vdot(p, p) + np.vdot(t, t)
+    return float(2 * np.vdot(p, t) / total) if total else 1.0

@@ -1,0 +1,24 @@
+"""What a run trains on and what ranks its checkpoints: `data.protocol` of the configuration."""
+
+from functools import partial
+
+from .batches import BatchMaker
+from .config import ConfigError
+from .slices import SliceBatches, SliceValidator
+from .validation import validate
+
+
+def make_protocol(config: dict, training: list, validation: list, rank: int = 0, world: int = 1):
+    """(batches, validator): `batches(step)` gives a `Batch`, `batches.epoch_steps` are an epoch;
+    `validator(model, fabric)` gives figures, of which `score` ranks checkpoints. Raises ConfigError.
+    """
+    name = config["data"]["protocol"]
+    if name == "slice":
+        return SliceBatches(training, config, rank, world), SliceValidator(validation, config)
+    if name == "volume":
+        return BatchMaker(training, config, rank, world), partial(_validate_volumes, validation, config)
+    raise ConfigError(f"data.protocol is volume or slice, got {name!r}")
+
+
+def _validate_volumes(nodules, config, model, fabric):
+    return validate(model, nodules, config, fabric)

@@ -1,0 +1,153 @@
+"""The jobs and experiments that were run, read from their folder; figures and report reach every result through it.
+
+    OUT/jobs/<job id>/{job.json, manifest.json, conditions.json, predictions.npz, scores.csv, human.csv, ...}
+    OUT/<experiment>/experiment.json
+
+A job is done when its ``manifest.json`` exists; what is read here is never changed.
+"""
+
+import csv
+import json
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["JobError", "JobStore"]
+
+#: How many jobs' decoded prediction arrays are kept; a fold of 200 nodules takes about 10 MB.
+CACHED_PREDICTIONS = 8
+
+
+class JobError(ValueError):
+    """A result of an experiment can't be read; the message is one line that names the file and the reason."""
+
+
+class JobStore:
+    """Reads results under ``folder``, the output folder of ``python -m Training experiment``.
+
+    Everything read once is kept (predictions: of the last ``CACHED_PREDICTIONS`` jobs). Callers must not change what
+    they get. Raises JobError where the folder or a file is absent or unreadable.
+    """
+
+    def __init__(self, folder):
+        self.root = Path(folder)
+        if not self.root.is_dir():
+            raise JobError(f"{self.root}: no such folder")
+        self._json = {}
+        self._tables = {}
+        self._arrays = OrderedDict()
+
+    def folder(self, job: str) -> Path:
+        """The folder of a job; JobError for a name that is none (it may come from a file that someone edited)."""
+        name = str(job)
+        if not name or name != Path(name).name or name in {".", ".."}:
+            raise JobError(f"{name!r}: not a job's name")
+        return self.root / "jobs" / name
+
+    def experiments(self) -> list:
+        """Every experiment's dict, ordered by folder name; ``name`` is set from the folder where it is missing."""
+        found = []
+        for path in sorted(self.root.glob("*/experiment.json")):
+            experiment = self._read_json(path)
+            if not isinstance(experiment.get("rows", []), list):
+                raise JobError(f"{path}: rows is not a list")
+            experiment.setdefault("name", path.parent.name)
+            experiment.setdefault("rows", [])
+            found.append(experiment)
+        return found
+
+    def jobs(self) -> list:
+        """Ids of every finished job, sorted, whether or not an experiment names it."""
+        return sorted(path.parent.name for path in self.root.glob("jobs/*/manifest.json"))
+
+    def done(self, job: str) -> bool:
+        """Whether the job has its manifest, that is, has finished."""
+        return (self.folder(job) / "manifest.json").is_file()
+
+    def manifest(self, job: str) -> dict:
+        """The job's manifest."""
+        return self._read_json(self.folder(job) / "manifest.json")
+
+    def json(self, job: str, name: str) -> dict:
+        """Another JSON file of the job, such as ``conditions.json`` or ``split.json``."""
+        return self._read_json(self.folder(job) / name)
+
+    def scores(self, job: str) -> dict:
+        """scores.csv as {column: (N,) array}: float64 with NaN for empty cells, or str (ids and other words)."""
+        return self._read_table(self.folder(job) / "scores.csv")
+
+    def human(self, job: str) -> dict:
+        """human.csv, as ``scores``: one reader against the others."""
+        return self._read_table(self.folder(job) / "human.csv")
+
+    def predictions(self, job: str) -> dict:
+        """Arrays of predictions.npz as {name: array} (N nodules, grid (H, W)), read whole on the first request."""
+        path = self.folder(job) / "predictions.npz"
+        if path in self._arrays:
+            self._arrays.move_to_end(path)
+            return self._arrays[path]
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except Exception as error:  # zipfile, zlib, OSError, ValueError: all mean that the file is not usable
+            raise JobError(f"{path}: {_reason(error)}") from None
+        self._arrays[path] = arrays
+        while len(self._arrays) > CACHED_PREDICTIONS:
+            self._arrays.popitem(last=False)
+        return arrays
+
+    def row_jobs(self, row: dict) -> dict:
+        """The finished jobs of an experiment's row: {fold (int): job id}, ordered by fold."""
+        jobs = {}
+        for fold, job in (row.get("jobs") or {}).items():
+            try:
+                number = int(fold)
+            except ValueError:
+                raise JobError(f"{self.root}: row {row.get('key')!r} has a fold {fold!r} that is no number") from None
+            if job and self.done(job):
+                jobs[number] = job
+        return dict(sorted(jobs.items()))
+
+    def _read_json(self, path: Path) -> dict:
+        if path not in self._json:
+            try:
+                content = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise JobError(f"{path}: {_reason(error)}") from None
+            if not isinstance(content, dict):
+                raise JobError(f"{path}: not a JSON object")
+            self._json[path] = content
+        return self._json[path]
+
+    def _read_table(self, path: Path) -> dict:
+        if path not in self._tables:
+            try:
+                with path.open(newline="", encoding="utf-8") as stream:
+                    header, *lines = list(csv.reader(stream)) or [[]]
+            except (OSError, ValueError, csv.Error) as error:
+                raise JobError(f"{path}: {_reason(error)}") from None
+            if "nodule_id" not in header:
+                raise JobError(f"{path}: has no column nodule_id")
+            for number, line in enumerate(lines, start=2):
+                if len(line) != len(header):
+                    raise JobError(f"{path}: line {number} has {len(line)} cells, the header {len(header)}")
+            columns = zip(*lines, strict=True) if lines else [()] * len(header)
+            self._tables[path] = {name: _column(name, cells) for name, cells in zip(header, columns, strict=True)}
+        return self._tables[path]
+
+
+def _column(name, cells):
+    """Cells of a column as float64 (empty -> NaN), or as str where one is a word; ids always stay str."""
+    if not name.endswith("_id"):
+        try:
+            return np.array([float(cell) if cell.strip() else np.nan for cell in cells], np.float64)
+        except ValueError:
+            pass
+    return np.array(cells, dtype=str)
+
+
+def _reason(error) -> str:
+    """The error's own words on one line, without the path that the caller names already."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__

@@ -1,0 +1,122 @@
+"""Paired tests of an experiment's rows against its reference row, nodule by nodule."""
+
+import math
+
+from ..metrics import MetricError, paired_test
+from .measures import MULTI_READER, PAPER_MEASURES, TESTED, show
+from .summary import common, fold_text, same_nodules
+from .table import Cell, Head, Table
+
+__all__ = ["holm", "p_text", "paired_records", "paired_table", "signed"]
+
+
+def holm(values: list) -> list:
+    """Holm's adjusted p-values of one family, in the given order."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    adjusted, running = [0.0] * len(values), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(values) - rank) * values[i]))
+        adjusted[i] = running
+    return adjusted
+
+
+def paired_records(rows: list, reference) -> list:
+    """A dict for every row but the reference and every tested measure: row minus reference on their common folds.
+
+    Rows with other test nodules in those folds (split by nodule, say) are left out.
+    """
+    records = []
+    for measure in (m for m in (*PAPER_MEASURES, *MULTI_READER) if m.key in TESTED):
+        family = []
+        for row in rows:
+            folds = set(row.jobs) & set(reference.jobs)
+            if row is reference or not folds or not same_nodules(row, reference, folds):
+                continue
+            a, b, patients = common(row, reference, measure.key)
+            try:
+                test = paired_test(a, b, groups=patients)
+            except MetricError:
+                continue  # fewer than two common nodules, or a measure that the row doesn't have
+            family.append(
+                {
+                    "measure": measure.key,
+                    "row": row.key,
+                    "label": row.label,
+                    "reference": reference.key,
+                    "folds": fold_text(folds),
+                    "nodules": test.n,
+                    "patients": test.groups,
+                    "difference": test.mean_difference,
+                    "low": test.low,
+                    "high": test.high,
+                    "wilcoxon_p": test.wilcoxon_p,
+                    "t_p": test.t_p,
+                    "dz": test.dz,
+                    "rank_biserial": test.rank_biserial,
+                }
+            )
+        for record, adjusted in zip(family, holm([r["wilcoxon_p"] for r in family]), strict=True):
+            record["wilcoxon_p_holm"] = adjusted
+        records += family
+    return records
+
+
+def p_text(p: float) -> str:
+    """A p-value as printed: three digits, or below 0.001."""
+    return "< 0.001" if p < 0.001 else show(p, 3)
+
+
+def paired_table(name: str, records: list, reference) -> Table:
+    """The records for reading."""
+    measures = {m.key: m for m in (*PAPER_MEASURES, *MULTI_READER)}
+    table = Table(
+        name,
+        f"Paired tests against {reference.label}.",
+        f"Row minus {reference.label} nodule by nodule, over all folds that both have (for GED, below zero is "
+        "better; in points of per cent where the measure is in %). The 95 % interval is a bootstrap that draws whole "
+        "patients. Wilcoxon's signed-rank test and the paired t test take nodules as independent; Holm's correction is "
+        "over the rows of one measure. dz: mean over standard deviation of the differences. Each row is one trained "
+        "network a fold: the tests speak about these networks on new nodules, not about training them again.",
+        [
+            [
+                Head("Network", False),
+                Head("Measure", False),
+                Head("Nodules (patients)"),
+                Head("Difference"),
+                Head("95 % interval"),
+                Head("p Wilcoxon"),
+                Head("Holm"),
+                Head("p t"),
+                Head("dz"),
+            ]
+        ],
+        records=records,
+    )
+    last = None
+    for r in records:
+        measure = measures[r["measure"]]
+        sure = r["low"] > 0 or r["high"] < 0
+        cells = [
+            Cell(r["label"], False),
+            Cell(measure.heading, False),
+            Cell(f"{r['nodules']:,} ({r['patients']:,})"),
+            Cell(signed(measure.show, r["difference"]), bold=sure),
+            Cell(f"{signed(measure.show, r['low'])} to {signed(measure.show, r['high'])}"),
+            Cell(p_text(r["wilcoxon_p"])),
+            Cell(p_text(r["wilcoxon_p_holm"])),
+            Cell(p_text(r["t_p"])),
+            Cell(show(r["dz"], 2) if math.isfinite(r["dz"]) else "∞"),
+        ]
+        kind = " ".join(
+            k for k in ("human" if r["row"] == "human" else "", "start" if r["measure"] != last else "") if k
+        )
+        table.rows.append((kind, cells))
+        last = r["measure"]
+    table.caption += " Bold: the interval excludes zero."
+    return table
+
+
+def signed(shown, value) -> str:
+    """``shown(value)`` with a plus sign where it is above zero as printed."""
+    text = shown(value)
+    return f"+{text}" if value > 0 and any(c in text for c in "123456789") else text

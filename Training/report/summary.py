@@ -1,0 +1,180 @@
+"""Scores of an experiment's rows, gathered over folds: means, their spread, the readers' own row, common nodules."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..metrics.stats import population_sd
+from .jobs import JobError, JobStore
+
+__all__ = [
+    "RowResult",
+    "Summary",
+    "common",
+    "fold_text",
+    "human_row",
+    "load_rows",
+    "mark_best",
+    "same_nodules",
+    "summarize",
+]
+
+
+@dataclass
+class RowResult:
+    """A row with what its finished jobs gave. ``scores``: {fold: {column: (N,) array}}; ``manifests``: {fold: dict}."""
+
+    key: str
+    label: str
+    paper: dict = field(default_factory=dict)
+    jobs: dict = field(default_factory=dict)
+    scores: dict = field(default_factory=dict)
+    manifests: dict = field(default_factory=dict)
+    human: bool = False
+
+    @property
+    def parameters(self):
+        """The network's number of parameters, or None before any job is done."""
+        return next((m["parameters"] for m in self.manifests.values() if m.get("parameters")), None)
+
+    def values(self, column: str, fold: int) -> np.ndarray:
+        """(N,) float64 of one fold; NaN where the column is absent."""
+        table = self.scores[fold]
+        if column not in table:
+            return np.full(len(table["nodule_id"]), np.nan)
+        if table[column].dtype.kind != "f":
+            raise JobError(f"scores.csv of {self.jobs.get(fold, self.key)}: column {column} holds words, not numbers")
+        return table[column]
+
+    def pooled(self, column: str, folds=None) -> np.ndarray:
+        """The column over folds (all, or the given ones), one after another."""
+        chosen = [f for f in self.scores if folds is None or f in folds]
+        return np.concatenate([self.values(column, f) for f in chosen]) if chosen else np.empty(0)
+
+    def ids(self, column: str = "nodule_id", folds=None) -> np.ndarray:
+        """Ids in the order of ``pooled``."""
+        chosen = [f for f in self.scores if folds is None or f in folds]
+        return np.concatenate([self.scores[f][column] for f in chosen]) if chosen else np.empty(0, str)
+
+
+@dataclass
+class Summary:
+    """Mean with its spread: population sd over folds (``over`` = "folds"), or over the nodules of the only fold."""
+
+    mean: float | None = None
+    sd: float | None = None
+    over: str = ""
+    n: int = 0
+    folds: dict = field(default_factory=dict)
+
+    def record(self, key: str) -> dict:
+        """Flat, for CSV and JSON."""
+        return {key: self.mean, f"{key}_sd": self.sd, f"{key}_sd_over": self.over, f"{key}_n": self.n}
+
+
+def load_rows(store: JobStore, experiment: dict) -> list:
+    """Every row of the experiment as RowResult, also those without a finished job. Raises JobError."""
+    rows = []
+    for row in experiment["rows"]:
+        result = RowResult(str(row.get("key", "")), str(row.get("label") or row.get("key", "")), row.get("paper") or {})
+        result.jobs = store.row_jobs(row)
+        result.scores = {fold: store.scores(job) for fold, job in result.jobs.items()}
+        result.manifests = {fold: store.manifest(job) for fold, job in result.jobs.items()}
+        rows.append(result)
+    return rows
+
+
+def human_row(store: JobStore, rows: list, reference: RowResult | None = None) -> RowResult | None:
+    """One reader against the others, on the folds of the reference row (else of the row with most folds)."""
+    if reference is None or not reference.jobs:
+        reference = max(rows, key=lambda row: len(row.jobs), default=None)
+    if reference is None or not reference.jobs:
+        return None
+    scores = {fold: store.human(job) for fold, job in reference.jobs.items()}
+    return RowResult("human", "One reader against the others", jobs=dict(reference.jobs), scores=scores, human=True)
+
+
+def summarize(row: RowResult, measure) -> Summary:
+    """Mean over folds of each fold's mean over nodules, with population sd (ddof 0), as the papers; with one fold, mean
+    and sd over its nodules. A nodule without a value is left out. Pooled measures have one number a fold, and medians
+    of one fold no sd."""
+    if measure.pooled:
+        found = {f: (m.get("pooled") or {}).get(measure.key) for f, m in row.manifests.items()}
+        folds = {f: float(v) for f, v in found.items() if v is not None and np.isfinite(v)}
+        n = len(folds)
+    else:
+        kept = {f: row.values(measure.key, f) for f in row.scores}
+        kept = {f: v[np.isfinite(v)] for f, v in kept.items()}
+        statistic = np.median if measure.median else np.mean
+        folds = {f: float(statistic(v)) for f, v in kept.items() if v.size}
+        n = sum(v.size for v in kept.values())
+    if not folds:
+        return Summary()
+    means = np.array(list(folds.values()))
+    if len(folds) > 1:
+        return Summary(float(means.mean()), population_sd(means), "folds", n, folds)
+    if measure.pooled or measure.median:
+        return Summary(float(means[0]), None, "", n, folds)
+    only = kept[next(iter(folds))]
+    return Summary(float(means[0]), population_sd(only), "nodules", n, folds)
+
+
+def common(first: RowResult, second: RowResult, column: str, folds=None):
+    """Values of both rows on the nodules that both have: (a, b, patient_id), each (N,), in the first row's order.
+
+    A nodule counts once a fold; nodules where either value is absent are left out.
+    """
+    a, b, patients = [], [], []
+    for fold in first.scores:
+        if fold not in second.scores or (folds is not None and fold not in folds):
+            continue
+        place = {name: i for i, name in enumerate(second.scores[fold]["nodule_id"])}
+        pairs = [(i, place[n]) for i, n in enumerate(first.scores[fold]["nodule_id"]) if n in place]
+        left, right = np.array(pairs, int).reshape(-1, 2).T
+        a.append(first.values(column, fold)[left])
+        b.append(second.values(column, fold)[right])
+        patients.append(first.scores[fold]["patient_id"][left])
+    if not a:
+        return np.empty(0), np.empty(0), np.empty(0, str)
+    a, b, patients = np.concatenate(a), np.concatenate(b), np.concatenate(patients)
+    keep = np.isfinite(a) & np.isfinite(b)
+    return a[keep], b[keep], patients[keep]
+
+
+def mark_best(rows: list, summaries: list, measure, reference: RowResult | None) -> set:
+    """Indices of the rows that are best by the measure, at the precision shown; ties are all marked, unless all tie.
+
+    Only networks with the reference's test nodules are compared (without a reference: with those of the first row that
+    has most folds); fewer than two of them have no best.
+    """
+    if not measure.better:
+        return set()
+    networks = [i for i, row in enumerate(rows) if not row.human and summaries[i].mean is not None]
+    if not networks:
+        return set()
+    base = reference or max((rows[i] for i in networks), key=lambda row: len(row.jobs))
+    networks = [i for i in networks if same_nodules(rows[i], base)]
+    if len(networks) < 2:
+        return set()
+    best = max(networks, key=lambda i: measure.better * summaries[i].mean)
+    shown = measure.show(summaries[best].mean)
+    marked = {i for i in networks if measure.show(summaries[i].mean) == shown}
+    return marked if len(marked) < len(networks) else set()
+
+
+def same_nodules(first: RowResult, second: RowResult, folds=None) -> bool:
+    """Whether both rows were tested on the same nodules in the same folds (all folds, or the given ones)."""
+    wanted = set(first.scores) | set(second.scores) if folds is None else set(folds)
+    if not wanted <= set(first.scores) & set(second.scores):
+        return False
+    return all(set(first.scores[f]["nodule_id"]) == set(second.scores[f]["nodule_id"]) for f in wanted)
+
+
+def fold_text(folds) -> str:
+    """Folds as a reader writes them: "0–4", "0, 2", "none"."""
+    numbers = sorted(folds)
+    if not numbers:
+        return "none"
+    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]}–{numbers[-1]}"
+    return ", ".join(map(str, numbers))
