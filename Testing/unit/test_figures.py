@@ -1,18 +1,14 @@
-"""Figures of the experiments: chosen by rule, numbers that agree with scipy, Grad-CAM that leaves a network alone."""
+"""Figures of the experiments: chosen by rule, whole files, numbers that agree with scipy."""
 
 import copy
-import csv
 import json
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import nn
 
-from LungNoduleUncertaintyLib import networks
+from figure_jobs import COUNT, SIZE, UNCERTAIN, make_config, nodules, noisy_maps, write_job
 from LungNoduleUncertaintyLib.errors import OutputError
-from Training.config import DEFAULTS
 from Training.figures import FIGURES, Drawn, complex_nodules, save
 from Training.figures.cases import Case, common_fold, evenly, load_cases, quantile_picks, uncertainty_row
 from Training.figures.densities import (
@@ -29,76 +25,9 @@ from Training.figures.densities import (
     regions,
 )
 from Training.figures.gallery import multi_confidence_mask
-from Training.figures.gradcam import grad_cams
 from Training.figures.style import field_of_view
 from Training.report.jobs import JobStore
 from Training.trainer import build_network
-
-SIZE, COUNT = 32, 12
-UNCERTAIN = ("union", "intersection", "single", "final")
-
-
-def nodules(seed: int = 0) -> dict:
-    """Blobs on a grid of 32 x 32 with 2 to 4 readers who draw them larger or smaller: arrays of predictions.npz."""
-    rng = np.random.default_rng(seed)
-    rows, columns = np.mgrid[:SIZE, :SIZE]
-    out = {name: [] for name in ("nodule_id", "patient_id", "hu", "spacing_mm", "diameter_mm", "readers", "valid")}
-    for number in range(COUNT):
-        radius = rng.uniform(4, 9)
-        distance = np.hypot(rows - SIZE / 2 - rng.normal(), columns - SIZE / 2 - rng.normal())
-        count = 2 + number % 3
-        spread = 0.4 + 0.15 * number  # readers of later nodules disagree more
-        readers = np.zeros((4, SIZE, SIZE), bool)
-        readers[:count] = distance < radius + spread * np.linspace(-1, 1, count)[:, None, None]
-        out["nodule_id"].append(f"LIDC-IDRI-{number:04d}-1-1")
-        out["patient_id"].append(f"LIDC-IDRI-{number // 2:04d}")
-        hu = np.clip(20 - 900 / (1 + np.exp((radius - distance) * 1.5)) + rng.normal(0, 15, distance.shape), -1024, 300)
-        out["hu"].append(hu.astype(np.int16))
-        out["spacing_mm"].append([0.6, 0.6])
-        out["diameter_mm"].append(2 * radius * 0.6)
-        out["readers"].append(readers)
-        out["valid"].append(np.arange(4) < count)
-    arrays = {name: np.array(values) for name, values in out.items()}
-    arrays["spacing_mm"] = arrays["spacing_mm"].astype(np.float32)
-    return arrays
-
-
-def noisy_maps(arrays: dict, names, seed: int) -> dict:
-    rng = np.random.default_rng(seed)
-    any_reader = arrays["readers"].any(1)
-    every = (arrays["readers"] | ~arrays["valid"][:, :, None, None]).all(1)
-    sources = {"union": any_reader, "intersection": every, "single": arrays["readers"][:, 0]}
-    sources["final"] = arrays["readers"][:, 0]
-    maps = {}
-    for name in names:
-        mask = np.roll(sources[name], tuple(rng.integers(-1, 2, 2)), (1, 2))
-        maps[name] = np.clip(mask * 0.8 + 0.1 + rng.normal(0, 0.04, mask.shape), 0, 1).astype(np.float16)
-    return maps
-
-
-def write_job(folder, config: dict, fold: int, maps: dict, arrays: dict, network=None) -> str:
-    """A finished job in the layout of the experiments' runner; returns its id."""
-    folder.mkdir(parents=True)
-    np.savez_compressed(folder / "predictions.npz", **arrays, **maps)
-    final, first = maps["final"] >= 0.5, arrays["readers"][:, 0]
-    dice = 2 * (final & first).sum((1, 2)) / (final.sum((1, 2)) + first.sum((1, 2)))
-    with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["nodule_id", "patient_id", "fold", "dsc_label1", "ged"])
-        for name, patient, value in zip(arrays["nodule_id"], arrays["patient_id"], dice, strict=True):
-            writer.writerow([name, patient, fold, f"{value:.6f}", ""])
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    if network is not None:
-        save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "best.safetensors")
-    manifest = {"job": folder.name, "network": config["network"]["name"], "config": config, "fold": fold}
-    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    return folder.name
-
-
-def make_config(name: str, **network) -> dict:
-    config = copy.deepcopy(DEFAULTS)
-    config["network"] = {"name": name, "width": 8, "levels": 3, **network}
-    return config
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +86,9 @@ def test_every_kind_draws_says_how_nodules_were_chosen_and_gives_numbers_that_fi
         assert b"<svg" in paths[1].read_bytes()[:600]
         assert sorted(p.name for p in (tmp_path / kind).glob(".*")) == []
     assert len({one.name for one in drawn}) == len(drawn)
+    if kind == "gradcam":
+        variants = {row["variant"] for row in drawn[0].data["table"]}
+        assert variants == {"U-Net", "U-Net, second seed", "UGS-Net-V1", "UGS-Net"}
     assert {name for name in sys.modules if name == "matplotlib.pyplot"} == set(before), "pyplot keeps figures alive"
 
 
@@ -346,142 +278,6 @@ def test_densities_pool_every_fold_and_survive_a_network_that_predicts_nothing(r
     table = FIGURES["densities"](experiment, JobStore(tmp_path))[0].data
     assert table["table"][0]["ks"] is None
     json.dumps(table, allow_nan=False)
-
-
-# -- Grad-CAM ----------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return networks.create("ugsnet", width=8, levels=3)
-
-
-def biased(network, value: float):
-    """The network with its last layer's bias shifted, so that something (or nothing) is predicted."""
-    with torch.no_grad():
-        network.head[-1].bias.fill_(value)
-    return network
-
-
-def test_maps_have_the_inputs_size_and_lie_between_0_and_1(network):
-    probability, cams = grad_cams(biased(network, 0.5), torch.rand(1, 1, 32, 48))
-    assert probability.shape == (32, 48)
-    assert len(cams) == 3
-    for cam in cams:
-        assert cam.map.shape == (32, 48)
-        assert cam.map.min() >= 0
-        assert cam.map.max() == pytest.approx(1) if cam.peak > 0 else cam.map.max() == 0
-    assert any(cam.peak > 0 for cam in cams)
-
-
-def test_layers_are_the_last_three_before_the_output_and_branches_count_as_one(network):
-    _, cams = grad_cams(biased(network, 0.5), torch.rand(1, 1, 32, 32))
-    assert [cam.layers for cam in cams] == [
-        ("head.0.3",),
-        ("head.0.0",),
-        ("branch.single.0", "branch.union.0", "branch.intersection.0"),
-    ]
-    plain = networks.create("attention_unet", width=8, levels=3)
-    _, cams = grad_cams(plain, torch.rand(1, 1, 32, 32))
-    assert [cam.layers for cam in cams] == [
-        ("backbone.decoder.1.3",),
-        ("backbone.decoder.1.0",),
-        ("backbone.up.1.1",),
-    ]
-
-
-@pytest.mark.parametrize("mode", [True, False])
-def test_a_network_comes_back_as_it_was(network, mode):
-    network.train(mode)
-    network.branch.eval()  # a part in another mode keeps its own
-    network.backbone.requires_grad_(False)
-    modes = [module.training for module in network.modules()]
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    grad_cams(network, torch.rand(1, 1, 32, 32))
-    assert [module.training for module in network.modules()] == modes
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert all(parameter.grad is None for parameter in network.parameters())
-    assert not any(module._forward_hooks or module._backward_hooks for module in network.modules())
-
-
-def test_hooks_and_mode_go_back_when_the_network_fails(network):
-    network.train()
-    with pytest.raises(ValueError, match="multiples of"):
-        grad_cams(network, torch.rand(1, 1, 30, 30))
-    assert network.training
-    assert not any(module._forward_hooks for module in network.modules())
-    with pytest.raises(ValueError, match="one image"):
-        grad_cams(network, torch.rand(2, 1, 32, 32))
-
-
-def test_nothing_predicted_gives_maps_of_zero(network):
-    probability, cams = grad_cams(biased(network, -50.0), torch.rand(1, 1, 32, 32))
-    assert probability.max() < 0.5
-    assert [cam.map.max() for cam in cams] == [0, 0, 0]
-
-
-class Known(nn.Module):
-    """A convolution that copies the image, an in-place activation, and a 3x3 layer as output: the CAM is known."""
-
-    def __init__(self, weight: float = 2.0):
-        super().__init__()
-        self.first = nn.Conv2d(1, 1, 3, padding=1, bias=False)
-        self.unused = nn.Conv2d(1, 1, 3, padding=1)
-        self.activation = nn.ReLU(inplace=True)
-        self.out = nn.Conv2d(1, 1, 3, padding=1, bias=False)
-        with torch.no_grad():
-            for layer, value in ((self.first, 1.0), (self.out, weight)):
-                layer.weight.zero_()
-                layer.weight[0, 0, 1, 1] = value
-
-    def forward(self, x):
-        features = self.first(x)
-        self.unused(features)
-        return {"final": self.out(self.activation(features))}
-
-
-def test_a_known_networks_map_is_the_feature_map_before_the_activation():
-    image = torch.full((1, 1, 8, 8), -1.0)
-    image[0, 0, 2:5, 3:6] = torch.tensor([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]])
-    network = Known()
-    with torch.inference_mode(False), torch.no_grad():  # a caller's no_grad doesn't matter
-        _, cams = grad_cams(network, image, threshold=0.6)
-    assert [cam.layers for cam in cams] == [("first",)], "neither the output layer nor one that doesn't feed it"
-    # d target / d feature is 2 on the 9 positive pixels of 64: the channel's weight is 18 / 64.
-    assert cams[0].peak == pytest.approx(9 * 18 / 64)
-    assert np.allclose(cams[0].map, image.relu()[0, 0].numpy() / 9)
-
-
-def test_gradcam_reruns_stored_networks_and_says_which_it_left_out(results, tmp_path):
-    experiment = experiment_of(results, "gradcam")
-    one = FIGURES["gradcam"](experiment, results)[0]
-    assert {row["variant"] for row in one.data["table"]} == {"U-Net", "U-Net, second seed", "UGS-Net-V1", "UGS-Net"}
-    arrays, rows = nodules(), []
-    for key, change in (("good", {}), ("stack", {"slice_offsets": [-1, 0, 1]}), ("bare", {})):
-        config = make_config("attention_unet")
-        config["input"].update(change)
-        network = build_network(config).eval() if key != "bare" else None
-        job = write_job(
-            tmp_path / "jobs" / f"{key}-fold0", config, 0, noisy_maps(arrays, ("final",), 0), arrays, network
-        )
-        rows.append({"key": key, "label": key, "jobs": {"0": job}})
-    experiment = {"name": "x", "rows": rows, "options": {"nodules": 1}}
-    caption = FIGURES["gradcam"](experiment, JobStore(tmp_path))[0].caption
-    assert "stack (it takes more than the one slice" in caption
-    assert "bare (its weights aren't stored)" in caption
-
-
-def test_gradcam_reproduces_the_stored_prediction(tmp_path):
-    config, arrays = make_config("ugsnet"), nodules()
-    network = build_network(config).eval()
-    with torch.no_grad():
-        image = (torch.from_numpy(arrays["hu"]).float()[:, None].clip(-1000, 300) + 1000) / 1300
-        maps = {k: torch.sigmoid(v)[:, 0].numpy().astype(np.float16) for k, v in network(image).items()}
-    job = write_job(tmp_path / "jobs" / "a-fold0", config, 0, maps, arrays, network)
-    experiment = {"name": "x", "rows": [{"key": "a", "label": "A", "jobs": {"0": job}}], "options": {"nodules": 3}}
-    drawn = FIGURES["gradcam"](experiment, JobStore(tmp_path))
-    assert [one.name for one in drawn] == ["gradcam-1", "gradcam-2"]
-    for one in drawn:
-        assert all(row["difference_from_stored"] < 2e-3 for row in one.data["table"])
 
 
 def test_a_slice_without_any_reader_has_no_disagreement():

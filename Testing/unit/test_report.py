@@ -175,7 +175,7 @@ class _Page(html.parser.HTMLParser):
     def handle_data(self, data):
         self.text.append(data)
         if {"td", "th"} & set(self.stack):
-            list(self.tables.values())[-1][-1][-1] += " " * ("small" in self.stack) + data
+            list(self.tables.values())[-1][-1][-1] += " " * ("small" in self.stack) + data.replace("\xa0", " ")
 
 
 @pytest.fixture(scope="module")

@@ -78,17 +78,18 @@ def _draw(cases):
         style.show_ct(line[0], case.hu, case.spacing, view)
         style.scale_bar(line[0], case.spacing, view)
         style.show_ct(line[1], case.hu, case.spacing, view)
-        for reader, dash in zip(case.readers, style.READER_STYLES, strict=False):
-            style.outline(line[1], reader, "#f2f2f2", style=dash, width=1.2)
+        for reader in case.readers[:0:-1]:
+            style.outline(line[1], reader, "#cccccc", width=0.9)
+        style.outline(line[1], case.readers[0], "white", width=1.5)
         for axis, (name, color) in zip(line[2:5], TINTS.items(), strict=True):
             style.show(axis, case.maps[name], case.spacing, view, cmap=_tint(color), vmin=0, vmax=1)
             style.outline(axis, case.maps[name], "#222222", width=0.9, halo=None)
         style.show(line[5], multi_confidence_mask(case), case.spacing, view, cmap=_tint("#8a8a8a"), vmin=0, vmax=1)
-        style.outline(line[5], case.maps["union"], style.LC, style=(0, (3, 1.2)), width=1.8)
+        style.outline(line[5], case.maps["union"], style.LC, style=(0, (3, 1.2)), width=1.8, halo=None)
         style.outline(line[5], case.maps["final"], style.FINAL, width=1.8, halo="white")
         style.outline(line[5], case.maps["intersection"], style.HC, width=1.8, halo="white")
     entries = [
-        ("reader 1 (others dashed)", "#9a9a9a", "solid"),
+        ("reader 1 (white; others thin)", "#9a9a9a", "solid"),
         ("HC: every reader", style.HC, "solid"),
         ("Final", style.FINAL, "solid"),
         ("HC and LC together: any reader", style.LC, (0, (3, 1.2))),

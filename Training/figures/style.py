@@ -5,7 +5,6 @@ TEXT, MUTED = "#222222", "#555555"
 WINDOW = (-1350, 150)  # lung window, HU
 WINDOW_WORDS = f"CT window {WINDOW[0]} to {WINDOW[1]} HU".replace("-", "−")
 PAGE_WIDTH = 12.0  # inches
-READER_STYLES = ("solid", (0, (4, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.2, 1.2, 1.2)))
 
 
 def new_figure(width: float, height: float):
@@ -99,7 +98,7 @@ def outline(axes, values, color, *, style="solid", width=1.5, halo: str | None =
         return
     lines = axes.contour(values, levels=[0.5], colors=[color], linestyles=[style], linewidths=width)
     if halo:
-        lines.set(path_effects=[Stroke(linewidth=width + 1.2, foreground=halo, alpha=0.65), Normal()])
+        lines.set(path_effects=[Stroke(linewidth=width + min(1.2, width), foreground=halo, alpha=0.65), Normal()])
 
 
 def scale_bar(axes, spacing, view) -> None:

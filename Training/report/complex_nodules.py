@@ -176,9 +176,9 @@ def _control_gain(record, labels) -> str:
     change = "gains" if control >= 0 else "loses"
     text = f"{labels['control']}, which differs in its seed alone, {change} {show_percent(abs(control))} points on them"
     if gain > 0 and 0 < control < gain:
-        text += f", {100 * control / gain:.0f} % of that gain, which is regression to the mean"
+        text += f", {100 * control / gain:.0f} % of that gain, by regression to the mean alone"
     elif gain > 0 and control >= gain:
-        text += ", so that regression to the mean explains the whole gain"
+        text += ", so that regression to the mean alone accounts for the whole gain"
     text += f". {labels['ours']} is {show_percent(abs(beyond))} points {'ahead of' if beyond >= 0 else 'behind'} it"
     if record.get("beyond_control_low") is None:
         return f"{text} (too few nodules for an interval)."

@@ -83,7 +83,12 @@ def _figure_table(name: str, title: str, rows: list) -> Table:
     words = {c: not all(isinstance(row.get(c), (int, float, list, type(None))) for row in rows) for c in columns}
     heads = [[Head(" ".join(_WORDS.get(w, w) for w in c.split("_")), not words[c]) for c in columns]]
     table = Table(
-        name, f"Numbers of the figure: {title}.", "See its caption.", heads, records=rows, folded=len(rows) > 12
+        name,
+        f"Numbers of the figure: {title}.",
+        "See its caption.",
+        heads,
+        records=rows,
+        folded=len(rows) > 12 or "nodule" in columns,
     )
     for row in rows:
         table.rows.append(("", [Cell(_plain(row.get(c), c), not words[c]) for c in columns]))

@@ -35,8 +35,8 @@ thead th.group { text-align: center; border-bottom: 1px solid var(--line); }
 tbody th { font-weight: 500; min-width: 11rem; }
 .number { text-align: right; white-space: nowrap; }
 thead th.number { white-space: normal; min-width: 4.2rem; max-width: 8rem; }
-td small, th small { display: block; color: var(--soft); font-weight: 400; font-size: .74rem; }
-td.paper { color: var(--soft); background: var(--tint); }
+td small, th small { display: block; color: var(--soft); font-weight: 400; font-size: .74rem; white-space: normal; }
+.paper { color: var(--soft); background: var(--tint); }
 td.absent { color: #8b96a5; }
 tr.human th, tr.human td { background: #fdf6e6; }
 tr.reference th::after { content: " (reference)"; color: var(--soft); font-weight: 400; }
@@ -57,6 +57,10 @@ summary { cursor: pointer; color: var(--accent); }
   nav { display: none; }
   .scroll { overflow: visible; }
   table { font-size: 7.5pt; }
+  td small, th small { font-size: 6.5pt; }
+  tbody th { min-width: 0; }
+  figure img { max-height: 21cm; width: auto; }
+  details::details-content { content-visibility: visible; }
   th, td { padding: .15rem .3rem; }
   h2, h3 { break-after: avoid; }
   tr, figure { break-inside: avoid; }

@@ -25,7 +25,10 @@ class Cell:
         classes = " ".join(c for c in ("number" if self.number else "", self.kind) if c)
         inner = tag("strong", escape(self.text)) if self.bold else escape(self.text)
         if self.note:
-            inner += tag("small", escape(self.note))
+            note = escape(self.note)
+            if self.number:  # "± 1.23" and "0.1 to 0.2" stay on one line; what they are of may go below
+                note = note.replace(" ", "&nbsp;").replace("&nbsp;(", " (")
+            inner += tag("small", note)
         return tag(name, inner, scope="row" if first else None, **{"class": classes or None})
 
 
