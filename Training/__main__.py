@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         "--figures-note", default="", help="a sentence that says which model and patients the figures are of"
     )
 
-    from . import prepare_lidc
+    from . import prepare_lidc, report
     from .experiments import runner
 
     experiment = commands.add_parser(
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     runner.add_arguments(experiment)
     runner.add_job_arguments(commands.add_parser("job", help="one prepared job of an experiment (engines call this)"))
+    report.add_arguments(commands.add_parser("report", help="one page with the tables and figures of experiments"))
     prepare = commands.add_parser("prepare-lidc", help="build the data folder from LIDC-IDRI's DICOM series")
     prepare_lidc.add_arguments(prepare)
     return parser
@@ -247,13 +248,15 @@ def main(argv=None) -> int:
     args = _parser().parse_args(argv)
     from LungNoduleUncertaintyLib.errors import NoduleError
 
-    from . import prepare_lidc
+    from . import prepare_lidc, report
     from .config import ConfigError
     from .experiments import runner
     from .folder_dataset import DatasetError
 
     commands = {"train": _train, "calibrate": _calibrate, "evaluate": _evaluate, "export": _export}
-    commands.update({"prepare-lidc": prepare_lidc.run, "experiment": runner.run, "job": runner.run_job})
+    commands.update(
+        {"prepare-lidc": prepare_lidc.run, "experiment": runner.run, "job": runner.run_job, "report": report.run}
+    )
     try:
         return commands[args.command](args)
     except (ConfigError, DatasetError, NoduleError, ValueError, OSError) as error:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from LungNoduleUncertaintyLib.model_bundle import Model, write_bundle
 
-from .trainer import build_network, conditions
+from .trainer import build_network, conditions, input_channels
 
 DATA_LICENSE = (
     "Weights trained on LIDC-IDRI (CC BY 3.0): Armato et al. 2011, doi 10.1118/1.3528204; "
@@ -28,12 +28,27 @@ def run_model(folder, device="cpu") -> Model:
     config, state = run_state(folder)
     network = build_network(config)
     network.load_state_dict(state)
-    return Model([network.eval().to(device)], _metadata(config), torch.device(device), folder)
+    metadata = _metadata(config, _outputs(network, config), network.stride)
+    return Model([network.eval().to(device)], metadata, torch.device(device), folder)
 
 
-def _metadata(config: dict) -> dict:
-    from .trainer import input_channels
+def _outputs(network, config: dict) -> list[str]:
+    """Names of what a network gives, from one pass over an empty input."""
+    import torch
 
+    size = network.stride * 2
+    with torch.inference_mode():
+        found = network.eval()(torch.zeros(1, input_channels(config), size, size))
+    return sorted(found)
+
+
+def _cube_sizes(config: dict, stride: int) -> list[int]:
+    """Edges of the cubes that prediction may look at: from the size of training on, in the network's steps."""
+    first = config["data"]["net_size"] or config["data"]["crop"]
+    return [size for size in sorted({first, 64, 96, 128}) if size >= first and size % stride == 0]
+
+
+def _metadata(config: dict, outputs: list[str], stride: int) -> dict:
     return {
         "name": config["name"],
         "version": "0",
@@ -43,10 +58,10 @@ def _metadata(config: dict) -> dict:
             **config["input"],
             "spacing_mm": None,  # the CT's in-plane spacing
             "magnification": (config["data"]["net_size"] or config["data"]["crop"]) / config["data"]["crop"],
-            "cube_sizes": [48, 64, 96, 128],
+            "cube_sizes": _cube_sizes(config, stride),
         },
-        "outputs": ["union", "intersection", "final", "single"],
-        "thresholds": {"union": 0.5, "intersection": 0.5, "final": 0.5},
+        "outputs": list(outputs),
+        "thresholds": dict.fromkeys(("union", "intersection", "final"), 0.5),
         "averaging": {"flips": [[]], "views": ["axial"]},
     }
 
@@ -65,16 +80,18 @@ def export_bundle(
     """Write the bundle of a run. `figures` are measured ones with their conditions; they go into metadata and card."""
     run = Path(run)
     config, state = run_state(run)
+    network = build_network(config)
+    outputs = _outputs(network, config)
     split = json.loads((run / "split.json").read_text(encoding="utf-8"))
     trained = json.loads((run / "conditions.json").read_text(encoding="utf-8"))
     start = Path(config["training"]["init_from"])
     if start.name:  # the run that it started from, not where that lay
         config = {**config, "training": {**config["training"], "init_from": f"{start.parent.name}/{start.name}"}}
     metadata = {
-        **_metadata(config),
+        **_metadata(config, outputs, network.stride),
         "name": name or config["name"],
         "version": version,
-        "description": "UGS-Net for lung nodules: what every reader, some readers and most readers would include.",
+        "description": _description(config["network"]["name"], outputs),
         "thresholds": thresholds,
         "averaging": averaging,
         "license": "Apache-2.0",
@@ -91,6 +108,12 @@ def export_bundle(
         "figures": figures,
     }
     return write_bundle(output, [state], metadata, model_card(metadata))
+
+
+def _description(network: str, outputs: list[str]) -> str:
+    if "union" in outputs:
+        return "UGS-Net for lung nodules: what every reader, some readers and most readers would include."
+    return f"{network} for lung nodules: one probability map; HC, LC and Final are its cuts at three thresholds."
 
 
 def model_card(metadata: dict) -> str:

@@ -49,8 +49,12 @@ class ModelChooser:
             outputs = self.summary()["outputs"]
         except NoduleError as error:
             return str(error)
-        missing = [output for output in ("union", "intersection", "final") if output not in outputs]
-        return _("The model gives no {outputs}.").format(outputs=", ".join(missing)) if missing else ""
+        # HC and LC of a model without branches for them are cuts of `final`.
+        return (
+            ""
+            if "final" in outputs
+            else _("The model gives {outputs} and no final.").format(outputs=", ".join(outputs))
+        )
 
     def summary(self) -> dict:
         """See `model_store.summary`."""

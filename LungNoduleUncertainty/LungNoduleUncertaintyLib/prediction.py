@@ -39,7 +39,11 @@ def view_input(hu, point_offset_mm, spacing_mm, options: dict, first: int = 0, l
 
 
 def _run(model, stack, progress=None):
-    """Probabilities {output: (slices, H, W)} of a stack of slices, averaged over the bundle's networks."""
+    """Probabilities {output: (slices, H, W)} of a stack of slices, averaged over the bundle's networks.
+
+    A network without branches for union and intersection (every single-mask network) gives `final` in their place:
+    HC and LC are then cuts of one map, at thresholds of their own.
+    """
     import numpy as np
     import torch
 
@@ -54,7 +58,8 @@ def _run(model, stack, progress=None):
                 parts.setdefault(key, []).append(mean.cpu().numpy())
             if progress:
                 progress(min((start + _BATCH) / len(stack), 1.0))
-    return {key: np.concatenate(value) for key, value in parts.items()}
+    maps = {key: np.concatenate(value) for key, value in parts.items()}
+    return {"union": maps["final"], "intersection": maps["final"], **maps}
 
 
 def run_with_fallback(model, stack, progress=None):

@@ -362,9 +362,10 @@ def segment_nodule(
     point = tuple(float(v) for v in point)
     if not isinstance(model, Model):
         model = load_model(model, device)
-    missing = [name for name in ("union", "intersection", "final") if name not in model.outputs]
-    if missing:
-        raise BundleError(f"model {model.name!r}: it gives no {' and no '.join(missing)}, so HC and LC can't be drawn")
+    if "final" not in model.outputs:
+        raise BundleError(
+            f"model {model.name!r}: it gives {', '.join(model.outputs)} and no final, so it can't be used"
+        )
     cuts = _checked_cuts({**model.metadata["thresholds"], **(thresholds or {})})
     averaging = averaging or Averaging.from_metadata(model.metadata.get("averaging", {}))
 

@@ -346,7 +346,7 @@ def test_models_are_shown_imported_and_removed(panel, tmp_path, monkeypatch):
     assert not ui.removeModelButton.enabled
     source = tmp_path / "mine"
     shutil.copytree(model_bundle.find_bundle(), source)
-    metadata = model_bundle.read_metadata(source) | {"name": "mine", "outputs": ["final"]}
+    metadata = model_bundle.read_metadata(source) | {"name": "mine", "outputs": ["single"]}
     metadata["sha256"] = model_bundle.metadata_sha256(metadata)
     import json
 
@@ -356,7 +356,7 @@ def test_models_are_shown_imported_and_removed(panel, tmp_path, monkeypatch):
     assert ui.modelSelector.currentText == "mine"
     assert ui.statusLabel.text == "Model mine was imported."
     place(panel, "A")
-    assert (ui.applyButton.enabled, ui.applyButton.toolTip) == (False, "The model gives no union, intersection.")
+    assert (ui.applyButton.enabled, ui.applyButton.toolTip) == (False, "The model gives single and no final.")
     assert ui.removeModelButton.enabled
     panel.dialogs.answers["confirmOkCancelDisplay"] = True
     panel.click(ui.removeModelButton)

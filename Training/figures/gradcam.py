@@ -40,7 +40,7 @@ def _recorded(network):
         def record(module, inputs, output):
             outputs.pop(name, None)  # a layer that runs again moves to its last place
             outputs[name] = output
-            return output  # so that an in-place activation leaves the recorded tensor alone
+            return output.clone()  # so that an in-place activation leaves the recorded tensor alone
 
         return record
 

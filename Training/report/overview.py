@@ -201,7 +201,7 @@ def conditions_table(store: JobStore, experiments: list) -> Table:
         "conditions",
         "Conditions of every run.",
         "A row a job, that is one training with its prediction of one test fold. The best epoch is chosen on "
-        "validation patients, never on the test fold.",
+        "the validation part, never on the test fold.",
         [[Head(text, number) for _, text, number in columns]],
         folded=True,
     )

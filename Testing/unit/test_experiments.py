@@ -1,0 +1,237 @@
+"""Experiments: definitions, jobs that can be killed, failures that are kept, and the report at the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from LungNoduleUncertaintyLib import networks
+from Training.__main__ import main
+from Training.config import ConfigError
+from Training.experiments import definition, engines, jobs
+from Training.folder_dataset import DatasetError, load_folder
+from Training.slices import fingerprint
+from training_data import write_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TABLE = """
+title = "two networks"
+source = "test"
+kind = "table"
+options.reference = "ugsnet"
+
+[[rows]]
+key = "unet"
+label = "U-Net"
+network = { name = "unet", width = 4, levels = 2 }
+set.loss.target = "first"
+paper = { dsc = 80.0 }
+
+[[rows]]
+key = "ugsnet"
+label = "UGS-Net"
+network = { name = "ugsnet", width = 8, levels = 2 }
+set.training.epochs = 3
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("data") / "nodules")
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(TABLE)
+    return path
+
+
+def arguments(table, data, output, *more):
+    return [
+        *("experiment", str(table), "--data", str(data), "--output", str(output), "--profile", "tiny"),
+        *("--folds", "0", "--device", "cpu", "--threads", "1", "--quiet", *more),
+    ]
+
+
+@pytest.mark.parametrize("profile", ["full", "compact"])
+@pytest.mark.parametrize("name", definition.available())
+def test_shipped_definitions_build_their_networks(name, profile):
+    experiment = definition.load(name, profile)
+    assert len({row.key for row in experiment.rows}) == len(experiment.rows)
+    named = {experiment.options.get(key) for key in ("reference", "baseline", "ours", "control")} - {None}
+    assert named <= {row.key for row in experiment.rows}
+    for row in experiment.rows:
+        network = row.config["network"]
+        assert row.config["data"]["protocol"] == "slice"
+        assert network["name"] in networks.available()
+        if profile == "compact":
+            full = definition.load(name, "full")
+            own = next(r for r in full.rows if r.key == row.key).config["network"]
+            assert 4 * network["width"] == own.get("width", definition._default_width(network["name"]))
+
+
+def test_table_one_has_every_network_and_tables_share_jobs():
+    table1 = definition.load("table1", "compact")
+    wanted = {"fcn32s", "unet", "r2_unet", "r2_attention_unet", "attention_unet", "nested_unet", "channel_unet"}
+    assert {r.config["network"]["name"] for r in table1.rows} == wanted | {"nnunet", "ugsnet_v1", "ugsnet"}
+    ids = {
+        name: {row.key: definition.job_id(row.config, 0, "x") for row in definition.load(name, "compact").rows}
+        for name in ("table1", "table2", "table3", "leak", "ambiguity")
+    }
+    for name in ("table2", "table3", "leak", "ambiguity"):
+        assert ids[name]["ugsnet"] == ids["table1"]["ugsnet"]
+    assert ids["table3"]["unet_seed2"] != ids["table3"]["unet"]
+    assert ids["leak"]["unet_by_nodule"] != ids["leak"]["unet"]
+    assert len(set(ids["ambiguity"].values())) == len(ids["ambiguity"])
+
+
+def test_presets_change_the_base_and_keep_the_network():
+    paper, released = (definition.load("table1", "full", preset) for preset in ("paper", "released"))
+    assert {r.config["optimizer"]["name"] for r in paper.rows} == {"sgd"}
+    by_key = {r.key: r.config for r in released.rows}
+    assert by_key["ugsnet_v1"]["network"]["preset"] == "released"
+    assert by_key["unet"]["network"]["preset"] == "default"
+    assert by_key["unet"]["training"]["batch"] == 8
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (TABLE.replace('kind = "table"', 'kind = "chart"'), "a kind of table"),
+        (TABLE.replace("epochs = 3", "epoch = 3"), "unknown key 'training.epoch'"),
+        ('title = "a"\nsource = "b"\nkind = "table"', "has no rows"),
+        (
+            'title = "a"\nsource = "b"\nkind = "table"\n[use]\nexperiment = "small"\nrows = ["x"]\n[[rows]]\nkey="y"',
+            "no row",
+        ),
+        ("title = ", "not valid TOML"),
+    ],
+)
+def test_bad_definitions_are_named(tmp_path, text, message):
+    path = tmp_path / "small.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        definition.load(path)
+    with pytest.raises(ConfigError, match="no such profile"):
+        definition.load("table1", "huge")
+    with pytest.raises(ConfigError, match="no such experiment"):
+        definition.load("table9")
+
+
+def results(output):
+    """Everything of a run's jobs that its figures rest on."""
+    found = {}
+    for job in sorted((output / "jobs").iterdir()):
+        manifest = json.loads((job / "manifest.json").read_text())
+        found[job.name] = (
+            manifest["weights_sha256"],
+            (job / "scores.csv").read_text(),
+            {k: v.tobytes() for k, v in np.load(job / "predictions.npz").items()},
+        )
+    return found
+
+
+def test_a_killed_table_gives_the_same_when_it_goes_on(table, data, tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    assert main(arguments(table, data, straight)) == 0
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "LungNoduleUncertainty")])}
+    command = [sys.executable, "-m", "Training", *arguments(table, data, killed)]
+    process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not any(killed.glob("jobs/ugsnet-*/log.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)  # the runner and the job that it has started
+    process.wait()
+    open_jobs = [j for j in (killed / "jobs").iterdir() if not jobs.is_done(j)]
+    assert open_jobs, "the kill came too late to show anything"
+    assert main(arguments(table, data, killed)) == 0
+    assert results(killed) == results(straight)
+    # Again: nothing is computed, nothing changes.
+    before = {p: p.stat().st_mtime_ns for p in (killed / "jobs").rglob("*")}
+    assert main(arguments(table, data, killed)) == 0
+    assert before == {p: p.stat().st_mtime_ns for p in (killed / "jobs").rglob("*")}
+
+
+def test_outcome_and_report(table, data, tmp_path, capsys):
+    output = tmp_path / "out"
+    assert main(arguments(table, data, output, "--list")) == 0
+    assert "2 jobs, 0 of them done" in capsys.readouterr().out
+    assert main(arguments(table, data, output, "--jobs", "2")) == 0
+    outcome = json.loads((output / "small" / "experiment.json").read_text())
+    assert [row["key"] for row in outcome["rows"]] == ["unet", "ugsnet"]
+    assert all(set(row["jobs"]) == {"0"} and not row["failed"] for row in outcome["rows"])
+    folder = output / "jobs" / outcome["rows"][1]["jobs"]["0"]
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["patients_in_training_and_test"] == 0
+    assert manifest["config"]["training"]["epochs"] == 3
+    nodules = load_folder(data, progress=False)
+    assert manifest["data"] == {"name": "nodules", "sha256": fingerprint(nodules), "nodules": 12}
+    predictions = np.load(folder / "predictions.npz")
+    assert list(predictions["nodule_id"]) == [n.nodule_id for n in nodules if n.fold == 0]
+    assert predictions["union"].shape == predictions["final"].shape == (len(predictions["hu"]), 64, 64)
+    assert not (folder / "last.ckpt").exists()
+    # Another profile in the same folder would mix results of two sizes.
+    other = [a if a != "tiny" else "full" for a in arguments(table, data, output)]
+    assert main(other) == 1
+    assert "give another --output" in capsys.readouterr().err
+    assert main(["report", "--experiments", str(output), "--output", str(tmp_path / "report"), "--quiet"]) == 0
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "two networks" in page
+    assert "UGS-Net" in page
+
+
+def test_a_failing_job_is_tried_again_reported_and_costs_no_other(table, data, tmp_path, capsys):
+    table.write_text(TABLE.replace("width = 4, levels = 2 }", "width = 4, levels = 1 }"))
+    output = tmp_path / "out"
+    assert main(arguments(table, data, output, "--retries", "1")) == 1
+    assert "levels at least 2" in capsys.readouterr().err
+    rows = json.loads((output / "small" / "experiment.json").read_text())["rows"]
+    assert "levels at least 2" in rows[0]["failed"]["0"]
+    assert rows[1]["jobs"]
+    log = next((output / "jobs").glob("unet-*/output.log")).read_text()
+    assert log.count("levels at least 2") == 2
+
+
+def test_a_job_refuses_other_data_and_a_second_process(table, data, tmp_path):
+    nodules = load_folder(data, progress=False)
+    row = definition.load(table, "tiny").rows[0]
+    job = jobs.prepare(tmp_path, "one", row.config, 0, {"name": "d", "sha256": "0", "nodules": len(nodules)})
+    with pytest.raises(DatasetError, match="isn't the data"):
+        jobs.run(job, data, device="cpu", progress=False)
+    with jobs.claimed(job), pytest.raises(OSError, match="another process"), jobs.claimed(job):
+        pass
+    with pytest.raises(ConfigError, match="prepared by"):
+        jobs.run(tmp_path / "nowhere", data)
+
+
+def test_launch_command_and_environment(tmp_path, monkeypatch):
+    launch = engines.Launch(tmp_path, "cuda", threads=3, devices=2)
+    command = launch.command(tmp_path / "job")
+    assert "torch.distributed.run" in command
+    assert command[command.index("--nproc-per-node") + 1] == "2"
+    alone = engines.Launch(tmp_path, threads=3)
+    assert alone.environment(5, 4)["CUDA_VISIBLE_DEVICES"] == "1"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert "CUDA_VISIBLE_DEVICES" not in launch.environment(5, 4)
+    assert alone.environment()["OMP_NUM_THREADS"] == "3"
+
+
+def test_the_ray_engine_gives_the_same(table, data, tmp_path):
+    pytest.importorskip("ray", reason="the package ray is optional and not installed")
+    assert main(arguments(table, data, tmp_path / "local")) == 0
+    assert main(arguments(table, data, tmp_path / "ray", "--engine", "ray")) == 0
+    assert results(tmp_path / "ray") == results(tmp_path / "local")
+
+
+def test_without_ray_the_error_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="pip install ray"):
+        engines.run_ray([], engines.Launch(tmp_path))

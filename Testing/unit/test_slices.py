@@ -1,0 +1,174 @@
+"""The papers' protocol: one slice a nodule, on the network's grid."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from Training.config import ConfigError, load_config
+from Training.folder_dataset import DatasetError, configured_split, nodule_fold, split
+from Training.losses import UncertaintyLoss
+from Training.protocol import make_protocol
+from Training.slices import SliceBatches, cut_slices, fingerprint, largest_slice, network_input, predict_slices
+from training_data import make_nodule
+
+
+@pytest.fixture(scope="module")
+def nodules():
+    return [make_nodule(n) for n in range(12)]
+
+
+@pytest.fixture
+def config():
+    config = load_config("ugsnet")
+    config["data"].update(crop=16, net_size=32)
+    config["training"]["batch"] = 4
+    return config
+
+
+def test_slices_show_what_the_nodule_has(nodules, config):
+    config["data"]["net_size"] = 0
+    slices = cut_slices(nodules, config)
+    assert slices.hu.shape == (12, 1, 16, 16)
+    for index, nodule in enumerate(nodules):
+        z = largest_slice(nodule)
+        areas = nodule.consensus.sum((1, 2))
+        assert areas[z] == areas.max()
+        _, row, column = np.round(nodule.center()).astype(int)
+        window = np.s_[row - 8 : row + 8, column - 8 : column + 8]
+        assert np.array_equal(slices.hu[index, 0], nodule.hu[z][window])
+        count = len(nodule.readers)
+        assert np.array_equal(slices.readers[index, :count] > 0, nodule.readers[:, z][(slice(None), *window)])
+        assert slices.valid[index].sum() == count
+        assert not slices.readers[index, count:].any()
+        assert np.allclose(slices.spacing_mm[index], nodule.spacing[1:])
+
+
+def test_resizing_keeps_areas_and_millimetres(nodules, config):
+    small, large = (
+        cut_slices(nodules, {**config, "data": {**config["data"], "net_size": 0}}),
+        cut_slices(nodules, config),
+    )
+    assert large.hu.shape[-2:] == (32, 32)
+    assert set(np.unique(large.readers)) <= {0.0, 1.0}
+    area = [(s.readers.sum((1, 2, 3)) * s.spacing_mm.prod(1)) for s in (small, large)]
+    assert area[1] == pytest.approx(area[0], rel=0.1)
+    # The point's place is the same in mm: where the position channel peaks, relative to the crop.
+    peaks = [np.array(np.unravel_index(s.position[0, 0].argmax(), s.position.shape[2:])) for s in (small, large)]
+    assert np.abs((peaks[1] + 0.5) / 2 - (peaks[0] + 0.5)).max() <= 0.5
+
+
+def test_a_crop_beyond_the_cube_repeats_the_edge_and_has_no_mask_there(nodules, config):
+    config["data"].update(crop=60, net_size=0)
+    slices = cut_slices(nodules[:1], config)
+    nodule = nodules[0]
+    _, row, _ = np.round(nodule.center()).astype(int)
+    above = 30 - row
+    assert above > 0
+    assert np.array_equal(slices.hu[0, 0, 0], slices.hu[0, 0, above])
+    assert not slices.readers[0, :, :above].any()
+    z = largest_slice(nodule)
+    assert slices.readers[0].sum() == nodule.readers[:, z].sum()
+
+
+def test_batches_depend_on_seed_and_step_alone_and_visit_everything(nodules, config):
+    config["augmentation"].update(flip=False, quarter_turns=False)
+    first, second = SliceBatches(nodules, config), SliceBatches(nodules, config)
+    for step in (4, 0):
+        assert torch.equal(first(step).image, second(step).image)
+    seen = torch.cat([first(step).image for step in range(first.epoch_steps)])
+    whole = network_input(cut_slices(nodules, config), config)
+    assert len({hash(i.numpy().tobytes()) for i in seen}) == len({hash(i.numpy().tobytes()) for i in whole}) == 12
+    config["data"]["shuffle"] = False
+    assert torch.equal(SliceBatches(nodules, config)(0).image, whole[:4])
+
+
+def test_a_random_first_reader_is_always_a_real_one(nodules, config):
+    config["augmentation"].update(flip=False, quarter_turns=False)
+    config["data"].update(first_reader="random", shuffle=False)
+    fixed = cut_slices(nodules, config)
+    firsts = set()
+    batches = SliceBatches(nodules, config)
+    for epoch in range(8):
+        batch = batches(epoch * batches.epoch_steps)
+        for i in range(4):
+            own = fixed.readers[i][fixed.valid[i]]
+            match = [np.array_equal(batch.readers[i, 0].numpy(), reader) for reader in own]
+            assert any(match)
+            assert np.array_equal(batch.readers[i].sum(0).numpy(), own.sum(0))
+            firsts.add((i, match.index(True)))
+    assert len(firsts) > 4
+
+
+def test_jitter_is_refused_and_unknown_protocols(nodules, config):
+    config["augmentation"]["point_jitter_mm"] = 1.0
+    with pytest.raises(ConfigError, match="point_jitter_mm must be 0"):
+        SliceBatches(nodules, config)
+    config["data"]["protocol"] = "cube"
+    with pytest.raises(ConfigError, match="volume or slice"):
+        make_protocol(config, nodules, nodules)
+
+
+def test_prediction_and_validation(nodules, config):
+    class Truth(torch.nn.Module):
+        """Answers with the first reader's mask."""
+
+        def __init__(self, masks):
+            super().__init__()
+            self.masks, self.at = masks, 0
+
+        def forward(self, x):
+            part = self.masks[self.at : self.at + len(x)]
+            self.at = (self.at + len(x)) % len(self.masks)
+            return {"final": torch.from_numpy(part * 20 - 10)}
+
+    slices = cut_slices(nodules, config)
+    model = Truth(slices.readers[:, :1])
+    maps = predict_slices(model, slices, config, batch=5)
+    assert np.array_equal(maps["final"] >= 0.5, slices.readers[:, 0] > 0)
+    from lightning_fabric import Fabric
+
+    _, validator = make_protocol(config, nodules, nodules)
+    assert validator(model, Fabric(accelerator="cpu")) == {"final": 1.0, "score": 1.0}
+
+
+def test_fingerprint_sees_every_change(nodules):
+    first = fingerprint(nodules)
+    assert first == fingerprint(list(reversed(nodules)))
+    changed = copy.deepcopy(nodules)
+    changed[3].readers[0, 0, 0, 0] ^= True
+    assert fingerprint(changed) != first
+    changed = copy.deepcopy(nodules)
+    changed[3].fold = 4
+    assert fingerprint(changed) != first
+
+
+def test_split_by_nodule_shares_patients_and_by_patient_does_not(nodules, config):
+    training, validation, test = split(nodules, 0, 0.1, by="nodule")
+    assert {n.nodule_id for n in test} == {n.nodule_id for n in nodules if nodule_fold(n.nodule_id) == 0}
+    assert {n.patient_id for n in test} & {n.patient_id for n in training + validation}
+    with pytest.raises(DatasetError, match="patient or nodule"):
+        split(nodules, 0, 0.1, by="slice")
+    config["data"].update(validation_share=0.4, split_seed=7)
+    a = configured_split(nodules, 0, {**config, "seed": 1})[1]
+    b = configured_split(nodules, 0, {**config, "seed": 2})[1]
+    assert [n.nodule_id for n in a] == [n.nodule_id for n in b]
+
+
+def test_final_may_learn_other_readers_than_the_single_branch():
+    generator = torch.Generator().manual_seed(0)
+    readers = torch.randint(2, (2, 4, 8, 8), generator=generator).float()
+    valid = torch.tensor([[True, True, True, False], [True, True, False, False]])
+    logits = {k: torch.randn(2, 1, 8, 8, generator=generator) for k in ("final", "single", "union", "intersection")}
+    parts = {
+        (t, f): UncertaintyLoss(target=t, final_readers=f)(logits, readers, valid)
+        for t in ("first", "readers")
+        for f in ("first", "readers", "")
+    }
+    assert parts["first", ""] == parts["first", "first"]
+    assert parts["first", "readers"]["single"] == parts["first", "first"]["single"]
+    assert parts["first", "readers"]["final"] == parts["readers", "readers"]["final"]
+    assert parts["first", "readers"]["final"] != parts["first", "first"]["final"]
+    with pytest.raises(ValueError, match="final_readers"):
+        UncertaintyLoss(final_readers="none")
