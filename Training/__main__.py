@@ -43,8 +43,11 @@ def _parser() -> argparse.ArgumentParser:
     calibrate = commands.add_parser(
         "calibrate", help="choose a run's thresholds on its validation patients; writes calibration.json"
     )
-    calibrate.add_argument("run", type=Path, help="run folder")
+    calibrate.add_argument("run", type=Path, nargs="+", help="run folder; of several the networks are averaged")
     calibrate.add_argument("--data", required=True, type=Path)
+    calibrate.add_argument(
+        "--output", type=Path, metavar="FILE.json", help="(default: calibration.json of the one run)"
+    )
     calibrate.add_argument(
         "--coverage", type=float, default=0.88, help="wanted share of reader volumes in the interval"
     )
@@ -56,7 +59,17 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser(
         "evaluate", help="3D Dice, interval coverage and stability on a fold; writes a CSV and a JSON summary"
     )
-    evaluate.add_argument("model", help="run folder (after calibrate), or a bundle's name or folder")
+    evaluate.add_argument(
+        "model",
+        nargs="+",
+        help="run folder (after calibrate), or a bundle's name or folder; the networks of several runs are averaged",
+    )
+    evaluate.add_argument("--calibration", type=Path, help="calibration.json (default: the one run's own)")
+    evaluate.add_argument(
+        "--members",
+        action="store_true",
+        help="several runs as an ensemble: HC, Final and union are what all, most and any of their outlines hold",
+    )
     evaluate.add_argument("--data", required=True, type=Path)
     evaluate.add_argument("--fold", type=int, help="the held-out fold (refused if the run was trained on its patients)")
     evaluate.add_argument("--jitter", type=int, default=0, help="points moved by up to 1.5 mm per nodule")
@@ -65,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--output", type=Path, help="prefix of the two files (default: inside the run folder)")
 
     export = commands.add_parser("export", help="write a run's bundle: safetensors, metadata.json, MODEL_CARD.md")
-    export.add_argument("run", type=Path)
+    export.add_argument("run", type=Path, nargs="+", help="run folder; several give a bundle that averages them")
     export.add_argument("--output", required=True, type=Path, help="bundle folder")
     export.add_argument("--version", required=True, help="version of the model, e.g. 1.0")
     export.add_argument("--name", help="name of the model (default: the configuration's)")
@@ -145,12 +158,18 @@ def _calibrate(args) -> int:
     from LungNoduleUncertaintyLib.prediction import Averaging
 
     from .calibration import calibrate, probability_cases
+    from .config import ConfigError
     from .export import run_model
     from .folder_dataset import load_folder
 
-    nodules = _held_out(args.run, "validation", load_folder(args.data))
+    output = args.output or (args.run[0] / "calibration.json" if len(args.run) == 1 else None)
+    if output is None:
+        raise ConfigError("calibrate: several runs have no calibration.json in common; say where with --output")
+    nodules = load_folder(args.data)
+    for run in args.run:  # what no run was fitted to
+        nodules = _held_out(run, "validation", nodules)
     averaging = Averaging.from_metadata(args.averaging or {})
-    cases = probability_cases(run_model(args.run), nodules, averaging)
+    cases = probability_cases(run_model(*args.run), nodules, averaging)
     four = [c for c in cases if len(c.nodule.readers) == 4]
     thresholds, figures = calibrate(four, args.coverage, args.width)
     out = {
@@ -159,55 +178,69 @@ def _calibrate(args) -> int:
         "calibrated_on": f"{len(four)} four-reader nodules of the run's validation patients",
         "figures": figures,
     }
-    (args.run / "calibration.json").write_text(json.dumps(out, indent=2), encoding="utf-8")
+    output.write_text(json.dumps(out, indent=2), encoding="utf-8")
     print(json.dumps(out, indent=2))
     return 0
 
 
-def _load_for_evaluation(name: str):
-    """A bundle, or a run folder with its calibration; with the patients that it was fitted or calibrated to."""
+def _load_for_evaluation(names: list[str], calibration: Path | None = None):
+    """A bundle, or runs with their calibration; with the patients that they were fitted or calibrated to."""
     from LungNoduleUncertaintyLib import load_model
 
+    from .config import ConfigError
     from .export import run_model
 
-    run = Path(name)
-    if not (run / "config.json").is_file():
-        return load_model(name), None
-    model = run_model(run)
-    calibration = run / "calibration.json"
-    if calibration.is_file():
+    runs = [Path(name) for name in names]
+    if not all((run / "config.json").is_file() for run in runs):
+        if len(names) > 1:
+            raise ConfigError(f"{' '.join(names)}: several models have to be run folders")
+        return load_model(names[0]), None
+    model = run_model(*runs)
+    calibration = calibration or (runs[0] / "calibration.json" if len(runs) == 1 else None)
+    if calibration and calibration.is_file():
         found = json.loads(calibration.read_text(encoding="utf-8"))
         model.metadata.update(thresholds=found["thresholds"], averaging=found["averaging"])
-    split = json.loads((run / "split.json").read_text(encoding="utf-8"))
-    return model, {p for part in split.values() for p in part["patients"]}
+    seen = set()
+    for run in runs:
+        split = json.loads((run / "split.json").read_text(encoding="utf-8"))
+        seen |= {p for part in split.values() for p in part["patients"]}
+    return model, seen
 
 
 def _evaluate(args) -> int:
     from tqdm import tqdm
 
     from .config import ConfigError
-    from .evaluation import evaluate_nodule, summary_table, write_csv
+    from .evaluation import evaluate_ensemble, evaluate_nodule, summary_table, write_csv
     from .folder_dataset import load_folder
     from .trainer import conditions
 
-    model, seen = _load_for_evaluation(args.model)
+    groups = [[name] for name in args.model] if args.members else [args.model]
+    loaded = [_load_for_evaluation(group, args.calibration) for group in groups]
     nodules = [n for n in load_folder(args.data) if args.fold is None or n.fold == args.fold]
-    if seen and any(n.patient_id in seen for n in nodules):
+    seen = set().union(*(known or () for _, known in loaded))
+    if any(n.patient_id in seen for n in nodules):
         raise ConfigError(
-            f"{args.model}: was trained or calibrated on patients of these nodules; give its held-out --fold"
+            f"{' '.join(args.model)}: was trained or calibrated on patients of these nodules; give the held-out --fold"
         )
     nodules = [n for n in nodules if len(n.readers) >= args.min_readers][: args.limit]
-    scores = [evaluate_nodule(n, model, args.jitter) for n in tqdm(nodules, desc="nodules")]
+    models = [model for model, _ in loaded]
+    if args.members:
+        scores = [evaluate_ensemble(n, models) for n in tqdm(nodules, desc="nodules")]
+    else:
+        scores = [evaluate_nodule(n, models[0], args.jitter) for n in tqdm(nodules, desc="nodules")]
+    is_bundle = loaded[0][1] is None
     summary = {
-        "model": args.model if seen is None else Path(args.model).name,
+        "model": args.model[0] if is_bundle else ", ".join(Path(name).name for name in args.model),
+        "combined": "members" if args.members else "average of networks" if len(args.model) > 1 else "one network",
         "data": Path(args.data).name,
         "fold": args.fold,
-        "thresholds": model.metadata["thresholds"],
-        "averaging": model.metadata["averaging"],
+        "thresholds": models[0].metadata["thresholds"],
+        "averaging": models[0].metadata["averaging"],
         "conditions": conditions(),
         **summary_table(scores, nodules),
     }
-    prefix = args.output or Path(args.model) / "evaluation"
+    prefix = args.output or Path(args.model[0]) / "evaluation"
     prefix.parent.mkdir(parents=True, exist_ok=True)
     write_csv(scores, prefix.with_suffix(".csv"))
     prefix.with_suffix(".json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
@@ -219,7 +252,7 @@ def _export(args) -> int:
     from .config import ConfigError
     from .export import export_bundle
 
-    path = args.calibration or args.run / "calibration.json"
+    path = args.calibration or args.run[0] / "calibration.json"
     if not path.is_file():
         raise ConfigError(f"{path}: not found; run `calibrate` first or give --calibration")
     calibration = json.loads(path.read_text(encoding="utf-8"))

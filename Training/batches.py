@@ -73,6 +73,8 @@ class BatchMaker:
         hu = nodule.hu[np.ix_(slices, rows, columns)].astype(np.float32)
         masks = np.zeros((MAX_READERS, crop, crop), np.float32)
         masks[: len(nodule.readers)] = nodule.readers[:, z][:, rows][:, :, columns]
+        if self.config["data"]["first_reader"] == "random":
+            masks[: len(nodule.readers)] = masks[rng.permutation(len(nodule.readers))]
         valid = np.arange(MAX_READERS) < len(nodule.readers)
         top_left = np.array([round(point[1]) - crop // 2, round(point[2]) - crop // 2])
         offset = (np.array([z, *top_left]) - point) * nodule.spacing

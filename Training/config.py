@@ -24,13 +24,14 @@ DEFAULTS = {
     "data": {
         "protocol": "volume",  # random slices of every nodule, judged in 3D; or slice: the papers' one slice a nodule
         "crop": 48,  # pixels
+        "pixel_mm": 0.0,  # of the slice protocol: crops are `crop` pixels of this size; 0: of the scan's own
         "net_size": 0,  # crops are resized to this (64 for the papers' crops of 50); 0 keeps their size
         "large_crop": 64,
         "large_crop_share": 0.2,  # share of batches cut with the large crop
         "slices_per_nodule": 8,  # slices of each nodule that an epoch visits
         "reader_share": [1.0, 1.0, 1.0],  # share of them that nodules with 2, 3 and 4 readers get
         "shuffle": True,  # of the slice protocol
-        "first_reader": "fixed",  # of the slice protocol: Label_1 is the first reader, or one drawn at random each time
+        "first_reader": "fixed",  # Label_1 is the first reader; or random: one drawn anew each time
         "empty_margin": 3,  # slices beyond the union's ends that may be drawn, so that the stack learns to end
         "validation_share": 0.12,  # of the training patients
         "split_seed": -1,  # picks the validation patients; -1: as `seed`. Fix it to compare seeds on the same patients

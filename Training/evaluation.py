@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from .folder_dataset import Nodule
-from .metrics import dice
+from .metrics import dice, generalized_energy_distance
 
 
 def nodule_image(nodule: Nodule):
@@ -40,6 +40,7 @@ class Score:
     readers_inside: list = field(default_factory=list)
     interval_mm3: tuple = (0.0, 0.0)
     readers_interval_mm3: tuple = (0.0, 0.0)
+    ged: float = 1.0
     jitter: float | None = None
     error: str = ""
 
@@ -58,8 +59,12 @@ def place(mask_zyx, region, nodule: Nodule) -> np.ndarray:
     return out
 
 
-def compare(nodule: Nodule, hc: np.ndarray, lc: np.ndarray, final: np.ndarray) -> Score:
-    """Score of masks (z, y, x) on the cube: final against >= 50 %, HC against all, HC and LC against any reader."""
+def compare(nodule: Nodule, hc: np.ndarray, lc: np.ndarray, final: np.ndarray, samples=None) -> Score:
+    """Score of masks (z, y, x) on the cube: final against >= 50 %, HC against all, HC and LC against any reader.
+
+    `samples` are the masks whose generalised energy distance (squared, d = 1 - IoU, in 3D) to the readers is taken:
+    HC, final and the union unless given (an ensemble's members).
+    """
     voxel = float(np.prod(nodule.spacing))
     union = hc | lc
     volumes = nodule.readers.sum((1, 2, 3)) * voxel
@@ -77,6 +82,7 @@ def compare(nodule: Nodule, hc: np.ndarray, lc: np.ndarray, final: np.ndarray) -
         [bool(interval[0] <= v <= interval[1]) for v in volumes],
         interval,
         own,
+        generalized_energy_distance(np.stack([hc, final, union] if samples is None else samples), nodule.readers),
     )
 
 
@@ -142,6 +148,30 @@ def evaluate_nodule(nodule: Nodule, model, jitter: int = 0, averaging=None, thre
     return score
 
 
+def evaluate_ensemble(nodule: Nodule, models: list) -> Score:
+    """The usual way to an uncertainty: several networks' own finals, of which all, the majority and any give HC, final
+    and the union. A member that finds nothing has an empty mask; `error` counts them.
+    """
+    import SimpleITK as sitk
+
+    from LungNoduleUncertaintyLib import NoduleError, segment_nodule
+    from LungNoduleUncertaintyLib.geometry import Grid
+
+    image, point, finals, silent = nodule_image(nodule), center_point(nodule), [], 0
+    for model in models:
+        try:
+            result = segment_nodule(image, point, model=model)
+            finals.append(place(sitk.GetArrayFromImage(result.final), Grid.of(result.final), nodule))
+        except NoduleError:
+            finals.append(np.zeros(nodule.hu.shape, bool))
+            silent += 1
+    finals = np.stack(finals)
+    hc, union = finals.all(0), finals.any(0)
+    score = compare(nodule, hc, union & ~hc, 2 * finals.sum(0) >= len(finals), finals)
+    score.error = f"{silent} of {len(models)} members find nothing" if silent else ""
+    return score
+
+
 def human_scores(nodules: list[Nodule]) -> dict[str, float]:
     """One reader against the majority of the others (Dice), and how often a reader's volume lies inside the others'
     [V(intersection), V(union)]; each nodule counts once. Nodules with two readers are compared with the other reader.
@@ -178,6 +208,7 @@ def summarize(scores: list[Score]) -> dict:
         **{f"{key}_sd": float(np.std([getattr(s, key) for s in scores])) for key in ("final", "hc", "union")},
         "coverage": mean(inside),
         "width_ratio": float(np.nanmedian([s.width_ratio for s in scores])),
+        "ged": mean([s.ged for s in scores]),
         "failures": mean([s.final < 0.3 for s in scores]),
         "errors": sum(bool(s.error) for s in scores),
     }

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from LungNoduleUncertaintyLib.model_bundle import Model, write_bundle
 
+from .config import ConfigError
 from .trainer import build_network, conditions, input_channels
 
 DATA_LICENSE = (
@@ -21,22 +22,36 @@ def run_state(folder) -> tuple[dict, dict]:
     return json.loads((folder / "config.json").read_text(encoding="utf-8")), load_file(folder / "best.safetensors")
 
 
-def run_model(folder, device="cpu") -> Model:
-    """The run's best weights as a `Model` with thresholds of 0.5, for calibration."""
+def _run_states(folders) -> tuple[dict, list[dict]]:
+    """The first run's configuration, and the weights of all. Raises ConfigError when they can't be averaged."""
+    loaded = [run_state(folder) for folder in folders]
+    config = loaded[0][0]
+    for folder, (other, _) in zip(folders, loaded, strict=True):
+        for key in ("network", "input"):
+            if other[key] != config[key]:
+                raise ConfigError(f"{folder}: its {key} differs from that of {folders[0]}: the two can't be averaged")
+    return config, [state for _, state in loaded]
+
+
+def run_model(*folders, device="cpu") -> Model:
+    """The best weights of one run, or of several to be averaged, as a `Model` with thresholds of 0.5."""
     import torch
 
-    config, state = run_state(folder)
-    network = build_network(config)
-    network.load_state_dict(state)
-    metadata = _metadata(config, _outputs(network, config), network.stride)
-    return Model([network.eval().to(device)], metadata, torch.device(device), folder)
+    config, states = _run_states(folders)
+    built = []
+    for state in states:
+        network = build_network(config)
+        network.load_state_dict(state)
+        built.append(network.eval().to(device))
+    metadata = _metadata(config, _outputs(built[0], config), built[0].stride)
+    return Model(built, metadata, torch.device(device), folders[0])
 
 
 def _outputs(network, config: dict) -> list[str]:
     """Names of what a network gives, from one pass over an empty input."""
     import torch
 
-    size = network.stride * 2
+    size = _cube_sizes(config, network.stride)[0]
     with torch.inference_mode():
         found = network.eval()(torch.zeros(1, input_channels(config), size, size))
     return sorted(found)
@@ -56,7 +71,7 @@ def _metadata(config: dict, outputs: list[str], stride: int) -> dict:
         "network": {**config["network"], "in_channels": input_channels(config)},
         "input": {
             **config["input"],
-            "spacing_mm": None,  # the CT's in-plane spacing
+            "spacing_mm": config["data"].get("pixel_mm") or None,  # None: the CT's in-plane spacing
             "magnification": (config["data"]["net_size"] or config["data"]["crop"]) / config["data"]["crop"],
             "cube_sizes": _cube_sizes(config, stride),
         },
@@ -67,7 +82,7 @@ def _metadata(config: dict, outputs: list[str], stride: int) -> dict:
 
 
 def export_bundle(
-    run,
+    runs,
     output,
     *,
     thresholds: dict,
@@ -77,9 +92,13 @@ def export_bundle(
     name: str | None = None,
     data: str = "lidc-nodules",
 ) -> Path:
-    """Write the bundle of a run. `figures` are measured ones with their conditions; they go into metadata and card."""
-    run = Path(run)
-    config, state = run_state(run)
+    """Write the bundle of one run or of several, whose networks prediction averages; the card describes the first one.
+
+    `figures` are measured ones with their conditions; they go into metadata and card.
+    """
+    runs = [Path(run) for run in runs]
+    run = runs[0]
+    config, states = _run_states(runs)
     network = build_network(config)
     outputs = _outputs(network, config)
     split = json.loads((run / "split.json").read_text(encoding="utf-8"))
@@ -103,11 +122,12 @@ def export_bundle(
             "patients": {part: len(value["patients"]) for part, value in split.items()},
             "nodules": {part: len(value["nodules"]) for part, value in split.items()},
             "conditions": trained,
+            **({"averaged_runs": [r.name for r in runs]} if len(runs) > 1 else {}),
         },
         "exported": conditions(),
         "figures": figures,
     }
-    return write_bundle(output, [state], metadata, model_card(metadata))
+    return write_bundle(output, states, metadata, model_card(metadata))
 
 
 def _description(network: str, outputs: list[str]) -> str:

@@ -60,9 +60,11 @@ def cut_slices(nodules: list[Nodule], config: dict) -> SliceSet:
     Masks are resized bilinearly and cut at 0.5. (The released code cuts at 0.65 by mistake, which shrinks every mask.)
     Nodules without any pixel of the first reader on the slice keep an empty Label_1.
     """
-    crop, size = config["data"]["crop"], config["data"]["net_size"] or config["data"]["crop"]
+    size, pixel_mm = config["data"]["net_size"] or config["data"]["crop"], config["data"]["pixel_mm"]
     rows = []
     for nodule in nodules:
+        # With a fixed pixel size the crop is the nearest whole number of the scan's pixels.
+        crop = round(config["data"]["crop"] * (pixel_mm / nodule.spacing[1] if pixel_mm else 1))
         z = largest_slice(nodule)
         depth, height, width = nodule.hu.shape
         _, row, column = nodule.center()

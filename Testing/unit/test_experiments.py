@@ -93,6 +93,18 @@ def test_table_one_has_every_network_and_tables_share_jobs():
     assert len(set(ids["ambiguity"].values())) == len(ids["ambiguity"])
 
 
+def test_an_option_added_later_keeps_the_names_of_known_jobs(monkeypatch):
+    row = definition.load("table1", "compact").rows[1]
+    before = definition.job_id(row.config, 0, "x")
+    config = {**row.config, "data": {**row.config["data"], "new_option": 3}}
+    assert definition.job_id(config, 0, "x") != before
+    monkeypatch.setitem(definition.DEFAULTS["data"], "new_option", 3)
+    assert definition.job_id(config, 0, "x") == before
+    assert definition.job_id({**row.config, "name": "other"}, 0, "x") == before
+    assert definition.job_id({**row.config, "seed": 5}, 0, "x") != before
+    assert definition.job_id(row.config, 0, "y") != before
+
+
 def test_presets_change_the_base_and_keep_the_network():
     paper, released = (definition.load("table1", "full", preset) for preset in ("paper", "released"))
     assert {r.config["optimizer"]["name"] for r in paper.rows} == {"sgd"}
@@ -178,6 +190,8 @@ def test_outcome_and_report(table, data, tmp_path, capsys):
     assert list(predictions["nodule_id"]) == [n.nodule_id for n in nodules if n.fold == 0]
     assert predictions["union"].shape == predictions["final"].shape == (len(predictions["hu"]), 64, 64)
     assert not (folder / "last.ckpt").exists()
+    assert main(arguments(table, data, output, "--rows", "unet", "none")) == 1
+    assert "--rows none: no such row" in capsys.readouterr().err
     # Another profile in the same folder would mix results of two sizes.
     other = [a if a != "tiny" else "full" for a in arguments(table, data, output)]
     assert main(other) == 1

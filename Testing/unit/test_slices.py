@@ -59,6 +59,14 @@ def test_resizing_keeps_areas_and_millimetres(nodules, config):
     assert np.abs((peaks[1] + 0.5) / 2 - (peaks[0] + 0.5)).max() <= 0.5
 
 
+def test_a_fixed_pixel_size_shows_the_same_millimetres_of_every_scan(config):
+    nodules = [make_nodule(1, spacing=0.5), make_nodule(1, spacing=1.0)]
+    config["data"].update(crop=16, net_size=32, pixel_mm=1.0)
+    slices = cut_slices(nodules, config)
+    assert np.allclose(slices.spacing_mm, 0.5)
+    assert slices.readers[1, 0].sum() == pytest.approx(4 * slices.readers[0, 0].sum(), rel=0.15)
+
+
 def test_a_crop_beyond_the_cube_repeats_the_edge_and_has_no_mask_there(nodules, config):
     config["data"].update(crop=60, net_size=0)
     slices = cut_slices(nodules[:1], config)

@@ -64,6 +64,21 @@ def test_batches_depend_on_seed_and_step_alone(nodules):
     assert not torch.equal(first(0).image, BatchMaker(nodules, config)(0).image)
 
 
+def test_a_drawn_first_reader_changes_only_the_order(nodules):
+    config = small_config()
+    config["augmentation"].update(flip=False, rotate_degrees=0.0, scale=[1.0, 1.0])
+    fixed = BatchMaker(nodules, config)
+    config = copy.deepcopy(config)
+    config["data"]["first_reader"] = "random"
+    drawn = BatchMaker(nodules, config)
+    moved = 0
+    for step in range(6):
+        a, b = fixed(step), drawn(step)
+        assert torch.equal(a.valid, b.valid)
+        moved += not torch.equal(a.readers, b.readers)
+    assert moved
+
+
 def test_batches_hold_what_they_say(nodules):
     maker = BatchMaker(nodules, small_config())
     sizes, empty, filled = set(), 0, 0
@@ -242,6 +257,38 @@ def test_command_line_from_data_to_bundle(tmp_path, capsys):
     assert "| all | 2 |" in (bundle / "MODEL_CARD.md").read_text()
     weights = load_file(bundle / "model.safetensors")
     assert {v.dtype for v in weights.values() if v.is_floating_point()} == {torch.float16}
+
+
+def test_several_runs_are_averaged_or_an_ensemble(tmp_path, capsys):
+    """Two seeds of a single-mask network: as members, as one averaged bundle, in the predictor and the module alike."""
+    data, runs = write_folder(tmp_path / "data"), [tmp_path / "a", tmp_path / "b"]
+    for seed, run in enumerate(runs):
+        options = [*settings(), "--set", f"seed={seed}", "--set", "data.split_seed=0", "--set", "training.ema=0.0"]
+        options += ["--set", "training.epochs=30", "--set", "training.validate_every=10"]
+        train = ["train", "unet-compact", "--data", str(data), "--fold", "0", "--output", str(run), "--quiet", *options]
+        assert main(train) == 0
+    both, common = [str(run) for run in runs], ["--data", str(data)]
+    assert main(["calibrate", *both, *common]) == 1
+    assert "say where with --output" in capsys.readouterr().err
+    calibration = tmp_path / "calibration.json"
+    assert main(["calibrate", *both, *common, "--output", str(calibration)]) == 0
+    known = ["--calibration", str(calibration)]
+    evaluate = ["evaluate", *both, *common, *known, "--fold", "0", "--limit", "2", "--output"]
+    assert main([*evaluate, str(tmp_path / "average")]) == 0
+    assert main([*evaluate, str(tmp_path / "members"), "--members"]) == 0
+    average, members = (json.loads((tmp_path / f"{n}.json").read_text()) for n in ("average", "members"))
+    assert (average["combined"], members["combined"]) == ("average of networks", "members")
+    assert 0 <= members["all"]["ged"] <= 2
+    bundle = tmp_path / "bundle"
+    assert main(["export", *both, "--output", str(bundle), "--version", "1", *known]) == 0
+    model = load_model(bundle, "cpu")
+    assert len(model.networks) == 2
+    assert model.outputs == ["final"]
+    other = json.loads((runs[1] / "config.json").read_text())
+    other["input"]["position"] = not other["input"]["position"]
+    (runs[1] / "config.json").write_text(json.dumps(other))
+    assert main([*evaluate, str(tmp_path / "mixed")]) == 1
+    assert "can't be averaged" in capsys.readouterr().err
 
 
 def test_missing_data_is_one_line(tmp_path, capsys):

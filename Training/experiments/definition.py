@@ -13,11 +13,11 @@ from pathlib import Path
 
 from LungNoduleUncertaintyLib import networks
 
-from ..config import ConfigError, load_config, merge, tomllib
+from ..config import DEFAULTS, ConfigError, load_config, merge, tomllib
 
 FOLDER = Path(__file__).parent
 BASES = {"default": "ugsnet", "paper": "ugsnet-paper", "released": "ugsnet-released"}
-# Raised whenever the meaning of a job's outcome changes: results of older jobs then count as not there.
+# Raised whenever a default changes its value or code changes a job's outcome: older results then count as not there.
 JOB_FORMAT = 1
 KINDS = ("table", "complex", "densities", "gallery", "gradcam", "qualitative")
 
@@ -128,11 +128,27 @@ def load(name_or_path, profile: str = "full", preset: str = "default") -> Experi
     )
 
 
+def _beyond(config: dict, defaults: dict) -> dict:
+    """What of a configuration differs from the defaults."""
+    out = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
+            value = _beyond(value, defaults[key])
+            if not value:
+                continue
+        elif key in defaults and defaults[key] == value:
+            continue
+        out[key] = value
+    return out
+
+
 def job_id(config: dict, fold: int, data_sha256: str) -> str:
     """A job's name: network, a hash of everything that its result depends on, and the fold.
 
-    The configuration's own name isn't part of it, so rows of several tables share their jobs.
+    The configuration's own name isn't part of it, so rows of several tables share their jobs; neither is what equals
+    the default, so an option that is added later doesn't make known results unknown.
     """
-    content = {key: value for key, value in config.items() if key != "name"}
+    content = _beyond(config, {key: value for key, value in DEFAULTS.items() if key != "network"})
+    content.pop("name", None)
     text = json.dumps([JOB_FORMAT, content, data_sha256], sort_keys=True)
     return f"{config['network']['name']}-{hashlib.sha256(text.encode()).hexdigest()[:10]}-fold{fold}"

@@ -5,6 +5,7 @@ rest is written whole or not at all, and `manifest.json`, written last, says tha
 """
 
 import contextlib
+import copy
 import csv
 import json
 import os
@@ -16,7 +17,7 @@ import numpy as np
 from LungNoduleUncertaintyLib.ct_io import write_whole
 from LungNoduleUncertaintyLib.model_bundle import file_sha256
 
-from ..config import ConfigError
+from ..config import DEFAULTS, ConfigError, merge
 from ..folder_dataset import DatasetError, configured_split, load_folder
 
 RELEASED_BATCH = 8  # the released code's batch: its NSD is one number a batch
@@ -91,7 +92,8 @@ def _run(job, given, data, device, progress):
     from ..export import run_state
     from ..trainer import Trainer, build_network, conditions
 
-    config, fold = given["config"], given["fold"]
+    # Options that have come since the job was prepared have their defaults.
+    config, fold = merge(copy.deepcopy(DEFAULTS), given["config"], f"{job.name}"), given["fold"]
     nodules = load_folder(data, progress=progress)
     if protocol.fingerprint(nodules) != given["data"]["sha256"]:
         raise DatasetError(f"{data}: isn't the data that {job.name} was prepared for")

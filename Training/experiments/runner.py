@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--profile", default="full", help=f"how large: {sizes} (full, the papers' widths, wants a GPU)")
     add("--preset", default="default", choices=list(definition.BASES), help="the base configuration (default)")
     add("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="K", help="test folds (all five)")
+    add("--rows", nargs="+", metavar="KEY", help="only these rows (all)")
     add("--engine", choices=("local", "ray"), default="local", help="processes here, or a Ray cluster (local)")
     add("--jobs", type=int, default=1, metavar="N", help="jobs side by side on this machine (1)")
     add("--threads", type=int, default=0, metavar="N", help="CPU threads a job (cores / jobs)")
@@ -45,7 +46,7 @@ def run_job(args) -> int:
     return 0
 
 
-def _prepared(experiments, folds, output, data) -> dict:
+def _prepared(experiments, keys, folds, output, data) -> dict:
     """{(experiment, row, fold): job folder}, fold by fold, so that a stopped run leaves whole columns."""
     return {
         (experiment.name, row.key, fold): jobs.prepare(
@@ -54,6 +55,7 @@ def _prepared(experiments, folds, output, data) -> dict:
         for fold in folds
         for experiment in experiments
         for row in experiment.rows
+        if not keys or row.key in keys
     }
 
 
@@ -102,9 +104,13 @@ def run(args) -> int:
     """Run experiments; 0 when every job is done, 1 when some failed (they are named, and written down)."""
     names = definition.available() if args.name == ["all"] else args.name
     experiments = [definition.load(name, args.profile, args.preset) for name in names]
+    keys = {row.key for experiment in experiments for row in experiment.rows}
+    unknown = set(args.rows or ()) - keys
+    if unknown:
+        raise ConfigError(f"--rows {' '.join(sorted(unknown))}: no such row; there are {', '.join(sorted(keys))}")
     workers = max(args.jobs, 1)
     data = _data(args.data, not args.quiet)
-    prepared = _prepared(experiments, args.folds, args.output, data)
+    prepared = _prepared(experiments, args.rows, args.folds, args.output, data)
     folders = list(dict.fromkeys(prepared.values()))
     done = sum(jobs.is_done(job) for job in folders)
     if not args.quiet or args.list:
