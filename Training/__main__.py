@@ -168,14 +168,14 @@ def _calibrate(args) -> int:
     nodules = load_folder(args.data)
     for run in args.run:  # what no run was fitted to
         nodules = _held_out(run, "validation", nodules)
+    nodules = [n for n in nodules if len(n.readers) == 4]
     averaging = Averaging.from_metadata(args.averaging or {})
     cases = probability_cases(run_model(*args.run), nodules, averaging)
-    four = [c for c in cases if len(c.nodule.readers) == 4]
-    thresholds, figures = calibrate(four, args.coverage, args.width)
+    thresholds, figures = calibrate(cases, args.coverage, args.width)
     out = {
         "thresholds": thresholds,
         "averaging": args.averaging or {"flips": [[]], "views": ["axial"]},
-        "calibrated_on": f"{len(four)} four-reader nodules of the run's validation patients",
+        "calibrated_on": f"{len(cases)} four-reader nodules of the run's validation patients",
         "figures": figures,
     }
     output.write_text(json.dumps(out, indent=2), encoding="utf-8")
