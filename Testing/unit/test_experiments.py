@@ -238,6 +238,17 @@ def test_launch_command_and_environment(tmp_path, monkeypatch):
     assert alone.environment()["OMP_NUM_THREADS"] == "3"
 
 
+def test_a_job_trains_on_two_devices_under_torchrun(table, data, tmp_path):
+    """`--devices 2`: DDP inside the job, one manifest; here the devices are two processes on the CPU."""
+    output = tmp_path / "out"
+    assert main(arguments(table, data, output, "--rows", "unet", "--devices", "2")) == 0
+    (job,) = (output / "jobs").iterdir()
+    manifest = json.loads((job / "manifest.json").read_text())
+    assert manifest["processes"] == 2
+    assert len((job / "log.jsonl").read_text().splitlines()) == 2
+    assert len(np.load(job / "predictions.npz")["final"]) == manifest["split"]["test"]["nodules"]
+
+
 def test_the_ray_engine_gives_the_same(table, data, tmp_path):
     pytest.importorskip("ray", reason="the package ray is optional and not installed")
     assert main(arguments(table, data, tmp_path / "local")) == 0

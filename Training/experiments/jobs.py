@@ -138,6 +138,7 @@ def _run(job, given, data, device, progress):
         "best": best,
         "seconds": {"train": _training_seconds(job), "predict": time.monotonic() - trained},
         "conditions": conditions(),
+        "processes": fabric.world_size,
         "pooled": pooled,
     }
     manifest["seconds"]["last_session"] = trained - begun
