@@ -105,6 +105,33 @@ def test_an_option_added_later_keeps_the_names_of_known_jobs(monkeypatch):
     assert definition.job_id(row.config, 0, "y") != before
 
 
+@pytest.mark.parametrize("row", definition.load("table1", "tiny").rows, ids=lambda row: row.key)
+def test_every_network_of_the_table_works_in_the_predictor(row, tmp_path):
+    """Weights of a run folder become a model whose cubes the network takes, whatever its stride and outputs."""
+    from safetensors.torch import save_file
+
+    from LungNoduleUncertaintyLib.prediction import predict_cube
+    from Training.export import run_model
+    from Training.trainer import build_network
+
+    if row.key == "nnunet":
+        pytest.importorskip("dynamic_network_architectures", reason="nnU-Net's package is optional")
+    network = build_network(row.config)
+    (tmp_path / "config.json").write_text(json.dumps(row.config))
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, tmp_path / "best.safetensors")
+    model = run_model(tmp_path)
+    options = model.metadata["input"]
+    assert options["magnification"] == 1.28
+    assert options["cube_sizes"][0] == 64
+    assert not any(size % network.stride for size in options["cube_sizes"])
+    assert ("union" in model.outputs) == row.key.startswith("ugsnet")
+    hu = np.random.default_rng(0).normal(-600, 300, (4, 64, 64)).astype(np.float32)
+    maps = predict_cube(model, hu, (-2, -32, -32), (0.7, 0.7, 0.7))
+    assert {"union", "intersection", "final"} <= set(maps)
+    assert all(m.shape == hu.shape and 0 <= m.min() <= m.max() <= 1 for m in maps.values())
+    assert np.array_equal(maps["union"], maps["final"]) == (not row.key.startswith("ugsnet"))
+
+
 def test_presets_change_the_base_and_keep_the_network():
     paper, released = (definition.load("table1", "full", preset) for preset in ("paper", "released"))
     assert {r.config["optimizer"]["name"] for r in paper.rows} == {"sgd"}
