@@ -13,21 +13,26 @@ from .folder_dataset import MAX_READERS
 
 @dataclass
 class Batch:
-    """image (B, C, H, W); readers (B, 4, H, W) in [0, 1]; valid (B, 4) bool: which readers exist."""
+    """image (B, C, H, W); readers (B, 4, H, W) in [0, 1]; valid (B, 4) bool: which readers exist.
+
+    soft: (B, 1, H, W) in [0, 1], the soft label of `data.soft_label` if there is one.
+    """
 
     image: torch.Tensor
     readers: torch.Tensor
     valid: torch.Tensor
+    soft: torch.Tensor | None = None
 
     def to(self, device):
-        return Batch(self.image.to(device), self.readers.to(device), self.valid.to(device))
+        soft = None if self.soft is None else self.soft.to(device)
+        return Batch(self.image.to(device), self.readers.to(device), self.valid.to(device), soft)
 
 
 def augment(hu, readers, valid, position, config: dict, size: int, generator) -> Batch:
     """An augmented batch on `size` x `size` pixels, with HU scaled for the network.
 
-    hu (B, S, H, W) in HU, readers (B, 4, H, W) in [0, 1], position (B, 1, H, W); chance comes from
-    `generator` alone.
+    hu (B, S, H, W) in HU, readers (B, 4, H, W) in [0, 1] (with a soft label as a fifth channel, if there is one),
+    position (B, 1, H, W); chance comes from `generator` alone.
     """
     options = config["augmentation"]
     count = len(hu)
@@ -54,7 +59,7 @@ def augment(hu, readers, valid, position, config: dict, size: int, generator) ->
         stacked = functional.grid_sample(
             torch.cat([hu, readers, position], 1), grid, padding_mode="border", align_corners=False
         )
-        hu, readers, position = stacked.split([hu.shape[1], MAX_READERS, 1], 1)
+        hu, readers, position = stacked.split([hu.shape[1], readers.shape[1], 1], 1)
     if options["blur"]:
         chosen = uniform(0, 1, 1, 1, 1) < options["blur"]
         kernel = torch.tensor([0.25, 0.5, 0.25])
@@ -69,4 +74,5 @@ def augment(hu, readers, valid, position, config: dict, size: int, generator) ->
     image = normalize_hu(hu, config["input"]["window_hu"])
     if config["input"]["position"]:
         image = torch.cat([image, position], 1)
-    return Batch(image.contiguous(), readers.contiguous(), valid)
+    soft = readers[:, MAX_READERS:].contiguous() if readers.shape[1] > MAX_READERS else None
+    return Batch(image.contiguous(), readers[:, :MAX_READERS].contiguous(), valid, soft)

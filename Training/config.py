@@ -30,6 +30,7 @@ DEFAULTS = {
         "large_crop_share": 0.2,  # share of batches cut with the large crop
         "slices_per_nodule": 8,  # slices of each nodule that an epoch visits
         "reader_share": [1.0, 1.0, 1.0],  # share of them that nodules with 2, 3 and 4 readers get
+        "soft_label": "",  # of the slice protocol, see soft_labels.KINDS: what a soft output learns
         "shuffle": True,  # of the slice protocol
         "first_reader": "fixed",  # Label_1 is the first reader; or random: one drawn anew each time
         "empty_margin": 3,  # slices beyond the union's ends that may be drawn, so that the stack learns to end

@@ -17,6 +17,7 @@ from .augmentation import Batch, augment
 from .config import ConfigError
 from .folder_dataset import MAX_READERS, Nodule
 from .metrics import dice
+from .soft_labels import soft_label
 
 
 @dataclass
@@ -25,7 +26,8 @@ class SliceSet:
 
     hu: (N, S, H, W) float32, the slice and its neighbours (`input.slice_offsets`); readers: (N, 4, H, W) float32 of 0
     and 1, the first one is Label_1; valid: (N, 4) bool; spacing_mm: (N, 2), size of a pixel of this grid (row, column);
-    position: (N, 1, H, W), see `network_input.position_channel`; diameter_mm: of the nodule's consensus in 3D.
+    position: (N, 1, H, W), see `network_input.position_channel`; diameter_mm: of the nodule's consensus in 3D;
+    soft: (N, 1, H, W) float32 in [0, 1], the soft label that `data.soft_label` names.
     """
 
     nodule_id: np.ndarray
@@ -36,6 +38,7 @@ class SliceSet:
     spacing_mm: np.ndarray
     position: np.ndarray
     diameter_mm: np.ndarray
+    soft: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.nodule_id)
@@ -88,6 +91,15 @@ def cut_slices(nodules: list[Nodule], config: dict) -> SliceSet:
             (hu, masks, np.arange(MAX_READERS) < len(nodule.readers), spacing, near, (6 / np.pi * volume) ** (1 / 3))
         )
     hu, readers, valid, spacing, near, diameter = (np.stack(part) for part in zip(*rows, strict=True))
+    kind, middle = config["data"]["soft_label"], config["input"]["slice_offsets"].index(0)
+    soft = (
+        [
+            soft_label(kind, h[middle], r[v] > 0, tuple(s))
+            for h, r, v, s in zip(hu, readers, valid, spacing, strict=True)
+        ]
+        if kind
+        else None
+    )
     return SliceSet(
         np.array([n.nodule_id for n in nodules]),
         np.array([n.patient_id for n in nodules]),
@@ -97,6 +109,7 @@ def cut_slices(nodules: list[Nodule], config: dict) -> SliceSet:
         spacing.astype(np.float32),
         near,
         diameter.astype(np.float32),
+        None if soft is None else np.stack(soft)[:, None].astype(np.float32),
     )
 
 
@@ -133,6 +146,8 @@ class SliceBatches:
         readers, valid = self.slices.readers[chosen], self.slices.valid[chosen]
         if self.config["data"]["first_reader"] == "random":
             readers = np.stack([self._another_first(m, int(v.sum()), rng) for m, v in zip(readers, valid, strict=True)])
+        if self.slices.soft is not None:
+            readers = np.concatenate([readers, self.slices.soft[chosen]], 1)
         return augment(
             torch.from_numpy(self.slices.hu[chosen]),
             torch.from_numpy(readers),

@@ -11,6 +11,7 @@ from Training.folder_dataset import DatasetError, configured_split, nodule_fold,
 from Training.losses import UncertaintyLoss
 from Training.protocol import make_protocol
 from Training.slices import SliceBatches, cut_slices, fingerprint, largest_slice, network_input, predict_slices
+from Training.soft_labels import KINDS
 from training_data import make_nodule
 
 
@@ -107,6 +108,44 @@ def test_a_random_first_reader_is_always_a_real_one(nodules, config):
             assert np.array_equal(batch.readers[i].sum(0).numpy(), own.sum(0))
             firsts.add((i, match.index(True)))
     assert len(firsts) > 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_soft_labels_lie_between_what_all_and_what_no_reader_includes(nodules, config, kind):
+    config["data"]["soft_label"] = kind
+    slices = cut_slices(nodules, config)
+    assert slices.soft.shape == (12, 1, 32, 32)
+    assert slices.soft.min() >= 0
+    assert slices.soft.max() <= 1
+    for i in range(12):
+        readers = slices.readers[i, slices.valid[i]] > 0
+        consensus = 2 * readers.sum(0) >= len(readers)
+        if kind in ("soft_mask", "mean"):
+            assert (slices.soft[i, 0][readers.all(0)] == 1).all()
+            assert not slices.soft[i, 0][~readers.any(0)].any()
+        if kind == "hard":
+            assert np.array_equal(slices.soft[i, 0] > 0, consensus)
+        assert np.mean((slices.soft[i, 0] >= 0.5) == consensus) > 0.9
+    soft = kind not in ("hard",)
+    assert bool(((slices.soft > 0.05) & (slices.soft < 0.95)).any()) == soft
+    config["augmentation"].update(flip=False, quarter_turns=False)
+    config["data"]["shuffle"] = False
+    batch = SliceBatches(nodules, config)(0)
+    assert torch.equal(batch.soft, torch.from_numpy(slices.soft[:4]))
+    assert batch.readers.shape[1] == 4
+
+
+def test_soft_labels_turn_with_their_image(nodules, config):
+    config["data"]["soft_label"] = "mean"
+    config["training"]["batch"] = 12
+    batches = SliceBatches(nodules, config)
+    for epoch in range(6):
+        batch = batches(epoch)
+        weight = batch.valid[:, :, None, None].float()
+        assert torch.allclose(batch.soft, (batch.readers * weight).sum(1, True) / weight.sum(1, True))
+    config["data"]["soft_label"] = "halo"
+    with pytest.raises(ConfigError, match="soft_label is one of"):
+        cut_slices(nodules, config)
 
 
 def test_jitter_is_refused_and_unknown_protocols(nodules, config):
