@@ -41,8 +41,9 @@ class Launch:
     def environment(self, slot: int = 0, gpus: int = 0) -> dict[str, str]:
         """Environment of a job: where the packages are, how many threads, and on machines with GPUs which one."""
         root = Path(__file__).resolve().parents[2]
-        paths = [*map(str, (root, root / "LungNoduleUncertainty", root / "SoftMaskLabeler")), os.environ.get("PYTHONPATH", "")]
-        out = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)}
+        paths = [str(root / part) for part in (".", "LungNoduleUncertainty", "SoftMaskLabeler")]
+        paths += [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+        out = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         if self.threads:
             out["OMP_NUM_THREADS"] = str(self.threads)
         if gpus and self.devices == 1:

@@ -10,7 +10,9 @@ from importlib import import_module
 # name -> (module, class, configuration that the name stands for)
 _REGISTRY = {
     "attention_unet": ("attention_unet", "AttentionUNet", {}),
+    "ce_net": ("ce_net", "CENet", {}),
     "channel_unet": ("channel_unet", "ChannelUNet", {}),
+    "deeplabv3plus": ("deeplabv3plus", "DeepLabV3Plus", {}),
     "fcn32s": ("fcn", "FCN32s", {}),
     "nested_unet": ("nested_unet", "NestedUNet", {}),
     "nnunet": ("nnunet", "NNUNet", {}),
@@ -19,6 +21,7 @@ _REGISTRY = {
     "ugsnet": ("ugsnet", "UGSNet", {}),
     "ugsnet_v1": ("ugsnet", "UGSNetV1", {}),
     "unet": ("unet", "UNet", {}),
+    "unet3plus": ("unet3plus", "UNet3Plus", {}),
 }
 
 
