@@ -117,9 +117,9 @@ def _train(args) -> int:
     import torch
     from lightning_fabric import Fabric
 
+    from .adversarial import make_trainer
     from .config import load_config
     from .folder_dataset import configured_split, load_folder
-    from .trainer import Trainer
 
     config = load_config(args.config, args.set)
     if args.threads:
@@ -136,7 +136,7 @@ def _train(args) -> int:
         precision=config["training"]["precision"],
     )
     fabric.launch()
-    trainer = Trainer(config, training, validation, output, fabric=fabric, progress=not args.quiet)
+    trainer = make_trainer(config, training, validation, output, fabric=fabric, progress=not args.quiet)
     best = trainer.train()
     fabric.print(f"best: {json.dumps(best)}\nrun folder: {output}")
     return 0

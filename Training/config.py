@@ -22,7 +22,8 @@ DEFAULTS = {
         "window_hu": [-1000.0, 300.0],  # or a list of windows, each a channel
     },
     "data": {
-        "protocol": "volume",  # random slices of every nodule, judged in 3D; or slice: the papers' one slice a nodule
+        "protocol": "volume",  # random slices of every nodule, judged in 3D; or slice: the papers' one slice a
+        # nodule; or super_resolution: slices from themselves at a quarter of the resolution
         "crop": 48,  # pixels
         "pixel_mm": 0.0,  # of the slice protocol: crops are `crop` pixels of this size; 0: of the scan's own
         "net_size": 0,  # crops are resized to this (64 for the papers' crops of 50); 0 keeps their size
@@ -30,6 +31,7 @@ DEFAULTS = {
         "large_crop_share": 0.2,  # share of batches cut with the large crop
         "slices_per_nodule": 8,  # slices of each nodule that an epoch visits
         "reader_share": [1.0, 1.0, 1.0],  # share of them that nodules with 2, 3 and 4 readers get
+        "reference": "label1",  # of the slice protocol: what ranks checkpoints; or consensus
         "soft_label": "",  # of the slice protocol, see soft_labels.KINDS: what a soft output learns
         "shuffle": True,  # of the slice protocol
         "first_reader": "fixed",  # Label_1 is the first reader; or random: one drawn anew each time
@@ -57,6 +59,20 @@ DEFAULTS = {
         "final_target": "annotations",  # or what at least half of the readers include: consensus
         "dice_weight": 1.0,
         "double_sigmoid": False,
+    },
+    "dsnet": {  # of the network dsnet alone
+        "weights": [0.5, 100.0, 1.0],  # of Dice, L1 on the soft mask, and the adversarial part
+        "dice": "squared",  # v2; plain: v1
+        "scale": "signed",  # the soft mask is compared in [-1, 1]
+        "gan": "nonsaturating",  # or saturating, lsgan
+        "discriminator": {"width": 64, "kernel": 1, "norm": "batch"},
+        "teacher": "",  # run folder of a trained srgan_generator; empty: the weights that the network starts with
+    },
+    "super_resolution": {  # of the network srgan_generator alone
+        "adversarial": 1e-3,
+        "variation": 0.0,
+        "gan": "nonsaturating",
+        "discriminator_width": 64,
     },
     "optimizer": {"name": "adam", "lr": 1e-3, "weight_decay": 0.0, "momentum": 0.9, "betas": [0.9, 0.999]},
     "schedule": {"name": "cosine", "warmup_epochs": 1, "restart_epochs": 50, "restart_factor": 2},

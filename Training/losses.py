@@ -45,6 +45,11 @@ def fusion_dice(logits, readers, valid):
     return ((soft_dice(logits, readers) * weight).sum(1) / weight.sum(1)).mean()
 
 
+def outline(mask: torch.Tensor) -> torch.Tensor:
+    """The pixels of a mask (B, 1, H, W) that touch the background, diagonals included."""
+    return mask - (1 - functional.max_pool2d(1 - mask, 3, stride=1, padding=1))
+
+
 KINDS = ("bce", "dice", "bce+dice")
 
 
@@ -55,7 +60,8 @@ class UncertaintyLoss:
     the loss against the first reader alone (`target="first"`, UGS-Net-V1's Label_1); `final_readers` is the same for
     final alone, empty: as `target`. Networks without the uncertainty branches are trained on `final` alone. With
     `final_target="consensus"` final learns what at least half of the readers include in place of every annotation.
-    Where a kind is `bce+dice`, Dice is weighted by `dice_weight`: BCE averages over all pixels of a crop and Dice over
+    Side outputs (`side_*`) learn what final does, with the same weight, and `edge` the outline of the consensus, as
+    networks with deep supervision want. Where a kind is `bce+dice`, Dice is weighted by `dice_weight`: BCE averages over all pixels of a crop and Dice over
     the nodule's, so at weight 1 Dice would drown BCE.
     """
 
@@ -104,12 +110,19 @@ class UncertaintyLoss:
         logits = {key: value.float() for key, value in logits.items()}
         first = valid & (torch.arange(valid.shape[1], device=valid.device) == 0)
         used = valid if self.final_readers == "readers" else first
+        consensus = (mean_annotation(readers, used) >= 0.5).to(readers.dtype)
+        target, known = readers, used
         if self.final_target == "consensus":
-            consensus = (mean_annotation(readers, used) >= 0.5).to(readers.dtype)
-            parts = {"final": self._fused(logits["final"], consensus, torch.ones_like(used[:, :1]))}
-        else:
-            parts = {"final": self._fused(logits["final"], readers, used)}
+            target, known = consensus, torch.ones_like(used[:, :1])
+        parts = {"final": self._fused(logits["final"], target, known)}
         total = self.weights[2] * parts["final"]
+        sides = [self._fused(value, target, known) for key, value in logits.items() if key.startswith("side_")]
+        if sides:
+            parts["sides"] = sum(sides)
+            total = total + self.weights[2] * parts["sides"]
+        if "edge" in logits:
+            parts["edge"] = bce(logits["edge"], outline(consensus), self.double_sigmoid)
+            total = total + self.weights[2] * parts["edge"]
         if "union" in logits:
             union, intersection = union_and_intersection(readers, valid)
             parts["mcm"] = self._against(logits["union"], union) + self._against(logits["intersection"], intersection)

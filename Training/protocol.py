@@ -5,6 +5,7 @@ from functools import partial
 from .batches import BatchMaker
 from .config import ConfigError
 from .slices import SliceBatches, SliceValidator
+from .super_resolution import SuperResolutionBatches, SuperResolutionValidator
 from .validation import validate
 
 
@@ -15,9 +16,11 @@ def make_protocol(config: dict, training: list, validation: list, rank: int = 0,
     name = config["data"]["protocol"]
     if name == "slice":
         return SliceBatches(training, config, rank, world), SliceValidator(validation, config)
+    if name == "super_resolution":
+        return SuperResolutionBatches(training, config, rank, world), SuperResolutionValidator(validation, config)
     if name == "volume":
         return BatchMaker(training, config, rank, world), partial(_validate_volumes, validation, config)
-    raise ConfigError(f"data.protocol is volume or slice, got {name!r}")
+    raise ConfigError(f"data.protocol is volume, slice or super_resolution, got {name!r}")
 
 
 def _validate_volumes(nodules, config, model, fabric):

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel
+from LungNoduleUncertaintyLib.prediction import to_probability
 
 from .augmentation import Batch, augment
 from .config import ConfigError
@@ -187,12 +188,15 @@ def predict_slices(model, slices: SliceSet, config: dict, fabric=None, batch: in
             with fabric.autocast():
                 logits = model(part.to(fabric.device))
         for key, value in logits.items():
-            parts.setdefault(key, []).append(torch.sigmoid(value[:, 0].float()).cpu().numpy())
+            parts.setdefault(key, []).append(to_probability(key, value[:, 0].float()).cpu().numpy())
     return {key: np.concatenate(value) for key, value in parts.items()}
 
 
 class SliceValidator:
-    """Ranks checkpoints by the mean Dice of `final` against Label_1, the same for every network of a table."""
+    """Ranks checkpoints by the mean Dice of `final` against Label_1, the same for every network of a table.
+
+    With `data.reference = "consensus"` it is that against what at least half of the readers include (DSNet's papers).
+    """
 
     def __init__(self, nodules: list[Nodule], config: dict):
         self.slices, self.config = (cut_slices(nodules, config) if nodules else None), config
@@ -201,6 +205,8 @@ class SliceValidator:
         maps = predict_slices(model, self.slices, self.config, fabric)
         readers, valid = self.slices.readers > 0, self.slices.valid
         wanted = {"final": readers[:, 0]}
+        if self.config["data"]["reference"] == "consensus":
+            wanted["final"] = 2 * readers.sum(1) >= valid.sum(1)[:, None, None]
         wanted["union"] = readers.any(1)
         wanted["intersection"] = (readers | ~valid[:, :, None, None]).all(1)
         figures = {

@@ -84,9 +84,7 @@ class Trainer:
         self.fabric = fabric or Fabric(precision=config["training"]["precision"])
         self.checkpoint_seconds = checkpoint_seconds
         torch.manual_seed(config["seed"])
-        network = build_network(config)
-        if config["training"]["init_from"]:
-            network.load_state_dict(load_file(config["training"]["init_from"]))
+        network = self._network()
         if self.fabric.device.type == "cpu" or config["training"]["precision"] != "32-true":
             network = network.to(memory_format=torch.channels_last)
         optimizer = make_optimizer(network.parameters(), config["optimizer"])
@@ -97,6 +95,21 @@ class Trainer:
         self.loss = UncertaintyLoss(**config["loss"])
         self.step, self.best, self.moved = 0, {"score": -1.0}, True
         self.total_steps = config["training"]["epochs"] * self.batches.epoch_steps
+
+    # -- what other tasks do otherwise ---------------------------------------------------------------------------------
+    def _network(self) -> torch.nn.Module:
+        """The network to train, with the weights that it starts from."""
+        network = build_network(self.config)
+        if self.config["training"]["init_from"]:
+            network.load_state_dict(load_file(self.config["training"]["init_from"]))
+        return network
+
+    def _more_state(self) -> dict:
+        """What a resume needs beside the network and its optimiser."""
+        return {}
+
+    def _load_more_state(self, state: dict) -> None:
+        """Take back `_more_state`."""
 
     # -- state ---------------------------------------------------------------------------------------------------------
     @property
@@ -113,6 +126,7 @@ class Trainer:
                 "average": self.average.state,
                 "optimizer": self.optimizer.state_dict(),
                 "config": json.dumps(self.config, sort_keys=True),
+                **self._more_state(),
             }
             write_whole(self.checkpoint, lambda path: torch.save(state, path))
 
@@ -127,6 +141,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.state = state["average"]
         self.step, self.best = state["step"], state["best"]
+        self._load_more_state(state)
         return True
 
     def _log(self, **values) -> None:
@@ -220,15 +235,19 @@ class Trainer:
             parts = self.loss(logits, batch.readers, batch.valid)
             self.fabric.backward(parts["total"] / accumulate)
         if moves:
-            for group in self.optimizer.param_groups:
-                group["lr"] = self._rate()
-            if self.config["training"]["clip_norm"]:
-                self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.config["training"]["clip_norm"])
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+            self._move(self.model, self.optimizer)
             self.average.update(self.model.module, self.step)
         self.step, self.moved = self.step + 1, moves
         return parts
+
+    def _move(self, model, optimizer) -> None:
+        """One step of an optimiser at the schedule's present rate, with gradients clipped if asked for."""
+        for group in optimizer.param_groups:
+            group["lr"] = self._rate()
+        if self.config["training"]["clip_norm"]:
+            self.fabric.clip_gradients(model, optimizer, max_norm=self.config["training"]["clip_norm"])
+        optimizer.step()
+        optimizer.zero_grad()
 
     def _validate(self, epoch: int) -> dict:
         kept = {key: value.clone() for key, value in self.model.module.state_dict().items()}

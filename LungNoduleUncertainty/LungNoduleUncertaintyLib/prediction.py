@@ -38,11 +38,18 @@ def view_input(hu, point_offset_mm, spacing_mm, options: dict, first: int = 0, l
     return np.ascontiguousarray(stack)
 
 
+def to_probability(name: str, logits):
+    """The map in [0, 1] behind an output's logits. `soft` is DSNet's soft mask, (tanh z + 1) / 2 = sigmoid(2 z)."""
+    import torch
+
+    return torch.sigmoid(2 * logits if name == "soft" else logits)
+
+
 def _run(model, stack, progress=None):
     """Probabilities {output: (slices, H, W)} of a stack of slices, averaged over the bundle's networks.
 
     A network without branches for union and intersection (every single-mask network) gives `final` in their place:
-    HC and LC are then cuts of one map, at thresholds of their own.
+    HC and LC are then cuts of one map, at thresholds of their own. Where there is a soft mask (DSNet), that is the map.
     """
     import numpy as np
     import torch
@@ -54,12 +61,13 @@ def _run(model, stack, progress=None):
             batch = batch.contiguous(memory_format=torch.channels_last)
             outputs = [network(batch) for network in model.networks]
             for key in outputs[0]:
-                mean = sum(torch.sigmoid(out[key][:, 0].float()) for out in outputs) / len(outputs)
+                mean = sum(to_probability(key, out[key][:, 0].float()) for out in outputs) / len(outputs)
                 parts.setdefault(key, []).append(mean.cpu().numpy())
             if progress:
                 progress(min((start + _BATCH) / len(stack), 1.0))
     maps = {key: np.concatenate(value) for key, value in parts.items()}
-    return {"union": maps["final"], "intersection": maps["final"], **maps}
+    final = maps.get("soft", maps["final"])
+    return {"union": final, "intersection": final, **maps, "final": final}
 
 
 def run_with_fallback(model, stack, progress=None):

@@ -76,3 +76,19 @@ def test_double_sigmoid_has_the_released_floor():
 def test_unknown_kinds_are_refused():
     with pytest.raises(ValueError, match="mcm and fusion are one of"):
         losses.UncertaintyLoss(fusion="focal")
+
+
+def test_side_outputs_and_edges_are_part_of_the_total():
+    generator = torch.Generator().manual_seed(0)
+    readers = torch.zeros(2, 4, 16, 16)
+    readers[:, :2, 4:12, 5:11] = 1
+    valid = torch.tensor([[True, True, False, False]] * 2)
+    logits = {key: torch.randn(2, 1, 16, 16, generator=generator) for key in ("final", "side_1", "side_2", "edge")}
+    parts = losses.UncertaintyLoss()(logits, readers, valid)
+    assert torch.isclose(parts["total"], parts["final"] + parts["sides"] + parts["edge"])
+    alone = losses.UncertaintyLoss()({"final": logits["side_1"]}, readers, valid)["final"]
+    other = losses.UncertaintyLoss()({"final": logits["side_2"]}, readers, valid)["final"]
+    assert torch.isclose(parts["sides"], alone + other)
+    drawn = losses.outline(readers[:, :1])
+    assert drawn.sum() == 2 * (2 * 8 + 2 * 4)
+    assert not (drawn * (1 - readers[:, :1])).any()

@@ -153,7 +153,7 @@ def test_jitter_is_refused_and_unknown_protocols(nodules, config):
     with pytest.raises(ConfigError, match="point_jitter_mm must be 0"):
         SliceBatches(nodules, config)
     config["data"]["protocol"] = "cube"
-    with pytest.raises(ConfigError, match="volume or slice"):
+    with pytest.raises(ConfigError, match="volume, slice or super_resolution"):
         make_protocol(config, nodules, nodules)
 
 

@@ -89,8 +89,9 @@ def _run(job, given, data, device, progress):
     from lightning_fabric import Fabric
 
     from .. import slices as protocol
+    from ..adversarial import make_trainer
     from ..export import run_state
-    from ..trainer import Trainer, build_network, conditions
+    from ..trainer import build_network, conditions
 
     # Options that have come since the job was prepared have their defaults.
     config, fold = merge(copy.deepcopy(DEFAULTS), given["config"], f"{job.name}"), given["fold"]
@@ -107,7 +108,7 @@ def _run(job, given, data, device, progress):
     )
     fabric.launch()
     begun = time.monotonic()
-    trainer = Trainer(config, training, validation, job, fabric=fabric, progress=progress, checkpoint_seconds=30.0)
+    trainer = make_trainer(config, training, validation, job, fabric=fabric, progress=progress, checkpoint_seconds=30.0)
     best = trainer.train()
     trained = time.monotonic()
     if fabric.global_rank:

@@ -6,6 +6,7 @@ what two empty masks and one empty mask give. `nsd_released` reproduces what UGS
 
 from .checks import MetricError
 from .human import consensus, leave_one_out, one_against_others
+from .image import peak_signal_to_noise_ratio, structural_similarity
 from .overlap import dice, iou, soft_dice
 from .per_nodule import score_human, score_nodule
 from .readers import (
@@ -50,9 +51,11 @@ __all__ = [
     "paired_test",
     "pairwise_dice",
     "pairwise_iou",
+    "peak_signal_to_noise_ratio",
     "population_sd",
     "score_human",
     "score_nodule",
     "soft_dice",
+    "structural_similarity",
     "surface_distances",
 ]

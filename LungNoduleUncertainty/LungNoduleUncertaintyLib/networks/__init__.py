@@ -2,7 +2,8 @@
 
 Every network maps a float tensor (B, C, H, W) to a dict of logits, each (B, 1, H, W). The keys say what a network
 predicts: `union`, `intersection` and `single` are the branches of UGS-Net's uncertainty-aware module, `final` is the
-segmentation itself. H and W must be multiples of `network.stride`.
+segmentation itself, `side_*` and `edge` what deep supervision trains beside it, `soft` DSNet's soft mask. H and W
+must be multiples of `network.stride`. `srgan_generator`, DSNet's teacher, gives an `image` and no segmentation.
 """
 
 from importlib import import_module
@@ -13,11 +14,16 @@ _REGISTRY = {
     "ce_net": ("ce_net", "CENet", {}),
     "channel_unet": ("channel_unet", "ChannelUNet", {}),
     "deeplabv3plus": ("deeplabv3plus", "DeepLabV3Plus", {}),
+    "dsnet": ("dsnet", "DSNet", {}),
     "fcn32s": ("fcn", "FCN32s", {}),
+    "inf_net": ("inf_net", "InfNet", {}),
+    "medt": ("medt", "MedT", {}),
     "nested_unet": ("nested_unet", "NestedUNet", {}),
     "nnunet": ("nnunet", "NNUNet", {}),
     "r2_attention_unet": ("recurrent_unet", "R2AttentionUNet", {}),
     "r2_unet": ("recurrent_unet", "R2UNet", {}),
+    "sinet_v2": ("sinet_v2", "SINetV2", {}),
+    "srgan_generator": ("srgan", "SRGANGenerator", {}),
     "ugsnet": ("ugsnet", "UGSNet", {}),
     "ugsnet_v1": ("ugsnet", "UGSNetV1", {}),
     "unet": ("unet", "UNet", {}),

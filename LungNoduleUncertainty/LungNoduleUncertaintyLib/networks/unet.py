@@ -62,8 +62,8 @@ class UNet(nn.Module):
     """U-Net with one output, `final`: logits (B, 1, H, W).
 
     `up="nearest"` upsamples by repetition, then convolves: 34,525,889 parameters at width 64 and one input channel,
-    34,527,041 with three. `up="transposed"` uses 2x2 transposed convolutions without norm, as other public collections of
-    baselines do: 31,042,369 and 31,043,521.
+    34,527,041 with three. `up="transposed"` uses 2x2 transposed convolutions without norm, as other public
+    collections of baselines do: 31,042,369 and 31,043,521.
     """
 
     def __init__(self, in_channels: int = 1, width: int = 64, levels: int = 5, up: str = "nearest"):

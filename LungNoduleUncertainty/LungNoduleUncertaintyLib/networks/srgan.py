@@ -1,0 +1,132 @@
+"""SRGAN: a generator that enlarges a CT slice four times, and the discriminator that it is trained against.
+
+Source: Ledig et al., Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network (CVPR 2017).
+DSNet's teacher. Intensities are in whatever range the generator was trained on; the output has the input's range.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .blocks import check_size
+
+
+class ResidualBlock(nn.Module):
+    """x + norm(conv(PReLU(norm(conv(x))))): (B, C, H, W) -> (B, C, H, W)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.BatchNorm2d(channels),
+            nn.PReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.BatchNorm2d(channels),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.body(x)
+
+
+class SRGANGenerator(nn.Module):
+    """Super-resolution by four: (B, in_channels, H, W) -> {"image": (B, in_channels, 4H, 4W)}.
+
+    Not a segmentation network: there is no `final`, so a bundle of it is refused where a nodule model is wanted.
+    `blocks` residual blocks: 16 as published; 5 make 734,219 parameters with three channels, the size of a common
+    public implementation. `skip="bicubic"` predicts what bicubic interpolation lacks in place of the image itself,
+    which needs far less training to be better than it (not in the paper).
+    """
+
+    scale = 4
+    SKIPS = ("none", "bicubic")
+
+    def __init__(self, in_channels: int = 1, width: int = 64, blocks: int = 16, skip: str = "none"):
+        super().__init__()
+        if min(in_channels, width, blocks) < 1:
+            raise ValueError(
+                f"in_channels, width and blocks must be at least 1, got {in_channels}, {width} and {blocks}"
+            )
+        if skip not in self.SKIPS:
+            raise ValueError(f"unknown skip {skip!r}; available: {', '.join(self.SKIPS)}")
+        self.in_channels, self.width, self.skip, self.stride = in_channels, width, skip, 1
+        self.head = nn.Sequential(nn.Conv2d(in_channels, width, 9, padding=4), nn.PReLU())
+        self.body = nn.Sequential(
+            *(ResidualBlock(width) for _ in range(blocks)),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+        )
+        self.up = nn.Sequential(*(layer for _ in range(2) for layer in self._doubling(width)))
+        self.tail = nn.Conv2d(width, in_channels, 9, padding=4)
+
+    @staticmethod
+    def _doubling(width: int) -> tuple[nn.Module, ...]:
+        return nn.Conv2d(width, 4 * width, 3, padding=1), nn.PixelShuffle(2), nn.PReLU()
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """F_SR, the output of the last upsampling block: (B, in_channels, H, W) -> (B, width, 4H, 4W)."""
+        check_size(x, self.in_channels, self.stride)
+        first = self.head(x)
+        return self.up(first + self.body(first))
+
+    def image(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """The image of `features(x)`, so that who needs both runs the network once: (B, in_channels, 4H, 4W)."""
+        image = self.tail(features)
+        return image + enlarge(x, self.scale) if self.skip == "bicubic" else image
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"image": self.image(self.features(x), x)}
+
+
+def enlarge(x: torch.Tensor, scale: int) -> torch.Tensor:
+    """Bicubic interpolation (B, C, H, W) -> (B, C, scale * H, scale * W), pixel corners aligned."""
+    return functional.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)
+
+
+class FrozenGenerator(SRGANGenerator):
+    """A generator that nothing trains: no gradients, and always in evaluation, so that its batch norms stay as loaded.
+
+    Whoever calls `train()` on a network that holds it can't change that.
+    """
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "FrozenGenerator":
+        return super().train(False)
+
+    @torch.no_grad()
+    def features_and_image(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """F_SR and the image of a batch, without a gradient to either."""
+        features = self.features(x)
+        return features, self.image(features, x)
+
+
+class SRGANDiscriminator(nn.Module):
+    """Is an image real? (B, in_channels, H, W), H and W at least 16 -> logits (B, 1).
+
+    Eight 3x3 convolutions, 64 to 512 channels, every second one with stride 2. Pooling before the two last layers, in
+    place of the published dense ones, makes it independent of the image's size. 5,215,425 parameters with three
+    channels.
+    """
+
+    def __init__(self, in_channels: int = 1, width: int = 64):
+        super().__init__()
+        if min(in_channels, width) < 1:
+            raise ValueError(f"in_channels and width must be at least 1, got {in_channels} and {width}")
+        layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        channels = [width * 2 ** (index // 2) for index in range(8)]
+        for index in range(1, 8):
+            layers += [
+                nn.Conv2d(channels[index - 1], channels[index], 3, stride=1 + index % 2, padding=1),
+                nn.BatchNorm2d(channels[index]),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Linear(channels[-1], 2 * channels[-1]), nn.LeakyReLU(0.2, inplace=True), nn.Linear(2 * channels[-1], 1)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x).mean((2, 3)))

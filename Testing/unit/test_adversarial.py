@@ -1,0 +1,217 @@
+"""Training with a discriminator: DSNet and its super-resolution teacher."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+
+from LungNoduleUncertaintyLib import load_model
+from LungNoduleUncertaintyLib.errors import BundleError
+from Training.__main__ import main
+from Training.adversarial import DSNetTrainer, SuperResolutionTrainer, make_trainer, teacher_weights
+from Training.config import ConfigError, load_config
+from Training.metrics import peak_signal_to_noise_ratio, structural_similarity
+from Training.super_resolution import SuperResolutionBatches, bicubic, measure, reduced
+from training_data import make_nodule, write_folder
+
+TEACHER = {"width": 4, "blocks": 1}
+
+
+@pytest.fixture(scope="module")
+def nodules():
+    return [make_nodule(n) for n in range(12)]
+
+
+def super_resolution_config(**training):
+    config = load_config("srgan")
+    config["network"] = {"name": "srgan_generator", "skip": "bicubic", **TEACHER}
+    config["data"].update(crop=16, slices_per_nodule=2)
+    config["super_resolution"]["discriminator_width"] = 4
+    config["training"].update({"epochs": 2, "batch": 4, "precision": "32-true", "ema": 0.0, **training})
+    return config
+
+
+def dsnet_config(**training):
+    config = load_config("dsnet")
+    config["network"] = {"name": "dsnet", "width": 4, "levels": 3, "teacher": TEACHER}
+    config["data"].update(crop=16, net_size=16)
+    config["dsnet"]["discriminator"] = {"width": 4}
+    config["training"].update({"epochs": 2, "batch": 4, "precision": "32-true", "ema": 0.9, **training})
+    return config
+
+
+def trainer(config, nodules, folder):
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return make_trainer(config, nodules[:8], nodules[8:], folder, fabric=fabric, progress=False)
+
+
+@pytest.mark.parametrize("config", [super_resolution_config(), dsnet_config()], ids=["srgan", "dsnet"])
+def test_a_stopped_run_ends_with_the_same_weights_of_both_networks(nodules, tmp_path, config):
+    straight = trainer(config, nodules, tmp_path / "a")
+    straight.train()
+    stopped = trainer(config, nodules, tmp_path / "b")
+    stopped.train(stop_at_step=stopped.total_steps // 2)
+    stopped.save()
+    again = trainer(config, nodules, tmp_path / "b")
+    again.train()
+    for name in ("model", "critic"):
+        first, second = (getattr(t, name).module.state_dict() for t in (straight, again))
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    one, two = (load_file(tmp_path / run / "best.safetensors") for run in ("a", "b"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_the_two_networks_learn_in_turn_and_the_teacher_never(nodules, tmp_path):
+    """Each optimiser moves its own network only; the teacher's weights and running statistics stay as they came."""
+    run = trainer(dsnet_config(epochs=3), nodules, tmp_path)
+    assert isinstance(run, DSNetTrainer)
+    run._start()
+    moved, order = {"model": 0, "critic": 0}, []
+    move = run._move
+
+    def watched(model, optimizer):
+        name = "critic" if model is run.critic else "model"
+        other = run.model if model is run.critic else run.critic
+        before = {k: v.clone() for k, v in model.module.named_parameters()}
+        kept = {k: v.clone() for k, v in other.module.named_parameters()}
+        move(model, optimizer)
+        moved[name] += any(not torch.equal(v, before[k]) for k, v in model.module.named_parameters())
+        assert all(torch.equal(v, kept[k]) for k, v in other.module.named_parameters())
+        order.append(name)
+
+    run._move = watched
+    teacher = {k: v.clone() for k, v in run.model.module.teacher.state_dict().items()}
+    for _ in range(4):
+        parts = run._train_step()
+        assert {"dice", "soft", "gan", "discriminator", "total"} <= set(parts)
+    assert order == ["critic", "model"] * 4
+    assert moved == {"model": 4, "critic": 4}
+    assert all(torch.equal(v, teacher[k]) for k, v in run.model.module.teacher.state_dict().items())
+    assert all(torch.equal(run.average.state[f"teacher.{k}"], v) for k, v in teacher.items())
+    assert not any(p.grad is not None and p.grad.any() for p in run.critic.module.parameters())
+
+
+def test_without_an_adversarial_weight_there_is_no_discriminator(nodules, tmp_path):
+    config = dsnet_config()
+    config["dsnet"]["weights"] = [0.5, 100.0, 0.0]
+    run = trainer(config, nodules, tmp_path)
+    assert run.critic is None
+    run._start()
+    assert set(run._train_step()) == {"dice", "soft", "total"}
+
+
+def test_configurations_that_cannot_work_are_named(nodules, tmp_path):
+    config = dsnet_config()
+    config["data"]["soft_label"] = ""
+    with pytest.raises(ConfigError, match="soft_label"):
+        trainer(config, nodules, tmp_path)
+    with pytest.raises(ConfigError, match="accumulate must be 1"):
+        trainer(dsnet_config(accumulate=2), nodules, tmp_path)
+    config = dsnet_config()
+    config["dsnet"]["teacher"] = str(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="is no run folder"):
+        trainer(config, nodules, tmp_path)
+    config = super_resolution_config()
+    config["data"]["crop"] = 18
+    with pytest.raises(ConfigError, match="multiple of 4"):
+        trainer(config, nodules, tmp_path)
+
+
+def test_the_teachers_window_must_be_the_networks(nodules, tmp_path):
+    run = trainer(super_resolution_config(epochs=1), nodules, tmp_path / "sr")
+    assert isinstance(run, SuperResolutionTrainer)
+    run.train()
+    assert "tail.weight" in teacher_weights(tmp_path / "sr")
+    config = dsnet_config()
+    config["dsnet"]["teacher"] = str(tmp_path / "sr")
+    taught = trainer(config, nodules, tmp_path / "ds")
+    wanted = load_file(tmp_path / "sr" / "best.safetensors")
+    found = taught.model.module.teacher.state_dict()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+    config["input"]["window_hu"] = [-1000.0, 200.0]
+    with pytest.raises(ConfigError, match="window"):
+        trainer(config, nodules, tmp_path / "other")
+
+
+def test_super_resolution_batches_are_pairs(nodules):
+    config = super_resolution_config()
+    first, second = SuperResolutionBatches(nodules, config), SuperResolutionBatches(nodules, config)
+    batch = first(3)
+    assert batch.image.shape == (4, 1, 4, 4)
+    assert batch.soft.shape == (4, 1, 16, 16)
+    assert torch.equal(batch.image, reduced(batch.soft))
+    assert torch.equal(batch.soft, second(3).soft)
+    assert not torch.equal(batch.soft, first(4).soft)
+    # Every crop is somewhere in its data: turned and flipped, not resampled.
+    values = {float(v) for n in nodules for v in np.unique(((n.hu.clip(-1000, 400) + 1000) / 1400).astype(np.float32))}
+    assert {float(v) for v in batch.soft.unique()} <= values
+
+
+def test_image_measures():
+    rng = np.random.default_rng(0)
+    image = rng.random((24, 24))
+    assert peak_signal_to_noise_ratio(image, image) == float("inf")
+    assert structural_similarity(image, image) == pytest.approx(1.0)
+    assert peak_signal_to_noise_ratio(image, image + 0.1) == pytest.approx(20.0)
+    with pytest.raises(ValueError, match="shapes"):
+        peak_signal_to_noise_ratio(image, image[:-1])
+
+
+def test_the_generator_learns_to_beat_bicubic(nodules, tmp_path):
+    """On patients that it isn't trained on; the balls' sharp edge is what interpolation can't bring back."""
+    config = super_resolution_config(epochs=20, validate_every=10)
+    config["network"].update(width=8, blocks=2)
+    config["optimizer"]["lr"] = 1e-3
+    config["data"].update(crop=32, slices_per_nodule=4)  # smaller crops are mostly border to a 9x9 kernel
+    config["super_resolution"]["adversarial"] = 0.0
+    run = trainer(config, nodules, tmp_path)
+    run.train()
+    from Training.export import run_model
+
+    network = run_model(tmp_path).networks[0]
+    ours = measure(lambda x: network(x)["image"], nodules[8:], config)["psnr"].mean()
+    assert ours > measure(bicubic, nodules[8:], config)["psnr"].mean() + 0.2
+
+
+def test_a_dsnet_bundle_segments_and_a_generator_is_refused(tmp_path, capsys):
+    data, run, sr = write_folder(tmp_path / "data"), tmp_path / "run", tmp_path / "sr"
+    for name, config, folder in (("dsnet", dsnet_config(), run), ("srgan", super_resolution_config(), sr)):
+        sets = [f"{s}.{k}={json.dumps(config[s][k])}" for s in ("data", "training", "dsnet") for k in config[s]]
+        sets = [s for s in sets if "{" not in s]
+        sets += [f"network.{k}={json.dumps(v)}" for k, v in config["network"].items() if k != "teacher"]
+        sets += ["network.teacher.width=4", "network.teacher.blocks=1"] if name == "dsnet" else []
+        sets += ["data.validation_share=0.3", "super_resolution.discriminator_width=4"]
+        options = [part for value in sets for part in ("--set", value)]
+        train = ["train", name, "--data", str(data), "--fold", "0", "--output", str(folder), "--quiet", *options]
+        assert main(train) == 0, capsys.readouterr().err
+    calibration = tmp_path / "calibration.json"
+    thresholds = {"union": 0.25, "intersection": 0.75, "final": 0.5}
+    content = {"thresholds": thresholds, "averaging": {"flips": [[]], "views": ["axial"]}}
+    calibration.write_text(json.dumps({**content, "figures": {}, "calibrated_on": "nothing"}))
+    export = ["--version", "1", "--calibration", str(calibration), "--output"]
+    assert main(["export", str(run), *export, str(tmp_path / "ds-bundle")]) == 0
+    assert main(["export", str(sr), *export, str(tmp_path / "sr-bundle")]) == 0
+    from LungNoduleUncertaintyLib.prediction import predict_cube
+    from LungNoduleUncertaintyLib.segmentation import segment_nodule
+    from Training.evaluation import center_point, nodule_image
+
+    model = load_model(tmp_path / "ds-bundle", "cpu")
+    assert model.outputs == ["final", "soft"]
+    hu = np.random.default_rng(0).normal(-600, 300, (3, 16, 16)).astype(np.float32)
+    maps = predict_cube(model, hu, (-1, -8, -8), (1, 1, 1))
+    z = model.networks[0](torch.from_numpy(((hu.clip(-1000, 400) + 1000) / 1400)[:, None]))["soft"][:, 0]
+    assert np.allclose(maps["final"], ((torch.tanh(z) + 1) / 2).detach().numpy(), atol=1e-5)
+    nodule = make_nodule(0)
+    with pytest.raises(BundleError, match="no final"):
+        segment_nodule(nodule_image(nodule), center_point(nodule), model=load_model(tmp_path / "sr-bundle", "cpu"))
+
+
+def test_shipped_configurations_load_and_copies_are_independent():
+    first = dsnet_config()
+    second = copy.deepcopy(first)
+    second["dsnet"]["weights"][0] = 7
+    assert dsnet_config()["dsnet"]["weights"][0] == 0.5

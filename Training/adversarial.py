@@ -1,0 +1,163 @@
+"""Trainers with a discriminator: DSNet with soft masks (SoftGAN when nothing enlarges), and its SRGAN teacher.
+
+Both networks see the same batch in turn: first the discriminator learns to tell real from predicted, then the network
+learns, also from what the discriminator now says (DSNet v2, Eq. 18; SRGAN, Eq. 2). A part whose weight is zero isn't
+computed, and without any adversarial part there is no discriminator.
+"""
+
+from pathlib import Path
+
+import torch
+
+from LungNoduleUncertaintyLib.networks.pixel_discriminator import PixelDiscriminator
+from LungNoduleUncertaintyLib.networks.srgan import SRGANDiscriminator
+
+from .config import ConfigError
+from .dsnet_losses import DSNetLoss, SuperResolutionLoss, discriminator_loss
+from .optimization import make_optimizer
+from .trainer import Trainer, input_channels
+
+
+class AdversarialTrainer(Trainer):
+    """A network and its discriminator in turn. Subclasses say what the two see and which losses they have."""
+
+    def __init__(self, config, training, validation, folder, **options):
+        super().__init__(config, training, validation, folder, **options)
+        if config["training"]["accumulate"] != 1:
+            raise ConfigError("training.accumulate must be 1 for a network with a discriminator")
+        self.critic = None
+        discriminator = self._discriminator()
+        if discriminator is not None:
+            optimizer = make_optimizer(discriminator.parameters(), config["optimizer"])
+            self.critic, self.critic_optimizer = self.fabric.setup(discriminator, optimizer)
+
+    def _discriminator(self) -> torch.nn.Module | None:
+        raise NotImplementedError
+
+    def _samples(self, batch, out) -> tuple:
+        """(condition or None, real, predicted) that the discriminator judges, float32."""
+        raise NotImplementedError
+
+    def _losses(self, batch, out, judged) -> dict:
+        """The network's losses with their `total`; `judged` are the discriminator's logits, None without one."""
+        raise NotImplementedError
+
+    def _gan(self) -> str:
+        raise NotImplementedError
+
+    def _judge(self, condition, sample):
+        return self.critic(sample) if condition is None else self.critic(condition, sample)
+
+    def _more_state(self) -> dict:
+        if self.critic is None:
+            return {}
+        return {"critic": self.critic.module.state_dict(), "critic_optimizer": self.critic_optimizer.state_dict()}
+
+    def _load_more_state(self, state: dict) -> None:
+        if self.critic is not None:
+            self.critic.module.load_state_dict(state["critic"])
+            self.critic_optimizer.load_state_dict(state["critic_optimizer"])
+
+    def _train_step(self) -> dict:
+        self.model.train()
+        batch = self.batches(self.step).to(self.fabric.device)
+        with self.fabric.autocast():
+            out = self.model(batch.image.contiguous(memory_format=torch.channels_last))
+        out = {key: value.float() for key, value in out.items()}
+        told, judged = {}, None
+        if self.critic is not None:
+            self.critic.train()
+            condition, real, predicted = self._samples(batch, out)
+            told["discriminator"] = discriminator_loss(
+                self._judge(condition, real), self._judge(condition, predicted.detach()), self._gan()
+            )
+            self.fabric.backward(told["discriminator"])
+            self._move(self.critic, self.critic_optimizer)
+            judged = self._judge(condition, predicted)
+        parts = self._losses(batch, out, judged)
+        self.fabric.backward(parts["total"])
+        self._move(self.model, self.optimizer)
+        if self.critic is not None:
+            self.critic_optimizer.zero_grad()  # what the network's own loss left there
+        self.average.update(self.model.module, self.step)
+        self.step += 1
+        return {**parts, **told}
+
+
+class DSNetTrainer(AdversarialTrainer):
+    """0.5 Dice + 100 L1 on the soft mask + the pixel discriminator's opinion; the binary mask is soft mask >= 0.5."""
+
+    def __init__(self, config, training, validation, folder, **options):
+        if not config["data"]["soft_label"]:
+            raise ConfigError("dsnet learns a soft label: set data.soft_label (and data.protocol = slice)")
+        super().__init__(config, training, validation, folder, **options)
+        given = config["dsnet"]
+        self.dsnet_loss = DSNetLoss(given["weights"], given["dice"], given["scale"], given["gan"])
+
+    def _network(self):
+        network = super()._network()
+        if self.config["dsnet"]["teacher"]:
+            network.load_teacher(teacher_weights(self.config["dsnet"]["teacher"], self.config["input"]["window_hu"]))
+        return network
+
+    def _gan(self):
+        return self.config["dsnet"]["gan"]
+
+    def _discriminator(self):
+        given = self.config["dsnet"]
+        if not given["weights"][2]:
+            return None
+        return PixelDiscriminator(input_channels(self.config) + 1, **given["discriminator"])
+
+    def _samples(self, batch, out):
+        return 2 * batch.image - 1, 2 * batch.soft - 1, torch.tanh(out["soft"])
+
+    def _losses(self, batch, out, judged):
+        return self.dsnet_loss(out, (batch.soft >= 0.5).float(), batch.soft, judged)
+
+
+class SuperResolutionTrainer(AdversarialTrainer):
+    """SRGAN's generator: a slice from itself at a quarter of the resolution (`batch.soft` is the full one)."""
+
+    def __init__(self, config, training, validation, folder, **options):
+        super().__init__(config, training, validation, folder, **options)
+        given = config["super_resolution"]
+        self.loss = SuperResolutionLoss(given["adversarial"], given["variation"], gan=given["gan"])
+
+    def _gan(self):
+        return self.config["super_resolution"]["gan"]
+
+    def _discriminator(self):
+        given = self.config["super_resolution"]
+        return SRGANDiscriminator(1, given["discriminator_width"]) if given["adversarial"] else None
+
+    def _samples(self, batch, out):
+        return None, batch.soft, out["image"]
+
+    def _losses(self, batch, out, judged):
+        return self.loss(out["image"], batch.soft, judged)
+
+
+TRAINERS = {"dsnet": DSNetTrainer, "srgan_generator": SuperResolutionTrainer}
+
+
+def make_trainer(config: dict, *args, **options) -> Trainer:
+    """The trainer that the configuration's network needs."""
+    return TRAINERS.get(config["network"]["name"], Trainer)(config, *args, **options)
+
+
+def teacher_weights(run, window_hu=None) -> dict:
+    """The generator's weights of an SRGAN run folder.
+
+    Raises ConfigError when it is none, or when its HU window isn't `window_hu`, the student's.
+    """
+    from .export import run_state
+
+    if not (Path(run) / "config.json").is_file():
+        raise ConfigError(f"dsnet.teacher: {run} is no run folder (it has no config.json)")
+    config, state = run_state(run)
+    if config["network"]["name"] != "srgan_generator":
+        raise ConfigError(f"dsnet.teacher: {run} is a run of {config['network']['name']}, not of srgan_generator")
+    if window_hu is not None and config["input"]["window_hu"] != window_hu:
+        raise ConfigError(f"dsnet.teacher: {run} has the window {config['input']['window_hu']} HU, not {window_hu}")
+    return state
