@@ -61,8 +61,8 @@ class UncertaintyLoss:
     final alone, empty: as `target`. Networks without the uncertainty branches are trained on `final` alone. With
     `final_target="consensus"` final learns what at least half of the readers include in place of every annotation.
     Side outputs (`side_*`) learn what final does, with the same weight, and `edge` the outline of the consensus, as
-    networks with deep supervision want. Where a kind is `bce+dice`, Dice is weighted by `dice_weight`: BCE averages over all pixels of a crop and Dice over
-    the nodule's, so at weight 1 Dice would drown BCE.
+    networks with deep supervision want. Where a kind is `bce+dice`, Dice is weighted by `dice_weight`: BCE averages
+    over all pixels of a crop and Dice over the nodule's, so at weight 1 Dice would drown BCE.
     """
 
     def __init__(
