@@ -97,7 +97,10 @@ class DSNetTrainer(AdversarialTrainer):
     def _network(self):
         network = super()._network()
         if self.config["dsnet"]["teacher"]:
-            network.load_teacher(teacher_weights(self.config["dsnet"]["teacher"], self.config["input"]["window_hu"]))
+            run, window = self.config["dsnet"]["teacher"], self.config["input"]["window_hu"]
+            # In an experiment the teacher is another job, beside this one.
+            run = self.folder.parent / run.removeprefix("job:") if run.startswith("job:") else run
+            network.load_teacher(teacher_weights(run, window))
         return network
 
     def _gan(self):

@@ -66,7 +66,7 @@ DEFAULTS = {
         "scale": "signed",  # the soft mask is compared in [-1, 1]
         "gan": "nonsaturating",  # or saturating, lsgan
         "discriminator": {"width": 64, "kernel": 1, "norm": "batch"},
-        "teacher": "",  # run folder of a trained srgan_generator; empty: the weights that the network starts with
+        "teacher": "",  # run folder of a trained srgan_generator (job:NAME: that job); empty: untrained weights
     },
     "super_resolution": {  # of the network srgan_generator alone
         "adversarial": 1e-3,

@@ -51,6 +51,30 @@ class SuperResolutionBatches:
         return Batch(reduced(target), *none, target)
 
 
+def _central_slice(nodule: Nodule, config: dict) -> torch.Tensor:
+    """The middle slice (1, 1, H, W) in [0, 1], cropped to whole multiples of four pixels."""
+    hu = nodule.hu[len(nodule.hu) // 2].astype(np.float32)
+    height, width = (n - n % SCALE for n in hu.shape)
+    return torch.from_numpy(normalize_hu(hu[None, None, :height, :width], config["input"]["window_hu"]))
+
+
+@torch.no_grad()
+def enlarged_slices(enlarger, nodules: list[Nodule], config: dict, device="cpu") -> dict[str, np.ndarray]:
+    """What a picture needs: `nodule_id`, and as (N, H, W) float16 in [0, 1] `truth`, `low` (enlarged by repetition),
+    `bicubic` and `made`. Slices are cut to the smallest of them.
+    """
+    out = {"nodule_id": np.array([n.nodule_id for n in nodules]), "truth": [], "low": [], "bicubic": [], "made": []}
+    size = min(min(_central_slice(n, config).shape[2:]) for n in nodules)
+    for nodule in nodules:
+        image = _central_slice(nodule, config)[..., :size, :size]
+        low = reduced(image)
+        made = enlarger(low.to(device)).float().cpu()
+        shown = {"truth": image, "low": low.repeat_interleave(SCALE, 2).repeat_interleave(SCALE, 3)}
+        for key, value in {**shown, "bicubic": bicubic(low), "made": made}.items():
+            out[key].append(value[0, 0].clamp(0, 1).numpy().astype(np.float16))
+    return {key: np.stack(value) if isinstance(value, list) else value for key, value in out.items()}
+
+
 @torch.no_grad()
 def measure(enlarger, nodules: list[Nodule], config: dict, device="cpu") -> dict[str, np.ndarray]:
     """PSNR (dB) and SSIM of every nodule's central slice, enlarged by `enlarger` ((B, 1, h, w) -> (B, 1, 4h, 4w)).
@@ -59,9 +83,7 @@ def measure(enlarger, nodules: list[Nodule], config: dict, device="cpu") -> dict
     """
     found = {"psnr": [], "ssim": []}
     for nodule in nodules:
-        hu = nodule.hu[len(nodule.hu) // 2].astype(np.float32)
-        height, width = (n - n % SCALE for n in hu.shape)
-        image = torch.from_numpy(normalize_hu(hu[None, None, :height, :width], config["input"]["window_hu"]))
+        image = _central_slice(nodule, config)
         made = enlarger(reduced(image).to(device)).clamp(0, 1).float().cpu().numpy()[0, 0]
         truth = image.numpy()[0, 0]
         found["psnr"].append(peak_signal_to_noise_ratio(made, truth))

@@ -1,5 +1,6 @@
 """Experiments: definitions, jobs that can be killed, failures that are kept, and the report at the end."""
 
+import csv
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from LungNoduleUncertaintyLib import networks
 from Training.__main__ import main
@@ -70,12 +72,13 @@ def test_shipped_definitions_build_their_networks(name, profile):
     assert named <= {row.key for row in experiment.rows}
     for row in experiment.rows:
         network = row.config["network"]
-        assert row.config["data"]["protocol"] == "slice"
+        assert row.config["data"]["protocol"] == ("super_resolution" if name == "super_resolution" else "slice")
         assert network["name"] in networks.available()
         if profile == "compact":
             full = definition.load(name, "full")
             own = next(r for r in full.rows if r.key == row.key).config["network"]
-            assert 4 * network["width"] == own.get("width", definition._default_width(network["name"]))
+            divisor = 8 if row.config["data"]["soft_label"] else 4
+            assert divisor * network["width"] == own.get("width", definition._default_width(network["name"]))
 
 
 def test_table_one_has_every_network_and_tables_share_jobs():
@@ -227,6 +230,69 @@ def test_outcome_and_report(table, data, tmp_path, capsys):
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "two networks" in page
     assert "UGS-Net" in page
+
+
+DETAIL = """
+title = "detail"
+source = "test"
+kind = "table"
+base = "dsnet"
+options = { reference = "drtm", measures = "dsnet" }
+
+[[rows]]
+key = "drtm"
+label = "DRTM"
+network = { name = "dsnet", detail = "drtm", levels = 3 }
+teacher = true
+paper = { dice = 84.89, sen = 90.56, ppv = 84.69 }
+
+[[rows]]
+key = "unet"
+label = "U-Net"
+network = { name = "unet", width = 4, levels = 2 }
+set.loss.final_target = "consensus"
+"""
+
+
+def test_a_teacher_is_trained_first_on_the_same_patients_and_kept_by_its_student(data, tmp_path):
+    path, output = tmp_path / "detail.toml", tmp_path / "out"
+    path.write_text(DETAIL)
+    assert main(arguments(path, data, output)) == 0
+    found = {job.name.rsplit("-", 2)[0]: job for job in (output / "jobs").iterdir()}
+    assert set(found) == {"srgan_generator", "dsnet", "unet"}
+    manifests = {name: json.loads((job / "manifest.json").read_text()) for name, job in found.items()}
+    assert manifests["dsnet"]["config"]["dsnet"]["teacher"] == f"job:{found['srgan_generator'].name}"
+    splits = {name: json.loads((job / "split.json").read_text()) for name, job in found.items()}
+    assert splits["srgan_generator"] == splits["dsnet"]
+    teacher, student = (load_file(found[name] / "best.safetensors") for name in ("srgan_generator", "dsnet"))
+    assert all(np.array_equal(student[f"teacher.{key}"], value) for key, value in teacher.items())
+    assert {"psnr", "psnr_bicubic", "ssim", "ssim_bicubic"} == set(manifests["srgan_generator"]["pooled"])
+    page = tmp_path / "report"
+    assert main(["report", "--experiments", str(output), "--output", str(page), "--quiet"]) == 0
+    report = json.loads((page / "report.json").read_text())
+    (shown,) = report["experiments"]
+    assert not shown["problems"]
+    assert "Highest mean DICE against the readers' consensus" in shown["sentences"][0]
+    first = shown["tables"]["detail-measures"]["rows"][0]
+    with (found["dsnet"] / "scores.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert first["sen_consensus"] == pytest.approx(np.mean([float(r["sen_consensus"]) for r in rows]))
+    assert (first["paper_dice"], first["paper_ppv"]) == (84.89, 84.69)
+
+
+def test_super_resolution_is_reported_with_its_picture(data, tmp_path):
+    output, page = tmp_path / "out", tmp_path / "report"
+    assert main(arguments("super_resolution", data, output, "--rows", "srgan")) == 0
+    assert main(["report", "--experiments", str(output), "--output", str(page), "--quiet"]) == 0
+    (shown,) = json.loads((page / "report.json").read_text())["experiments"]
+    assert not shown["problems"]
+    (row,) = shown["figures"][0]["data"]["table"]
+    (job,) = (output / "jobs").iterdir()
+    pooled = json.loads((job / "manifest.json").read_text())["pooled"]
+    assert row["psnr_db"] == pytest.approx(pooled["psnr"], abs=1e-3)
+    low, high = row["psnr_db_gain_95"]
+    assert low <= pooled["psnr"] - pooled["psnr_bicubic"] <= high
+    assert (page / "figures" / "super_resolution-slices.png").is_file()
 
 
 def test_a_failing_job_is_tried_again_reported_and_costs_no_other(table, data, tmp_path, capsys):

@@ -16,20 +16,23 @@ from LungNoduleUncertaintyLib import networks
 from ..config import DEFAULTS, ConfigError, load_config, merge, tomllib
 
 FOLDER = Path(__file__).parent
+# Base configuration of each preset; a definition that names another `base` has the preset default only.
 BASES = {"default": "ugsnet", "paper": "ugsnet-paper", "released": "ugsnet-released"}
+TEACHER_BASE = "srgan"
 # Raised whenever a default changes its value or code changes a job's outcome: older results then count as not there.
 JOB_FORMAT = 1
-KINDS = ("table", "complex", "densities", "gallery", "gradcam", "qualitative")
+KINDS = ("table", "complex", "densities", "gallery", "gradcam", "qualitative", "super_resolution")
 
 
 @dataclass
 class Row:
-    """A row of a table: `config` is complete but for the fold."""
+    """A row of a table: `config` is complete but for the fold; `teacher` is that of the job whose weights it needs."""
 
     key: str
     label: str
     config: dict
     paper: dict = field(default_factory=dict)
+    teacher: dict | None = None
 
 
 @dataclass
@@ -85,6 +88,24 @@ def _row_config(row: dict, base: dict, profile: dict, preset: str, source: str) 
     return config
 
 
+def _profile(profile: dict, base: str) -> dict:
+    """A profile's settings for a base configuration: its own ones where it has them."""
+    return {**profile, **profile.get("bases", {}).get(base, {})}
+
+
+def _row(row: dict, base: dict, size: dict, profile: dict, preset: str, source: str) -> Row:
+    config, teacher = _row_config(row, base, size, preset, source), None
+    if row.get("teacher"):
+        network = {"name": "srgan_generator", **config["network"].get("teacher", {})}
+        own = {"key": "teacher", "network": network}
+        sized = _profile(profile, TEACHER_BASE)
+        teacher = _row_config(own, load_config(TEACHER_BASE), sized, "default", source)
+        # The student builds the same generator, to which the weights are given.
+        options = {k: v for k, v in teacher["network"].items() if k not in ("name", "preset")}
+        config["network"]["teacher"] = options
+    return Row(row["key"], row["label"], config, row.get("paper", {}), teacher)
+
+
 def load(name_or_path, profile: str = "full", preset: str = "default") -> Experiment:
     """Read a definition. Raises ConfigError that names the file and the key."""
     path = Path(name_or_path)
@@ -110,11 +131,11 @@ def load(name_or_path, profile: str = "full", preset: str = "default") -> Experi
             raise ConfigError(f"{path}: {given['use']['experiment']} has no row {error}") from error
     if not rows:
         raise ConfigError(f"{path}: has no rows")
-    base = load_config(BASES[preset])
-    made = [
-        Row(r["key"], r["label"], _row_config(r, base, known[profile], preset, path.name), r.get("paper", {}))
-        for r in rows
-    ]
+    if "base" in given and preset != "default":
+        raise ConfigError(f"{path}: has its own base configuration and no preset {preset!r}")
+    base = load_config(given.get("base", BASES[preset]))
+    size = _profile(known[profile], given.get("base", BASES[preset]))
+    made = [_row(r, base, size, known[profile], preset, path.name) for r in rows]
     return Experiment(
         path.stem,
         given["title"],
@@ -152,3 +173,16 @@ def job_id(config: dict, fold: int, data_sha256: str) -> str:
     content.pop("name", None)
     text = json.dumps([JOB_FORMAT, content, data_sha256], sort_keys=True)
     return f"{config['network']['name']}-{hashlib.sha256(text.encode()).hexdigest()[:10]}-fold{fold}"
+
+
+def jobs_of(row: Row, fold: int, data_sha256: str) -> list[tuple[str, dict]]:
+    """(name, configuration) of a row's jobs on a fold, in the order in which they have to run; the last is its own.
+
+    A teacher is trained on the same fold's training patients, so it hasn't seen who its student is tested on.
+    """
+    if row.teacher is None:
+        return [(job_id(row.config, fold, data_sha256), row.config)]
+    teacher = job_id(row.teacher, fold, data_sha256)
+    config = copy.deepcopy(row.config)
+    config["dsnet"]["teacher"] = f"job:{teacher}"
+    return [(teacher, row.teacher), (job_id(config, fold, data_sha256), config)]

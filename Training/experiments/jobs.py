@@ -20,6 +20,7 @@ from LungNoduleUncertaintyLib.model_bundle import file_sha256
 from ..config import DEFAULTS, ConfigError, merge
 from ..folder_dataset import DatasetError, configured_split, load_folder
 
+EXAMPLES = 6  # images that a super-resolution job keeps
 RELEASED_BATCH = 8  # the released code's batch: its NSD is one number a batch
 
 
@@ -116,12 +117,16 @@ def _run(job, given, data, device, progress):
     _, state = run_state(job)
     network = build_network(config)
     network.load_state_dict(state)
-    slices = protocol.cut_slices(test, config)
-    maps = protocol.predict_slices(network.to(fabric.device), slices, config, fabric)
-    _write_predictions(job / "predictions.npz", slices, maps, config)
-    scores, human, pooled = score(slices, maps, fold)
-    write_rows(job / "scores.csv", scores)
-    write_rows(job / "human.csv", human)
+    network = network.to(fabric.device)
+    if config["data"]["protocol"] == "super_resolution":
+        pooled = _finish_super_resolution(job, network, test, config, fold, fabric)
+    else:
+        slices = protocol.cut_slices(test, config)
+        maps = protocol.predict_slices(network, slices, config, fabric)
+        _write_predictions(job / "predictions.npz", slices, maps, config)
+        scores, human, pooled = score(slices, maps, fold)
+        write_rows(job / "scores.csv", scores)
+        write_rows(job / "human.csv", human)
     parts = {"training": training, "validation": validation, "test": test}
     manifest = {
         "job": job.name,
@@ -145,6 +150,29 @@ def _run(job, given, data, device, progress):
     manifest["seconds"]["last_session"] = trained - begun
     write_json(job / "manifest.json", manifest)
     (job / "last.ckpt").unlink(missing_ok=True)  # three times the weights, and of no use to a finished job
+
+
+def _finish_super_resolution(job, network, test, config, fold, fabric) -> dict:
+    """PSNR and SSIM of every test nodule's slice beside bicubic's; the images of the first ones for the figure."""
+    from ..super_resolution import bicubic, enlarged_slices, measure
+
+    network.eval()
+    ours = measure(lambda x: network(x)["image"], test, config, fabric.device)
+    plain = measure(bicubic, test, config)
+    rows = [
+        {
+            "nodule_id": nodule.nodule_id,
+            "patient_id": nodule.patient_id,
+            "fold": fold,
+            **{key: float(values[i]) for key, values in ours.items()},
+            **{f"{key}_bicubic": float(values[i]) for key, values in plain.items()},
+        }
+        for i, nodule in enumerate(test)
+    ]
+    write_rows(job / "scores.csv", rows)
+    images = enlarged_slices(lambda x: network(x)["image"], test[:EXAMPLES], config, fabric.device)
+    write_whole(job / "predictions.npz", lambda target: np.savez_compressed(target, **images))
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if "psnr" in key or "ssim" in key}
 
 
 def _training_seconds(job: Path) -> float:

@@ -46,17 +46,21 @@ def run_job(args) -> int:
     return 0
 
 
-def _prepared(experiments, keys, folds, output, data) -> dict:
-    """{(experiment, row, fold): job folder}, fold by fold, so that a stopped run leaves whole columns."""
-    return {
-        (experiment.name, row.key, fold): jobs.prepare(
-            output / "jobs", definition.job_id(row.config, fold, data["sha256"]), row.config, fold, data
-        )
-        for fold in folds
-        for experiment in experiments
-        for row in experiment.rows
-        if not keys or row.key in keys
-    }
+def _prepared(experiments, keys, folds, output, data) -> list[list[Path]]:
+    """Job folders in the order of running, each once: the jobs that others wait for, then the others.
+
+    Fold by fold, so that a stopped run leaves whole columns.
+    """
+    waves: list[dict] = [{}, {}]
+    for fold in folds:
+        for experiment in experiments:
+            for row in experiment.rows:
+                if keys and row.key not in keys:
+                    continue
+                *before, own = definition.jobs_of(row, fold, data["sha256"])
+                for wave, (name, config) in [*((waves[0], job) for job in before), (waves[1], own)]:
+                    wave[jobs.prepare(output / "jobs", name, config, fold, data)] = None
+    return [list(waves[0]), [job for job in waves[1] if job not in waves[0]]]
 
 
 def _earlier_folds(experiment, output: Path) -> set[int]:
@@ -75,7 +79,7 @@ def _earlier_folds(experiment, output: Path) -> set[int]:
 def _describe(experiment, folds, data, output, failed, command) -> dict:
     rows = []
     for row in experiment.rows:
-        own = {f: output / "jobs" / definition.job_id(row.config, f, data["sha256"]) for f in folds}
+        own = {f: output / "jobs" / definition.jobs_of(row, f, data["sha256"])[-1][0] for f in folds}
         rows.append(
             {
                 "key": row.key,
@@ -110,8 +114,8 @@ def run(args) -> int:
         raise ConfigError(f"--rows {' '.join(sorted(unknown))}: no such row; there are {', '.join(sorted(keys))}")
     workers = max(args.jobs, 1)
     data = _data(args.data, not args.quiet)
-    prepared = _prepared(experiments, args.rows, args.folds, args.output, data)
-    folders = list(dict.fromkeys(prepared.values()))
+    waves = _prepared(experiments, args.rows, args.folds, args.output, data)
+    folders = [job for wave in waves for job in wave]
     done = sum(jobs.is_done(job) for job in folders)
     if not args.quiet or args.list:
         print(f"{len(folders)} jobs, {done} of them done")
@@ -135,14 +139,12 @@ def run(args) -> int:
             jobs.write_json(folder / "experiment.json", content)
 
     write()
-    if args.engine == "ray":
-        failed.update(engines.run_ray(folders, launch, retries=args.retries, progress=not args.quiet, finished=write))
-    else:
-        failed.update(
-            engines.run_local(
-                folders, launch, workers=workers, retries=args.retries, progress=not args.quiet, finished=write
-            )
-        )
+    options = {"retries": args.retries, "progress": not args.quiet, "finished": write}
+    for wave in waves:
+        if args.engine == "ray":
+            failed.update(engines.run_ray(wave, launch, **options))
+        else:
+            failed.update(engines.run_local(wave, launch, workers=workers, **options))
     write()
     for job, reason in failed.items():
         print(f"error: {job.name}: {reason} (see {job / 'output.log'})", file=sys.stderr)

@@ -7,7 +7,7 @@ what two empty masks and one empty mask give. `nsd_released` reproduces what UGS
 from .checks import MetricError
 from .human import consensus, leave_one_out, one_against_others
 from .image import peak_signal_to_noise_ratio, structural_similarity
-from .overlap import dice, iou, soft_dice
+from .overlap import dice, iou, positive_predictive_value, sensitivity, soft_dice
 from .per_nodule import score_human, score_nodule
 from .readers import (
     brier_score,
@@ -53,8 +53,10 @@ __all__ = [
     "pairwise_iou",
     "peak_signal_to_noise_ratio",
     "population_sd",
+    "positive_predictive_value",
     "score_human",
     "score_nodule",
+    "sensitivity",
     "soft_dice",
     "structural_similarity",
     "surface_distances",

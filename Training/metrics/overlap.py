@@ -24,6 +24,25 @@ def iou(a, b) -> float:
     return common / union if union else 1.0
 
 
+def sensitivity(predicted, truth) -> float:
+    """Share of the truth that is predicted, TP / (TP + FN); an empty truth is all predicted (1.0)."""
+    a, b = mask_pair(predicted, truth)
+    total = np.count_nonzero(b)
+    return np.count_nonzero(a & b) / total if total else 1.0
+
+
+def positive_predictive_value(predicted, truth) -> float:
+    """Share of what is predicted that is true, TP / (TP + FP).
+
+    Nothing predicted is 1.0 where there is nothing, and 0.0 otherwise.
+    """
+    a, b = mask_pair(predicted, truth)
+    total = np.count_nonzero(a)
+    if not total:
+        return float(not b.any())
+    return np.count_nonzero(a & b) / total
+
+
 def soft_dice(probability, target) -> float:
     """Dice of two maps with values in [0, 1]: 2 sum(p t) / (sum(p^2) + sum(t^2)).
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from .checks import MetricError, mask_set
 from .human import consensus, leave_one_out, one_against_others
-from .overlap import dice, iou, soft_dice
+from .overlap import dice, iou, positive_predictive_value, sensitivity, soft_dice
 from .readers import (
     brier_score,
     dmax,
@@ -61,7 +61,8 @@ def score_nodule(readers, maps: dict, thresholds: dict | None = None, spacing_mm
     thresholds by map, 0.5 where none is given (a pixel is in where map >= threshold); spacing_mm (rows, columns).
 
     `dsc_`, `iou_`, `nsd1px_`, `nsd1mm_` (NSD at 1 pixel and at 1 mm) + `label1` or `consensus`: thresholded final
-    against the first reader, and against what at least half of the readers include.
+    against the first reader, and against what at least half of the readers include; `sen_consensus`, `ppv_consensus`:
+    sensitivity and positive predictive value against the latter.
     `ged`, `dmax`, `hm_iou`: of the thresholded maps (three, or final alone) against the readers, see `readers`.
     `soft_dice_mean`, `ece`, `brier`: the final map against the mean of the readers; ece over all pixels of the slice.
     With union and intersection also `hc_dice` (intersection map against what all readers include), `union_dice` (union
@@ -78,6 +79,8 @@ def score_nodule(readers, maps: dict, thresholds: dict | None = None, spacing_mm
     for suffix, reference in (("label1", readers[0]), ("consensus", consensus(readers))):
         for name, metric in _mask_metrics(spacing_mm).items():
             row[f"{name}_{suffix}"] = metric(masks["final"], reference)
+    row["sen_consensus"] = sensitivity(masks["final"], consensus(readers))
+    row["ppv_consensus"] = positive_predictive_value(masks["final"], consensus(readers))
     samples = np.stack(list(masks.values()))
     row["ged"] = generalized_energy_distance(samples, readers)
     row["dmax"] = dmax(samples, readers)
@@ -112,6 +115,8 @@ def score_human(readers, spacing_mm=(1.0, 1.0)) -> dict[str, float]:
     for suffix, mode in (("label1", "first"), ("consensus", "consensus")):
         for name, metric in _mask_metrics(spacing_mm).items():
             row[f"{name}_{suffix}"] = one_against_others(readers, metric, mode)
+    row["sen_consensus"] = one_against_others(readers, sensitivity, "consensus")
+    row["ppv_consensus"] = one_against_others(readers, positive_predictive_value, "consensus")
     pairs = list(leave_one_out(readers))
     row["soft_dice_mean"] = float(np.mean([soft_dice(one, others.mean(0)) for one, others in pairs]))
     row["brier"] = float(np.mean([brier_score(one, others.mean(0)) for one, others in pairs]))

@@ -13,7 +13,7 @@ __all__ = ["add_arguments", "make_report", "run"]
 
 INDEX = "report.json"
 #: Order of the sections on the page.
-KINDS = ("table", "complex", "densities", "gallery", "qualitative", "gradcam")
+KINDS = ("table", "complex", "densities", "gallery", "qualitative", "gradcam", "super_resolution")
 
 
 def add_arguments(parser) -> None:
@@ -132,6 +132,8 @@ def _copy_data(store: JobStore, jobs: list, folder: Path) -> dict:
     for job in jobs:
         names[f"{job}-scores.csv"] = job
         _write(folder / f"{job}-scores.csv", _bytes(store.folder(job) / "scores.csv"))
+        if not (store.folder(job) / "human.csv").is_file():
+            continue  # super-resolution has no readers
         content = _bytes(store.folder(job) / "human.csv")
         if content not in human:
             fold = store.manifest(job).get("fold")

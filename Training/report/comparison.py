@@ -1,6 +1,7 @@
 """Tables that compare an experiment's rows: the papers' measures, what several readers allow, folds, paired tests."""
 
-from .measures import MULTI_READER, PAPER_MEASURES, show
+from .jobs import JobError
+from .measures import MEASURE_SETS, MULTI_READER, show
 from .paired import paired_records, paired_table
 from .summary import fold_text, human_row, load_rows, mark_best, summarize
 from .table import Cell, Head, Table
@@ -25,20 +26,24 @@ def comparison_tables(store, experiment: dict) -> tuple[list, dict]:
     if human is None:
         return [], {}
     name = experiment["name"]
+    wanted = (experiment.get("options") or {}).get("measures", "ugsnet")
+    if wanted not in MEASURE_SETS:
+        raise JobError(f"experiment {name}: option measures is one of {', '.join(MEASURE_SETS)}, not {wanted!r}")
+    measures, against = MEASURE_SETS[wanted]
     everyone = [*rows, human]
     tables = [
-        _measure_table(f"{name}-measures", "Papers' measures", PAPER_MEASURES, everyone, reference, paper=True),
+        _measure_table(f"{name}-measures", "Papers' measures", measures, everyone, reference, paper=True),
         _measure_table(f"{name}-readers", "Several readers", MULTI_READER, everyone, reference),
     ]
     tests = []
     if reference is not None:
         tests = paired_records(everyone, reference)
         tables.append(paired_table(f"{name}-tests", tests, reference))
-    tables.append(_fold_table(f"{name}-folds", everyone))
-    dsc = PAPER_MEASURES[0]
-    means = {row.key: summarize(row, dsc).mean for row in everyone if row.jobs}
-    labels = {row.key: row.label for row in everyone}
-    return tables, {"dsc": means, "labels": labels, "reference": reference.key if reference else None, "tests": tests}
+    tables.append(_fold_table(f"{name}-folds", measures, everyone))
+    first = measures[0]
+    found = {"means": {row.key: summarize(row, first).mean for row in everyone if row.jobs}, "tests": tests}
+    found |= {"labels": {row.key: row.label for row in everyone}, "reference": reference.key if reference else None}
+    return tables, found | {"measure": first.key, "label": first.label, "against": against}
 
 
 def reference_row(experiment: dict, rows: list):
@@ -114,15 +119,21 @@ def _measure_table(name, title, measures, rows, reference, paper=False) -> Table
     return table
 
 
-def _fold_table(name, rows) -> Table:
+def _fold_table(name, measures, rows) -> Table:
     """Each fold's own means of the papers' measures, beside the paper's fold of the same number where it is known."""
-    measures = PAPER_MEASURES
     table = Table(
         name,
         "Each fold.",
         "Means over the nodules of each test fold (NSD released: one number a fold). The papers' folds hold other "
         "nodules; a paper's fold of the same number is no counterpart and is shown for its spread only.",
-        [[Head("Network", False), Head("Fold", False), *(Head(m.heading) for m in measures), Head("DSC, paper")]],
+        [
+            [
+                Head("Network", False),
+                Head("Fold", False),
+                *(Head(m.heading) for m in measures),
+                Head(f"{measures[0].label}, paper"),
+            ]
+        ],
         folded=True,
     )
     for row in rows:

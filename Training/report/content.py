@@ -107,23 +107,23 @@ def _plain(value, key="") -> str:
 
 
 def comparison_sentences(found: dict) -> list:
-    """A table's outcome in words: best mean DSC, the readers' own, and how the rows stand to the reference."""
-    means = {k: v for k, v in (found.get("dsc") or {}).items() if v is not None}
+    """A table's outcome in words: best mean Dice, the readers' own, and how the rows stand to the reference."""
+    means = {k: v for k, v in (found.get("means") or {}).items() if v is not None}
     networks = {k: v for k, v in means.items() if k != "human"}
     if not networks:
         return []
-    labels = found["labels"]
+    labels, dice, against = found["labels"], found["label"], found["against"]
     best = max(networks, key=networks.get)
-    text = "" if len(networks) == 1 else f"Highest mean DSC against the first reader: {labels[best]}, "
-    text = (text or f"Mean DSC against the first reader of {labels[best]}: ") + f"{show_percent(networks[best])} %"
+    text = "" if len(networks) == 1 else f"Highest mean {dice} against {against}: {labels[best]}, "
+    text = (text or f"Mean {dice} against {against} of {labels[best]}: ") + f"{show_percent(networks[best])} %"
     if "human" in means:
         text += f"; one reader against the others: {show_percent(means['human'])} %"
     sentences = [f"{text}."]
-    tests = [t for t in found["tests"] if t["measure"] == "dsc_label1" and t["row"] != "human"]
+    tests = [t for t in found["tests"] if t["measure"] == found["measure"] and t["row"] != "human"]
     if tests:
         below = [t for t in tests if t["high"] < 0]
         above = [t for t in tests if t["low"] > 0]
-        parts = [_list("lower DSC", below), _list("higher DSC", above)]
+        parts = [_list(f"lower {dice}", below), _list(f"higher {dice}", above)]
         open_ = [t for t in tests if t not in below and t not in above]
         parts.append(_list("not shown to differ", open_))
         name = labels[found["reference"]]

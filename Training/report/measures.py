@@ -2,7 +2,16 @@
 
 from dataclasses import dataclass
 
-__all__ = ["MULTI_READER", "PAPER_MEASURES", "TESTED", "Measure", "show", "show_percent"]
+__all__ = [
+    "DSNET_MEASURES",
+    "MEASURE_SETS",
+    "MULTI_READER",
+    "PAPER_MEASURES",
+    "TESTED",
+    "Measure",
+    "show",
+    "show_percent",
+]
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,23 @@ PAPER_MEASURES = (
         paper="nsd",
     ),
 )
+
+#: What DSNet's papers report.
+DSNET_MEASURES = (
+    Measure(
+        "dsc_consensus", "DICE", "Dice of the final mask and what at least half of the readers include", paper="dice"
+    ),
+    Measure("sen_consensus", "SEN", "sensitivity: share of that consensus that the final mask holds", paper="sen"),
+    Measure(
+        "ppv_consensus",
+        "PPV",
+        "positive predictive value: share of the final mask that the consensus holds",
+        paper="ppv",
+    ),
+)
+
+#: Option `measures` of an experiment -> what its paper reports (the first one ranks), and what that is taken against.
+MEASURE_SETS = {"ugsnet": (PAPER_MEASURES, "the first reader"), "dsnet": (DSNET_MEASURES, "the readers' consensus")}
 
 #: What several readers allow to be asked beyond the papers.
 MULTI_READER = (
