@@ -52,7 +52,7 @@ def data(tmp_path_factory):
 @pytest.fixture
 def table(tmp_path):
     path = tmp_path / "small.toml"
-    path.write_text(TABLE)
+    path.write_text(TABLE, encoding="utf-8")
     return path
 
 
@@ -159,7 +159,7 @@ def test_presets_change_the_base_and_keep_the_network():
 )
 def test_bad_definitions_are_named(tmp_path, text, message):
     path = tmp_path / "small.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         definition.load(path)
     with pytest.raises(ConfigError, match="no such profile"):
@@ -172,10 +172,10 @@ def results(output):
     """Everything of a run's jobs that its figures rest on."""
     found = {}
     for job in sorted((output / "jobs").iterdir()):
-        manifest = json.loads((job / "manifest.json").read_text())
+        manifest = json.loads((job / "manifest.json").read_text(encoding="utf-8"))
         found[job.name] = (
             manifest["weights_sha256"],
-            (job / "scores.csv").read_text(),
+            (job / "scores.csv").read_text(encoding="utf-8"),
             {k: v.tobytes() for k, v in np.load(job / "predictions.npz").items()},
         )
     return found
@@ -207,11 +207,11 @@ def test_outcome_and_report(table, data, tmp_path, capsys):
     assert main(arguments(table, data, output, "--list")) == 0
     assert "2 jobs, 0 of them done" in capsys.readouterr().out
     assert main(arguments(table, data, output, "--jobs", "2")) == 0
-    outcome = json.loads((output / "small" / "experiment.json").read_text())
+    outcome = json.loads((output / "small" / "experiment.json").read_text(encoding="utf-8"))
     assert [row["key"] for row in outcome["rows"]] == ["unet", "ugsnet"]
     assert all(set(row["jobs"]) == {"0"} and not row["failed"] for row in outcome["rows"])
     folder = output / "jobs" / outcome["rows"][1]["jobs"]["0"]
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["patients_in_training_and_test"] == 0
     assert manifest["config"]["training"]["epochs"] == 3
     nodules = load_folder(data, progress=False)
@@ -256,20 +256,20 @@ set.loss.final_target = "consensus"
 
 def test_a_teacher_is_trained_first_on_the_same_patients_and_kept_by_its_student(data, tmp_path):
     path, output = tmp_path / "detail.toml", tmp_path / "out"
-    path.write_text(DETAIL)
+    path.write_text(DETAIL, encoding="utf-8")
     assert main(arguments(path, data, output)) == 0
     found = {job.name.rsplit("-", 2)[0]: job for job in (output / "jobs").iterdir()}
     assert set(found) == {"srgan_generator", "dsnet", "unet"}
-    manifests = {name: json.loads((job / "manifest.json").read_text()) for name, job in found.items()}
+    manifests = {name: json.loads((job / "manifest.json").read_text(encoding="utf-8")) for name, job in found.items()}
     assert manifests["dsnet"]["config"]["dsnet"]["teacher"] == f"job:{found['srgan_generator'].name}"
-    splits = {name: json.loads((job / "split.json").read_text()) for name, job in found.items()}
+    splits = {name: json.loads((job / "split.json").read_text(encoding="utf-8")) for name, job in found.items()}
     assert splits["srgan_generator"] == splits["dsnet"]
     teacher, student = (load_file(found[name] / "best.safetensors") for name in ("srgan_generator", "dsnet"))
     assert all(np.array_equal(student[f"teacher.{key}"], value) for key, value in teacher.items())
     assert {"psnr", "psnr_bicubic", "ssim", "ssim_bicubic"} == set(manifests["srgan_generator"]["pooled"])
     page = tmp_path / "report"
     assert main(["report", "--experiments", str(output), "--output", str(page), "--quiet"]) == 0
-    report = json.loads((page / "report.json").read_text())
+    report = json.loads((page / "report.json").read_text(encoding="utf-8"))
     (shown,) = report["experiments"]
     assert not shown["problems"]
     assert "Highest mean DICE against the readers' consensus" in shown["sentences"][0]
@@ -284,11 +284,11 @@ def test_super_resolution_is_reported_with_its_picture(data, tmp_path):
     output, page = tmp_path / "out", tmp_path / "report"
     assert main(arguments("super_resolution", data, output, "--rows", "srgan")) == 0
     assert main(["report", "--experiments", str(output), "--output", str(page), "--quiet"]) == 0
-    (shown,) = json.loads((page / "report.json").read_text())["experiments"]
+    (shown,) = json.loads((page / "report.json").read_text(encoding="utf-8"))["experiments"]
     assert not shown["problems"]
     (row,) = shown["figures"][0]["data"]["table"]
     (job,) = (output / "jobs").iterdir()
-    pooled = json.loads((job / "manifest.json").read_text())["pooled"]
+    pooled = json.loads((job / "manifest.json").read_text(encoding="utf-8"))["pooled"]
     assert row["psnr_db"] == pytest.approx(pooled["psnr"], abs=1e-3)
     low, high = row["psnr_db_gain_95"]
     assert low <= pooled["psnr"] - pooled["psnr_bicubic"] <= high
@@ -300,10 +300,10 @@ def test_a_failing_job_is_tried_again_reported_and_costs_no_other(table, data, t
     output = tmp_path / "out"
     assert main(arguments(table, data, output, "--retries", "1")) == 1
     assert "levels at least 2" in capsys.readouterr().err
-    rows = json.loads((output / "small" / "experiment.json").read_text())["rows"]
+    rows = json.loads((output / "small" / "experiment.json").read_text(encoding="utf-8"))["rows"]
     assert "levels at least 2" in rows[0]["failed"]["0"]
     assert rows[1]["jobs"]
-    log = next((output / "jobs").glob("unet-*/output.log")).read_text()
+    log = next((output / "jobs").glob("unet-*/output.log")).read_text(encoding="utf-8")
     assert log.count("levels at least 2") == 2
 
 
@@ -336,9 +336,9 @@ def test_a_job_trains_on_two_devices_under_torchrun(table, data, tmp_path):
     output = tmp_path / "out"
     assert main(arguments(table, data, output, "--rows", "unet", "--devices", "2")) == 0
     (job,) = (output / "jobs").iterdir()
-    manifest = json.loads((job / "manifest.json").read_text())
+    manifest = json.loads((job / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["processes"] == 2
-    assert len((job / "log.jsonl").read_text().splitlines()) == 2
+    assert len((job / "log.jsonl").read_text(encoding="utf-8").splitlines()) == 2
     assert len(np.load(job / "predictions.npz")["final"]) == manifest["split"]["test"]["nodules"]
 
 

@@ -85,7 +85,10 @@ def run_local(
     waiting = [(job, 0) for job in jobs if not is_done(job)]
     running: dict[int, tuple] = {}
     failed, gpus = {}, _gpus()
-    epochs = {job: json.loads((job / "job.json").read_text())["config"]["training"]["epochs"] for job, _ in waiting}
+    epochs = {
+        job: json.loads((job / "job.json").read_text(encoding="utf-8"))["config"]["training"]["epochs"]
+        for job, _ in waiting
+    }
     bar = tqdm(total=sum(epochs.values()), unit="epoch", disable=not progress, initial=0)
     try:
         while waiting or running:
