@@ -5,6 +5,7 @@ learns, also from what the discriminator now says (DSNet v2, Eq. 18; SRGAN, Eq. 
 computed, and without any adversarial part there is no discriminator.
 """
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from .optimization import make_optimizer
 from .trainer import Trainer, input_channels
 
 
-class AdversarialTrainer(Trainer):
+class AdversarialTrainer(Trainer, ABC):
     """A network and its discriminator in turn. Subclasses say what the two see and which losses they have."""
 
     def __init__(self, config, training, validation, folder, **options):
@@ -31,19 +32,21 @@ class AdversarialTrainer(Trainer):
             optimizer = make_optimizer(discriminator.parameters(), config["optimizer"])
             self.critic, self.critic_optimizer = self.fabric.setup(discriminator, optimizer)
 
+    @abstractmethod
     def _discriminator(self) -> torch.nn.Module | None:
-        raise NotImplementedError
+        """The discriminator, None where its weight is zero."""
 
+    @abstractmethod
     def _samples(self, batch, out) -> tuple:
         """(condition or None, real, predicted) that the discriminator judges, float32."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _losses(self, batch, out, judged) -> dict:
         """The network's losses with their `total`; `judged` are the discriminator's logits, None without one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _gan(self) -> str:
-        raise NotImplementedError
+        """The form of the adversarial loss."""
 
     def _judge(self, condition, sample):
         return self.critic(sample) if condition is None else self.critic(condition, sample)

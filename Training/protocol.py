@@ -1,7 +1,5 @@
 """What a run trains on and what ranks its checkpoints: `data.protocol` of the configuration."""
 
-from functools import partial
-
 from .batches import BatchMaker
 from .config import ConfigError
 from .slices import SliceBatches, SliceValidator
@@ -19,9 +17,7 @@ def make_protocol(config: dict, training: list, validation: list, rank: int = 0,
     if name == "super_resolution":
         return SuperResolutionBatches(training, config, rank, world), SuperResolutionValidator(validation, config)
     if name == "volume":
-        return BatchMaker(training, config, rank, world), partial(_validate_volumes, validation, config)
+        return BatchMaker(training, config, rank, world), lambda model, fabric: validate(
+            model, validation, config, fabric
+        )
     raise ConfigError(f"data.protocol is volume, slice or super_resolution, got {name!r}")
-
-
-def _validate_volumes(nodules, config, model, fabric):
-    return validate(model, nodules, config, fabric)

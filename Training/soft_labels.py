@@ -3,6 +3,7 @@
 import numpy as np
 
 from .config import ConfigError
+from .metrics import consensus
 
 # What a soft label is made of: `hard` is the >= 50 % consensus itself, the comparison without a soft label.
 KINDS = ("soft_mask", "soft_mask_of_consensus", "kats", "softseg", "mean", "hard")
@@ -20,9 +21,9 @@ def soft_label(kind: str, hu: np.ndarray, readers: np.ndarray, spacing_mm) -> np
     """
     if kind not in KINDS:
         raise ConfigError(f"data.soft_label is one of {', '.join(KINDS)}, got {kind!r}")
-    consensus = 2 * readers.sum(0) >= len(readers)
+    majority = consensus(readers)
     mean = readers.mean(0).astype(np.float32)
-    if kind == "mean" or not consensus.any():
+    if kind == "mean" or not majority.any():
         return mean
     from SoftMaskLabelerLib import (
         SoftMaskError,
@@ -35,13 +36,13 @@ def soft_label(kind: str, hu: np.ndarray, readers: np.ndarray, spacing_mm) -> np
 
     try:
         if kind == "hard":
-            return consensus.astype(np.float32)
+            return majority.astype(np.float32)
         if kind == "kats":
-            return dilation_label(consensus, spacing_mm)
+            return dilation_label(majority, spacing_mm)
         if kind == "softseg":
-            return bilinear_label(consensus)
+            return bilinear_label(majority)
         source = (
-            trimap_from_readers(readers, spacing_mm) if kind == "soft_mask" else trimap_from_mask(consensus, spacing_mm)
+            trimap_from_readers(readers, spacing_mm) if kind == "soft_mask" else trimap_from_mask(majority, spacing_mm)
         )
         low, high = MATTING_WINDOW_HU
         return closed_form_alpha((np.clip(hu, low, high) - low) / (high - low), source)

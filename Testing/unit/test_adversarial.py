@@ -1,6 +1,5 @@
 """Training with a discriminator: DSNet and its super-resolution teacher."""
 
-import copy
 import json
 
 import numpy as np
@@ -208,10 +207,3 @@ def test_a_dsnet_bundle_segments_and_a_generator_is_refused(tmp_path, capsys):
     nodule = make_nodule(0)
     with pytest.raises(BundleError, match="no final"):
         segment_nodule(nodule_image(nodule), center_point(nodule), model=load_model(tmp_path / "sr-bundle", "cpu"))
-
-
-def test_shipped_configurations_load_and_copies_are_independent():
-    first = dsnet_config()
-    second = copy.deepcopy(first)
-    second["dsnet"]["weights"][0] = 7
-    assert dsnet_config()["dsnet"]["weights"][0] == 0.5

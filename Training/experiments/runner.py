@@ -140,7 +140,7 @@ def run(args) -> int:
 
     write()
     options = {"retries": args.retries, "progress": not args.quiet, "finished": write}
-    for wave in waves:
+    for wave in filter(None, waves):
         if args.engine == "ray":
             failed.update(engines.run_ray(wave, launch, **options))
         else:
