@@ -140,15 +140,17 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
         thresholds=None,
         maps=(),
     ):
-        """Adds the segments HC, LC and Final of a nodule, as one undo step; returns the segmentation node.
+        """Adds the segments HC, LC and Final of a nodule, or Final alone if that is what the model gives, as one undo
+        step; returns the segmentation node.
 
         point: (R, A, S) in the world, mm. near, in its place: (segmentation node, segment ID), a labelmap node, or a
         markups line along an axis of the nodule. segmentationNode: gets the segments; None: a new node is created.
         model: a bundle's name or path, a loaded model, or None for the shipped one. device: auto, cpu or cuda.
         interactive: whether the user may be asked to install missing packages; a script is never asked.
         prefix: comes before the segments' names, "Nodule 2" makes "Nodule 2 HC"; None: the next free "Nodule N".
-        thresholds: in place of the model's, keys union, intersection, final. maps: names of maps that are added as
-        volumes, see `LungNoduleUncertaintyLib.mrml_outputs.MAPS`.
+        thresholds: in place of the model's, keys union, intersection, final (final alone where the model gives nothing
+        else). maps: names of maps that are added as volumes, as far as the model gives them, see
+        `LungNoduleUncertaintyLib.mrml_outputs.MAPS`.
 
         Raises LungNoduleUncertaintyLib.errors.NoduleError, with one line on what is wrong; the scene is then unchanged.
         """
@@ -183,7 +185,7 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
         return update_table(segmentationNode)
 
     def densityPlot(self, nodule):
-        """The chart node with the HU densities of a nodule's HC and LC."""
+        """The chart node with the HU densities of a nodule's HC and LC, or of Final alone."""
         from LungNoduleUncertaintyLib.mrml_outputs import plot_densities
 
         return plot_densities(nodule)

@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train a network. Running the same command again resumes the run exactly.",
     )
     train.add_argument("config", help="a TOML file, or a shipped configuration's name (see Training/configs)")
-    train.add_argument("--data", required=True, type=Path, help="folder with nodules.csv (see prepare-lidc)")
+    train.add_argument("--data", required=True, type=Path, help="data folder (see prepare-lidc, prepare-images)")
     train.add_argument("--fold", type=int, help="fold to hold out as test set; without it all patients are trained on")
     train.add_argument("--output", type=Path, help="run folder (default: runs/NAME-foldK or runs/NAME-all)")
     train.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a setting")
@@ -83,12 +83,17 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--version", required=True, help="version of the model, e.g. 1.0")
     export.add_argument("--name", help="name of the model (default: the configuration's)")
     export.add_argument("--calibration", type=Path, help="calibration.json (default: the run's own)")
+    export.add_argument(
+        "--intervals",
+        action="store_true",
+        help="HC and LC also of a network with a single map: cuts of it at calibrated thresholds (else Final alone)",
+    )
     export.add_argument("--figures", type=Path, help="evaluation.json whose figures go into the card")
     export.add_argument(
         "--figures-note", default="", help="a sentence that says which model and patients the figures are of"
     )
 
-    from . import prepare_lidc, report
+    from . import prepare_images, prepare_lidc, report
     from .experiments import runner
 
     experiment = commands.add_parser(
@@ -100,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     report.add_arguments(commands.add_parser("report", help="one page with the tables and figures of experiments"))
     prepare = commands.add_parser("prepare-lidc", help="build the data folder from LIDC-IDRI's DICOM series")
     prepare_lidc.add_arguments(prepare)
+    prepare = commands.add_parser("prepare-images", help="build a data folder of single images with masks")
+    prepare_images.add_arguments(prepare)
+    merge = commands.add_parser("merge-images", help="several folders of prepare-images as one")
+    prepare_images.add_merge_arguments(merge)
     return parser
 
 
@@ -253,10 +262,12 @@ def _export(args) -> int:
     from .export import export_bundle
 
     path = args.calibration or args.run[0] / "calibration.json"
-    if not path.is_file():
-        raise ConfigError(f"{path}: not found; run `calibrate` first or give --calibration")
-    calibration = json.loads(path.read_text(encoding="utf-8"))
-    figures = {"calibration": calibration["figures"], "calibrated_on": calibration["calibrated_on"]}
+    calibration, figures = {}, {}
+    if path.is_file():
+        calibration = json.loads(path.read_text(encoding="utf-8"))
+        figures = {"calibration": calibration["figures"], "calibrated_on": calibration["calibrated_on"]}
+    elif args.calibration:
+        raise ConfigError(f"{path}: not found; run `calibrate` first")
     if args.figures:
         measured = json.loads(args.figures.read_text(encoding="utf-8"))
         figures["test"] = {k: measured[k] for k in ("four", "all", "human_four", "human_all")}
@@ -265,8 +276,9 @@ def _export(args) -> int:
     folder = export_bundle(
         args.run,
         args.output,
-        thresholds=calibration["thresholds"],
-        averaging=calibration["averaging"],
+        thresholds=calibration.get("thresholds"),
+        averaging=calibration.get("averaging"),
+        intervals=args.intervals,
         figures=figures,
         version=args.version,
         name=args.name,
@@ -281,12 +293,13 @@ def main(argv=None) -> int:
     args = _parser().parse_args(argv)
     from LungNoduleUncertaintyLib.errors import NoduleError
 
-    from . import prepare_lidc, report
+    from . import prepare_images, prepare_lidc, report
     from .config import ConfigError
     from .experiments import runner
     from .folder_dataset import DatasetError
 
     commands = {"train": _train, "calibrate": _calibrate, "evaluate": _evaluate, "export": _export}
+    commands.update({"prepare-images": prepare_images.run, "merge-images": prepare_images.run_merge})
     commands.update(
         {"prepare-lidc": prepare_lidc.run, "experiment": runner.run, "job": runner.run_job, "report": report.run}
     )

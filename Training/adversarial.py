@@ -2,7 +2,8 @@
 
 Both networks see the same batch in turn: first the discriminator learns to tell real from predicted, then the network
 learns, also from what the discriminator now says (DSNet v2, Eq. 18; SRGAN, Eq. 2). A part whose weight is zero isn't
-computed, and without any adversarial part there is no discriminator.
+computed, and without any adversarial part there is no discriminator. During the first `warmup_epochs` the network
+learns its plain loss alone and the discriminator rests.
 """
 
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ from LungNoduleUncertaintyLib.networks.srgan import SRGANDiscriminator
 from .config import ConfigError
 from .dsnet_losses import DSNetLoss, SuperResolutionLoss, discriminator_loss
 from .optimization import make_optimizer
+from .patch_trainer import PATCH_CLASSIFIERS, PatchTrainer
 from .trainer import Trainer, input_channels
 
 
@@ -27,10 +29,17 @@ class AdversarialTrainer(Trainer, ABC):
         if config["training"]["accumulate"] != 1:
             raise ConfigError("training.accumulate must be 1 for a network with a discriminator")
         self.critic = None
+        self.warmup_steps = round(self._warmup_epochs() * self.batches.epoch_steps)
+        if not 0 <= self.warmup_steps < self.total_steps:
+            raise ConfigError(f"warmup_epochs {self._warmup_epochs()}: must be fewer than training.epochs")
         discriminator = self._discriminator()
         if discriminator is not None:
             optimizer = make_optimizer(discriminator.parameters(), config["optimizer"])
             self.critic, self.critic_optimizer = self.fabric.setup(discriminator, optimizer)
+
+    @abstractmethod
+    def _warmup_epochs(self) -> float:
+        """Epochs without the discriminator at the start."""
 
     @abstractmethod
     def _discriminator(self) -> torch.nn.Module | None:
@@ -43,6 +52,13 @@ class AdversarialTrainer(Trainer, ABC):
     @abstractmethod
     def _losses(self, batch, out, judged) -> dict:
         """The network's losses with their `total`; `judged` are the discriminator's logits, None without one."""
+
+    def _warming_up(self) -> bool:
+        return self.step < self.warmup_steps
+
+    def _counts(self):
+        """Weights that only the warm-up has shaped are no result of this loss."""
+        return self.step > self.warmup_steps or not self.warmup_steps
 
     @abstractmethod
     def _gan(self) -> str:
@@ -68,7 +84,8 @@ class AdversarialTrainer(Trainer, ABC):
             out = self.model(batch.image.contiguous(memory_format=torch.channels_last))
         out = {key: value.float() for key, value in out.items()}
         told, judged = {}, None
-        if self.critic is not None:
+        adversarial = self.critic is not None and not self._warming_up()
+        if adversarial:
             self.critic.train()
             condition, real, predicted = self._samples(batch, out)
             told["discriminator"] = discriminator_loss(
@@ -80,7 +97,7 @@ class AdversarialTrainer(Trainer, ABC):
         parts = self._losses(batch, out, judged)
         self.fabric.backward(parts["total"])
         self._move(self.model, self.optimizer)
-        if self.critic is not None:
+        if adversarial:
             self.critic_optimizer.zero_grad()  # what the network's own loss left there
         self.average.update(self.model.module, self.step)
         self.step += 1
@@ -88,7 +105,10 @@ class AdversarialTrainer(Trainer, ABC):
 
 
 class DSNetTrainer(AdversarialTrainer):
-    """0.5 Dice + 100 L1 on the soft mask + the pixel discriminator's opinion; the binary mask is soft mask >= 0.5."""
+    """0.5 Dice + 100 L1 on the soft mask + the pixel discriminator's opinion; the binary mask is soft mask >= 0.5.
+
+    During the warm-up it learns Dice alone: from random weights the L1 part soon saturates tanh at an empty mask.
+    """
 
     def __init__(self, config, training, validation, folder, **options):
         if not config["data"]["soft_label"]:
@@ -96,6 +116,9 @@ class DSNetTrainer(AdversarialTrainer):
         super().__init__(config, training, validation, folder, **options)
         given = config["dsnet"]
         self.dsnet_loss = DSNetLoss(given["weights"], given["dice"], given["scale"], given["gan"])
+        # As heavy as the whole loss that follows: after second moments learnt on gradients a hundred times smaller, the
+        # first steps of Adam would be far too long.
+        self.warmup_loss = DSNetLoss((max(1.0, sum(given["weights"])), 0.0, 0.0), given["dice"])
 
     def _network(self):
         network = super()._network()
@@ -105,6 +128,9 @@ class DSNetTrainer(AdversarialTrainer):
             run = self.folder.parent / run.removeprefix("job:") if run.startswith("job:") else run
             network.load_teacher(teacher_weights(run, window))
         return network
+
+    def _warmup_epochs(self):
+        return self.config["dsnet"]["warmup_epochs"]
 
     def _gan(self):
         return self.config["dsnet"]["gan"]
@@ -119,7 +145,8 @@ class DSNetTrainer(AdversarialTrainer):
         return 2 * batch.image - 1, 2 * batch.soft - 1, torch.tanh(out["soft"])
 
     def _losses(self, batch, out, judged):
-        return self.dsnet_loss(out, (batch.soft >= 0.5).float(), batch.soft, judged)
+        loss = self.warmup_loss if self._warming_up() else self.dsnet_loss
+        return loss(out, (batch.soft >= 0.5).float(), batch.soft, judged)
 
 
 class SuperResolutionTrainer(AdversarialTrainer):
@@ -129,6 +156,9 @@ class SuperResolutionTrainer(AdversarialTrainer):
         super().__init__(config, training, validation, folder, **options)
         given = config["super_resolution"]
         self.loss = SuperResolutionLoss(given["adversarial"], given["variation"], gan=given["gan"])
+
+    def _warmup_epochs(self):
+        return self.config["super_resolution"]["warmup_epochs"]
 
     def _gan(self):
         return self.config["super_resolution"]["gan"]
@@ -144,7 +174,11 @@ class SuperResolutionTrainer(AdversarialTrainer):
         return self.loss(out["image"], batch.soft, judged)
 
 
-TRAINERS = {"dsnet": DSNetTrainer, "srgan_generator": SuperResolutionTrainer}
+TRAINERS = {
+    "dsnet": DSNetTrainer,
+    "srgan_generator": SuperResolutionTrainer,
+    **dict.fromkeys(PATCH_CLASSIFIERS, PatchTrainer),
+}
 
 
 def make_trainer(config: dict, *args, **options) -> Trainer:

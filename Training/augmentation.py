@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from LungNoduleUncertaintyLib.network_input import normalize_hu
 
+from .config import ConfigError
 from .folder_dataset import MAX_READERS
 
 
@@ -50,6 +51,8 @@ def augment(hu, readers, valid, position, config: dict, size: int, generator) ->
     moves = options["rotate_degrees"] or options["scale"] != [1.0, 1.0]
     if moves or size != hu.shape[-1]:
         angle = uniform(-1, 1) * math.radians(options["rotate_degrees"])
+        if options["rotate_share"] < 1:
+            angle = torch.where(uniform(0, 1) < options["rotate_share"], angle, 0.0)
         low, high = (math.log(s) for s in options["scale"])
         zoom = uniform(low, high).exp()
         cosine, sine = angle.cos() / zoom, angle.sin() / zoom
@@ -72,7 +75,38 @@ def augment(hu, readers, valid, position, config: dict, size: int, generator) ->
     if options["shift_hu"]:
         hu = hu + uniform(-options["shift_hu"], options["shift_hu"], 1, 1, 1)
     image = normalize_hu(hu, config["input"]["window_hu"])
+    if options["brightness"] or options["contrast"] or options["clahe"]:
+        image = _grey_levels(image, options, uniform)
     if config["input"]["position"]:
         image = torch.cat([image, position], 1)
     soft = readers[:, MAX_READERS:].contiguous() if readers.shape[1] > MAX_READERS else None
     return Batch(image.contiguous(), readers[:, :MAX_READERS].contiguous(), valid, soft)
+
+
+def _grey_levels(image, options: dict, uniform):
+    """Brightness, contrast and local equalisation of images (B, C, H, W) in [0, 1], each image with its own chance."""
+    tone_share, clahe_share, share = options["grey_shares"]
+    chosen = uniform(0, 1, 1, 1, 1) < share
+    if options["brightness"] or options["contrast"]:
+        factor = 1 + uniform(-options["contrast"], options["contrast"], 1, 1, 1)
+        added = uniform(-options["brightness"], options["brightness"], 1, 1, 1)
+        changed = (image * factor + added).clamp(0, 1)
+        image = torch.where(chosen & (uniform(0, 1, 1, 1, 1) < tone_share), changed, image)
+    if options["clahe"]:
+        limit = uniform(1, options["clahe"])
+        wanted = chosen.flatten() & (uniform(0, 1) < clahe_share)
+        image = image.clone()
+        for index in wanted.nonzero().flatten().tolist():
+            image[index] = _equalized(image[index], float(limit[index]))
+    return image
+
+
+def _equalized(image, clip_limit: float):
+    """Contrast limited adaptive histogram equalisation of the channels (C, H, W) in [0, 1], at 8 bits."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise ConfigError("augmentation.clahe wants OpenCV: pip install opencv-python-headless") from error
+    tool = cv2.createCLAHE(clipLimit=clip_limit, tileGridSize=(8, 8))
+    channels = [tool.apply((channel * 255).round().to(torch.uint8).numpy()) for channel in image]
+    return torch.stack([torch.from_numpy(channel) for channel in channels]).to(image.dtype) / 255

@@ -26,10 +26,13 @@ DEFAULTS = {
         # nodule; or super_resolution: slices from themselves at a quarter of the resolution
         "crop": 48,  # pixels
         "pixel_mm": 0.0,  # of the slice protocol: crops are `crop` pixels of this size; 0: of the scan's own
+        "fit": "crop",  # of the slice protocol; or pad: whole images, padded to a square and resized to net_size
         "net_size": 0,  # crops are resized to this (64 for the papers' crops of 50); 0 keeps their size
         "large_crop": 64,
         "large_crop_share": 0.2,  # share of batches cut with the large crop
-        "slices_per_nodule": 8,  # slices of each nodule that an epoch visits
+        "slices": 1,  # of the slice protocol: of a nodule, the largest; or so many from end to end, for a network that
+        # segments whole stacks
+        "slices_per_nodule": 8,  # of the volume protocol: slices of each nodule that an epoch visits
         "reader_share": [1.0, 1.0, 1.0],  # share of them that nodules with 2, 3 and 4 readers get
         "reference": "label1",  # of the slice protocol: what ranks checkpoints; or consensus
         "soft_label": "",  # of the slice protocol, see soft_labels.KINDS: what a soft output learns
@@ -44,11 +47,16 @@ DEFAULTS = {
         "flip": True,
         "quarter_turns": False,  # turns by 90 degrees, which need no interpolation
         "rotate_degrees": 180.0,
+        "rotate_share": 1.0,  # of the images; the others stay as they are
         "scale": [0.8, 1.25],
         "point_jitter_mm": 1.5,
         "noise_hu": 20.0,
         "shift_hu": 30.0,
         "blur": 0.2,  # probability
+        "brightness": 0.0,  # at most so much is added, of the window's width
+        "contrast": 0.0,  # values are multiplied by 1 plus or minus at most this
+        "clahe": 0.0,  # clip limit of local histogram equalisation at 8 bits on 8 x 8 tiles, drawn from [1, this]
+        "grey_shares": [0.5, 0.5, 0.9],  # probabilities of brightness with contrast, of clahe, and that either may be
     },
     "loss": {
         "mcm": "bce",
@@ -59,6 +67,7 @@ DEFAULTS = {
         "final_target": "annotations",  # or what at least half of the readers include: consensus
         "dice_weight": 1.0,
         "double_sigmoid": False,
+        "form": "",  # of final and side outputs: structure (F3Net's loss) or structure_released in place of fusion
     },
     "dsnet": {  # of the network dsnet alone
         "weights": [0.5, 100.0, 1.0],  # of Dice, L1 on the soft mask, and the adversarial part
@@ -67,15 +76,32 @@ DEFAULTS = {
         "gan": "nonsaturating",  # or saturating, lsgan
         "discriminator": {"width": 64, "kernel": 1, "norm": "batch"},
         "teacher": "",  # run folder of a trained srgan_generator (job:NAME: that job); empty: untrained weights
+        "warmup_epochs": 0.0,  # of Dice alone, before the other parts and the discriminator
     },
     "super_resolution": {  # of the network srgan_generator alone
         "adversarial": 1e-3,
         "variation": 0.0,
         "gan": "nonsaturating",
         "discriminator_width": 64,
+        "warmup_epochs": 0.0,  # of the content loss alone, before the discriminator
+    },
+    "patch": {  # of the patch classifiers alone
+        "per_slice": 32,  # pixels of a slice whose patches a step learns
+        "sampling": "balanced",  # uniform; balanced: `nodule_share` in the nodule; boundary: also most near its outline
+        "nodule_share": 0.5,
+        "boundary_px": 4.0,  # standard deviation of the distances from the outline
+        "boundary_floor": 0.05,  # weight of the pixels far from it
     },
     "optimizer": {"name": "adam", "lr": 1e-3, "weight_decay": 0.0, "momentum": 0.9, "betas": [0.9, 0.999]},
-    "schedule": {"name": "cosine", "warmup_epochs": 1, "restart_epochs": 50, "restart_factor": 2},
+    "schedule": {
+        "name": "cosine",
+        "warmup_epochs": 1,
+        "restart_epochs": 50,
+        "restart_factor": 2,
+        "step_epochs": 50,  # of the schedule step: times step_factor every so many epochs
+        "step_factor": 0.1,
+        "step_shift": 0,  # epochs by which every drop comes earlier
+    },
     "training": {
         "epochs": 40,
         "batch": 32,
@@ -85,6 +111,8 @@ DEFAULTS = {
         "clip_norm": 0.0,
         "validate_every": 1,
         "init_from": "",
+        "sizes": [],  # of the slice protocol: crops of a batch are resized to one of these, drawn for each batch
+        "sizes_grey": False,  # masks resized so aren't cut at 0.5 again (IFE's released code)
     },
 }
 

@@ -28,17 +28,20 @@ def center_point(nodule: Nodule) -> tuple[float, float, float]:
 
 @dataclass
 class Score:
-    """Figures of one nodule. Volumes in mm3; `error` says why there is no result (all Dice are then 0)."""
+    """Figures of one nodule. Volumes in mm3; `error` says why there is no result (all Dice are then 0).
+
+    Of a model that gives Final alone `hc`, `union` and the intervals are None, and `readers_inside` is empty.
+    """
 
     nodule_id: str
     patient_id: str
     readers: int
     equivalent_diameter_mm: float
     final: float = 0.0
-    hc: float = 0.0
-    union: float = 0.0
+    hc: float | None = 0.0
+    union: float | None = 0.0
     readers_inside: list = field(default_factory=list)
-    interval_mm3: tuple = (0.0, 0.0)
+    interval_mm3: tuple | None = (0.0, 0.0)
     readers_interval_mm3: tuple = (0.0, 0.0)
     ged: float = 1.0
     jitter: float | None = None
@@ -48,6 +51,8 @@ class Score:
     def width_ratio(self) -> float:
         """Width of [V(HC), V(union)] over the width of the readers' own [V(intersection), V(union)]."""
         own = self.readers_interval_mm3[1] - self.readers_interval_mm3[0]
+        if self.interval_mm3 is None:
+            return float("nan")
         return (self.interval_mm3[1] - self.interval_mm3[0]) / own if own else float("nan")
 
 
@@ -59,16 +64,20 @@ def place(mask_zyx, region, nodule: Nodule) -> np.ndarray:
     return out
 
 
-def compare(nodule: Nodule, hc: np.ndarray, lc: np.ndarray, final: np.ndarray, samples=None) -> Score:
+def compare(nodule: Nodule, hc: np.ndarray | None, lc: np.ndarray | None, final: np.ndarray, samples=None) -> Score:
     """Score of masks (z, y, x) on the cube: final against >= 50 %, HC against all, HC and LC against any reader.
 
-    `samples` are the masks whose generalised energy distance (squared, d = 1 - IoU, in 3D) to the readers is taken:
-    HC, final and the union unless given (an ensemble's members).
+    HC and LC are None for a model that gives Final alone. `samples` are the masks whose generalised energy distance
+    (squared, d = 1 - IoU, in 3D) to the readers is taken: those of HC, final and the union that there are, unless given
+    (an ensemble's members).
     """
     voxel = float(np.prod(nodule.spacing))
-    union = hc | lc
+    union = interval = None
+    if hc is not None:
+        union = hc | lc
+        interval = (float(hc.sum() * voxel), float(union.sum() * voxel))
+    samples = [m for m in (hc, final, union) if m is not None] if samples is None else samples
     volumes = nodule.readers.sum((1, 2, 3)) * voxel
-    interval = (float(hc.sum() * voxel), float(union.sum() * voxel))
     consensus = nodule.consensus
     own = (float(nodule.readers.all(0).sum() * voxel), float(nodule.readers.any(0).sum() * voxel))
     return Score(
@@ -77,12 +86,12 @@ def compare(nodule: Nodule, hc: np.ndarray, lc: np.ndarray, final: np.ndarray, s
         len(nodule.readers),
         float((6 / np.pi * consensus.sum() * voxel) ** (1 / 3)),
         dice(final, consensus),
-        dice(hc, nodule.readers.all(0)),
-        dice(union, nodule.readers.any(0)),
-        [bool(interval[0] <= v <= interval[1]) for v in volumes],
+        None if hc is None else dice(hc, nodule.readers.all(0)),
+        None if union is None else dice(union, nodule.readers.any(0)),
+        [] if interval is None else [bool(interval[0] <= v <= interval[1]) for v in volumes],
         interval,
         own,
-        generalized_energy_distance(np.stack([hc, final, union] if samples is None else samples), nodule.readers),
+        generalized_energy_distance(np.stack(samples), nodule.readers),
     )
 
 
@@ -125,14 +134,18 @@ def evaluate_nodule(nodule: Nodule, model, jitter: int = 0, averaging=None, thre
     def masks(point):
         result = segment_nodule(image, point, model=model, averaging=averaging, thresholds=thresholds)
         region = Grid.of(result.final)
-        return [place(sitk.GetArrayFromImage(m), region, nodule) for m in (result.hc, result.lc, result.final)]
+        return [
+            None if m is None else place(sitk.GetArrayFromImage(m), region, nodule)
+            for m in (result.hc, result.lc, result.final)
+        ]
 
     center = center_point(nodule)
     try:
         score = compare(nodule, *masks(center))
     except NoduleError as error:
         empty = np.zeros(nodule.hu.shape, bool)
-        score = compare(nodule, empty, empty, empty)
+        alone = not model.gives.has_interval
+        score = compare(nodule, None if alone else empty, None if alone else empty, empty)
         score.error = str(error)
     if jitter:
         # The point's own random numbers, so that a nodule's figure doesn't depend on the others evaluated with it.
@@ -192,8 +205,10 @@ def human_scores(nodules: list[Nodule]) -> dict[str, float]:
 
 
 def summarize(scores: list[Score]) -> dict:
-    """Means over nodules; `coverage` counts reader volumes, `width_ratio` is a median, `failures` Dice < 0.3."""
+    """Means over nodules; `coverage` counts reader volumes, `width_ratio` is a median, `failures` Dice < 0.3.
 
+    Figures of HC, the union and intervals are left out where a model gives Final alone.
+    """
     if not scores:
         return {"nodules": 0, "patients": 0}
 
@@ -201,13 +216,18 @@ def summarize(scores: list[Score]) -> dict:
         return float(np.mean(values))
 
     inside = [x for s in scores for x in s.readers_inside]
+    has_interval = all(s.interval_mm3 is not None for s in scores)
+    keys = ("final", "hc", "union") if has_interval else ("final",)
+    of_intervals = {}
+    if has_interval:
+        widths = [s.width_ratio for s in scores]
+        of_intervals = {"coverage": mean(inside), "width_ratio": float(np.nanmedian(widths))}
     out = {
         "nodules": len(scores),
         "patients": len({s.patient_id for s in scores}),
-        **{key: mean([getattr(s, key) for s in scores]) for key in ("final", "hc", "union")},
-        **{f"{key}_sd": float(np.std([getattr(s, key) for s in scores])) for key in ("final", "hc", "union")},
-        "coverage": mean(inside),
-        "width_ratio": float(np.nanmedian([s.width_ratio for s in scores])),
+        **{key: mean([getattr(s, key) for s in scores]) for key in keys},
+        **{f"{key}_sd": float(np.std([getattr(s, key) for s in scores])) for key in keys},
+        **of_intervals,
         "ged": mean([s.ged for s in scores]),
         "failures": mean([s.final < 0.3 for s in scores]),
         "errors": sum(bool(s.error) for s in scores),
@@ -228,7 +248,7 @@ def summary_table(scores: list[Score], nodules: list[Nodule]) -> dict:
 
 
 def write_csv(scores: list[Score], path) -> None:
-    """One row a nodule."""
+    """One row a nodule; what a model doesn't give is an empty cell."""
     import csv
 
     with open(path, "w", newline="", encoding="utf-8") as stream:
@@ -237,5 +257,5 @@ def write_csv(scores: list[Score], path) -> None:
         writer.writeheader()
         for row in rows:
             for key in ("readers_inside", "interval_mm3", "readers_interval_mm3"):
-                row[key] = " ".join(f"{float(v):g}" for v in row[key])
+                row[key] = " ".join(f"{float(v):g}" for v in row[key] or ())
             writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})

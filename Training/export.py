@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from LungNoduleUncertaintyLib.model_bundle import Model, write_bundle
+from LungNoduleUncertaintyLib.outputs import INTERVAL_MAPS, Outputs, outputs_of_network, read_outputs
 
 from .config import ConfigError
 from .trainer import build_network, conditions, input_channels
@@ -34,7 +35,11 @@ def _run_states(folders) -> tuple[dict, list[dict]]:
 
 
 def run_model(*folders, device="cpu") -> Model:
-    """The best weights of one run, or of several to be averaged, as a `Model` with thresholds of 0.5."""
+    """The best weights of one run, or of several to be averaged, as a `Model` with thresholds of 0.5.
+
+    It gives HC, LC and Final whatever the network, so that all networks are calibrated and compared alike: HC and LC of
+    one with a single map are cuts of that.
+    """
     import torch
 
     config, states = _run_states(folders)
@@ -43,7 +48,7 @@ def run_model(*folders, device="cpu") -> Model:
         network = build_network(config)
         network.load_state_dict(state)
         built.append(network.eval().to(device))
-    metadata = _metadata(config, _outputs(built[0], config), built[0].stride)
+    metadata = _metadata(config, outputs_of_network(_outputs(built[0], config), intervals=True), built[0].stride)
     return Model(built, metadata, torch.device(device), folders[0])
 
 
@@ -63,7 +68,7 @@ def _cube_sizes(config: dict, stride: int) -> list[int]:
     return [size for size in sorted({first, 64, 96, 128}) if size >= first and size % stride == 0]
 
 
-def _metadata(config: dict, outputs: list[str], stride: int) -> dict:
+def _metadata(config: dict, outputs: dict, stride: int) -> dict:
     return {
         "name": config["name"],
         "version": "0",
@@ -75,8 +80,8 @@ def _metadata(config: dict, outputs: list[str], stride: int) -> dict:
             "magnification": (config["data"]["net_size"] or config["data"]["crop"]) / config["data"]["crop"],
             "cube_sizes": _cube_sizes(config, stride),
         },
-        "outputs": list(outputs),
-        "thresholds": dict.fromkeys(("union", "intersection", "final"), 0.5),
+        "outputs": outputs,
+        "thresholds": dict.fromkeys(read_outputs({"outputs": outputs}).thresholds, 0.5),
         "averaging": {"flips": [[]], "views": ["axial"]},
     }
 
@@ -85,22 +90,29 @@ def export_bundle(
     runs,
     output,
     *,
-    thresholds: dict,
-    averaging: dict,
+    thresholds: dict | None,
+    averaging: dict | None,
     figures: dict,
     version: str,
     name: str | None = None,
     data: str = "lidc-nodules",
+    intervals: bool = False,
 ) -> Path:
     """Write the bundle of one run or of several, whose networks prediction averages; the card describes the first one.
 
-    `figures` are measured ones with their conditions; they go into metadata and card.
+    A network with branches for union and intersection gives HC, LC and Final; one with a single map gives Final alone,
+    or with `intervals` all three, as cuts of that map at thresholds that were calibrated. The Final of a soft mask is
+    its cut at 0.5, whatever was calibrated. `thresholds` None: 0.5, for a bundle that gives Final alone. `figures` are
+    measured ones with their conditions; what a bundle gives goes from them into metadata and card. Raises ConfigError
+    if thresholds are missing, or figures were measured at another threshold of final.
     """
     runs = [Path(run) for run in runs]
     run = runs[0]
     config, states = _run_states(runs)
     network = build_network(config)
-    outputs = _outputs(network, config)
+    outputs = outputs_of_network(_outputs(network, config), intervals)
+    gives = read_outputs({"outputs": outputs})
+    thresholds = _thresholds(gives, thresholds, config["name"])
     split = json.loads((run / "split.json").read_text(encoding="utf-8"))
     trained = json.loads((run / "conditions.json").read_text(encoding="utf-8"))
     start = Path(config["training"]["init_from"])
@@ -110,9 +122,9 @@ def export_bundle(
         **_metadata(config, outputs, network.stride),
         "name": name or config["name"],
         "version": version,
-        "description": _description(config["network"]["name"], outputs),
+        "description": _description(config["network"]["name"], gives, thresholds),
         "thresholds": thresholds,
-        "averaging": averaging,
+        **({"averaging": averaging} if averaging else {}),
         "license": "Apache-2.0",
         "data_license": DATA_LICENSE,
         "intended_use": "Research only, not for diagnosis. Chest CT of adults, one nodule of 3 to 40 mm at a point.",
@@ -125,36 +137,95 @@ def export_bundle(
             **({"averaged_runs": [r.name for r in runs]} if len(runs) > 1 else {}),
         },
         "exported": conditions(),
-        "figures": figures,
+        "figures": _figures(gives, figures, thresholds),
     }
     return write_bundle(output, states, metadata, model_card(metadata))
 
 
-def _description(network: str, outputs: list[str]) -> str:
-    if "union" in outputs:
+def _thresholds(gives: Outputs, calibrated: dict | None, name: str) -> dict:
+    """The thresholds of what a bundle gives."""
+    if gives.has_interval:
+        if calibrated is None:
+            raise ConfigError(
+                f"{name}: HC and LC need calibrated thresholds; run `calibrate` first or give --calibration"
+            )
+        return {key: calibrated[key] for key in INTERVAL_MAPS}
+    if gives.final_map == "soft" or calibrated is None:
+        return dict.fromkeys(gives.thresholds, 0.5)
+    return {key: calibrated[key] for key in gives.thresholds}
+
+
+_OF_INTERVALS = ("hc", "union", "coverage", "width_ratio", "ged")
+
+
+def _figures(gives: Outputs, figures: dict, thresholds: dict) -> dict:
+    """Measured figures without those of HC, LC and intervals that a bundle doesn't give."""
+    if gives.has_interval or not gives.segments:
+        return figures
+    measured_at = figures.get("test_conditions", {}).get("thresholds", thresholds)["final"]
+    if measured_at != thresholds["final"]:
+        raise ConfigError(
+            f"figures: measured at a threshold of final of {measured_at:g}, the bundle's is {thresholds['final']:g}; "
+            "evaluate the bundle itself"
+        )
+
+    def kept(values: dict) -> dict:
+        return {key: v for key, v in values.items() if key.removesuffix("_sd") not in _OF_INTERVALS}
+
+    # What was calibrated is the triple of thresholds, whose figures say nothing of this bundle.
+    out = {key: value for key, value in figures.items() if key not in ("calibration", "calibrated_on")}
+    if "test" in out:
+        out["test"] = {group: kept(values) for group, values in out["test"].items()}
+    return out
+
+
+def _description(network: str, gives: Outputs, thresholds: dict) -> str:
+    if "union" in gives.probabilities:
         return "UGS-Net for lung nodules: what every reader, some readers and most readers would include."
-    return f"{network} for lung nodules: one probability map; HC, LC and Final are its cuts at three thresholds."
+    if gives.has_interval:
+        return f"{network} for lung nodules: one probability map; HC, LC and Final are its cuts at three thresholds."
+    if not gives.segments:
+        return f"{network}: gives {', '.join(gives.maps)}; it segments nothing."
+    map_name = "soft mask" if gives.final_map == "soft" else "probability map"
+    return f"{network} for lung nodules: one {map_name}; Final is its cut at {thresholds['final']:g}."
+
+
+# Column of a card's table: (measured figure, what it is).
+_COLUMNS = {
+    "final": ("final", "`final`: mean 3D Dice against what at least half of the readers include"),
+    "HC": ("hc", "`HC`: against what all include"),
+    "union": ("union", "`union`: against what any includes"),
+    "coverage": ("coverage", "`coverage`: share of reader volumes inside [V(HC), V(union)]"),
+    "width": (
+        "width_ratio",
+        "`width`: median width of that interval over the readers' own [V(intersection), V(union)]",
+    ),
+    "Dice < 0.3": ("failures", "`Dice < 0.3`: share of nodules"),
+    "jitter": ("jitter", "`jitter`: mean Dice of `final` between points moved by up to 1.5 mm"),
+}
 
 
 def model_card(metadata: dict) -> str:
     """The card in Markdown, from the metadata alone, so that the two can't disagree."""
-    training, figures = metadata["training"], metadata["figures"]
+    training, figures, gives = metadata["training"], metadata["figures"], read_outputs(metadata)
+    shown = [c for c in _COLUMNS if gives.has_interval or _COLUMNS[c][0] not in _OF_INTERVALS]
     rows = []
     for group, values in figures.get("test", {}).items():
-        cells = [f"{values[k]:.3f}" if k in values else "" for k in ("final", "hc", "union", "coverage", "width_ratio")]
-        cells += [f"{values[k]:.3f}" if k in values else "" for k in ("failures", "jitter")]
+        keys = [_COLUMNS[column][0] for column in shown]
+        cells = [f"{values[key]:.3f}" if values.get(key) is not None else "" for key in keys]
         rows.append(f"| {group} | {values['nodules']} | {' | '.join(cells)} |")
-    table = "\n".join(
-        [
-            "| nodules | n | final | HC | union | coverage | width | Dice < 0.3 | jitter |",
-            "|---|---|---|---|---|---|---|---|---|",
-            *rows,
-        ]
-    )
+    table = "\n".join([f"| nodules | n | {' | '.join(shown)} |", "|---" * (len(shown) + 2) + "|", *rows])
+    meanings = "; ".join(_COLUMNS[column][1] for column in shown)
+    limits = "Final says what at least half of the readers would include, not how far they would differ."
+    if gives.has_interval:
+        limits = "HC and LC say where readers would differ, not where the tissue's border is."
     conditions_used = ", ".join(f"{k} {v}" for k, v in training["conditions"].items())
     return f"""# {metadata["name"]} {metadata["version"]}
 
 {metadata["description"]}
+
+**Gives.** Segments: {", ".join(gives.segments) or "none"}. Probability maps:
+{", ".join(gives.probabilities) or "none"}.
 
 **Intended use.** {metadata["intended_use"]}
 
@@ -171,15 +242,12 @@ patients, validation on {training["nodules"]["validation"]} nodules of {training
 
 {table}
 
-`final` is the mean 3D Dice against what at least half of the readers include, HC against what all include, union
-against what any includes. `coverage`: share of reader volumes inside [V(HC), V(union)]; `width`: median width of that
-interval over the readers' own [V(intersection), V(union)]; `jitter`: mean Dice of `final` between points moved by
-up to 1.5 mm.
+{meanings}.
 
 ## Limits
 
 Trained on nodules that at least two of four LIDC readers outlined, mostly 4 to 20 mm, on axial CT of 0.45 to 1 mm
-pixels and 0.45 to 5 mm slices. HC and LC say where readers would differ, not where the tissue's border is. The model
+pixels and 0.45 to 5 mm slices. {limits} The model
 outlines what lies at the point, a vessel too: it detects nothing and tells no nodule from what isn't one.
 
 **Licence.** {metadata["license"]}. {metadata["data_license"]}.

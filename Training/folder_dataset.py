@@ -1,4 +1,7 @@
-"""The folder dataset: nodule cubes with several readers' masks (the layout of `prepare-lidc`), in memory."""
+"""The folder dataset, in memory: nodule cubes with several readers' masks (the layout of `prepare-lidc`).
+
+A folder with `images.csv` instead holds single images (`image_sets`), which come as nodules of depth one.
+"""
 
 import csv
 import hashlib
@@ -8,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 MAX_READERS = 4
+NODULES, IMAGES = "nodules.csv", "images.csv"
 
 
 class DatasetError(Exception):
@@ -16,7 +20,10 @@ class DatasetError(Exception):
 
 @dataclass
 class Nodule:
-    """One nodule: HU (z, y, x) int16, readers (R, z, y, x) bool with R = 2 to 4, voxel spacing in mm (z, y, x)."""
+    """One nodule: HU (z, y, x) int16, readers (R, z, y, x) bool with R = 2 to 4, voxel spacing in mm (z, y, x).
+
+    soft: (z, y, x) float32 in [0, 1], where it comes with a soft label of its own.
+    """
 
     nodule_id: str
     patient_id: str
@@ -25,6 +32,7 @@ class Nodule:
     readers: np.ndarray
     spacing: np.ndarray
     row: dict = field(repr=False, default_factory=dict)
+    soft: np.ndarray | None = None
 
     @property
     def consensus(self) -> np.ndarray:
@@ -34,6 +42,16 @@ class Nodule:
     def center(self) -> np.ndarray:
         """Centroid of the consensus in voxels (z, y, x)."""
         return np.argwhere(self.consensus).mean(0)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Words that go with its scores, for figures per group."""
+        return {}
+
+    @property
+    def matting_window(self) -> tuple[float, float] | None:
+        """The values between which matting sees it; None: those of CT."""
+        return None
 
 
 def read_readers(path) -> np.ndarray:
@@ -46,35 +64,58 @@ def read_readers(path) -> np.ndarray:
     return array > 0
 
 
+def is_image_set(folder) -> bool:
+    """Whether a data folder holds single images (`images.csv`) and no nodules."""
+    return (Path(folder) / IMAGES).is_file() and not (Path(folder) / NODULES).is_file()
+
+
 def load_folder(folder, *, nodules=None, progress: bool = True) -> list[Nodule]:
-    """Read `nodules.csv` and every nodule's two files. Raises DatasetError naming what is missing or inconsistent."""
-    import SimpleITK as sitk
+    """Every nodule of `nodules.csv`, or every image of `images.csv` (see `image_sets`).
+
+    nodules: the ids wanted (all). Raises DatasetError naming what is missing or inconsistent.
+    """
     from tqdm import tqdm
 
     folder = Path(folder)
-    table = folder / "nodules.csv"
-    if not table.is_file():
-        raise DatasetError(f"{table}: not found; a data folder holds nodules.csv (see `prepare-lidc --help`)")
-    with table.open(newline="", encoding="utf-8") as stream:
-        rows = [r for r in csv.DictReader(stream) if nodules is None or r["nodule_id"] in nodules]
+    if is_image_set(folder):
+        from .image_sets import load_images
+
+        return load_images(folder, nodules=nodules, progress=progress)
+    rows = [r for r in read_table(folder) if nodules is None or r["nodule_id"] in nodules]
     if not rows:
-        raise DatasetError(f"{table}: lists no nodule")
-    out = []
-    for row in tqdm(rows, desc="reading nodules", disable=not progress, leave=False):
-        name = row["nodule_id"]
-        ct_path, readers_path = folder / f"{name}_ct.nrrd", folder / f"{name}_readers.seg.nrrd"
-        for path in (ct_path, readers_path):
-            if not path.is_file():
-                raise DatasetError(f"{path}: listed in {table.name} but not found")
-        image = sitk.ReadImage(str(ct_path))
-        hu, readers = sitk.GetArrayFromImage(image).astype(np.int16), read_readers(readers_path)
-        if readers.shape[1:] != hu.shape:
-            raise DatasetError(f"{readers_path}: grid {readers.shape[1:]} differs from the CT's {hu.shape}")
-        if not 2 <= len(readers) <= MAX_READERS:
-            raise DatasetError(f"{readers_path}: {len(readers)} readers; 2 to {MAX_READERS} are wanted")
-        spacing = np.array(image.GetSpacing()[::-1])
-        out.append(Nodule(name, row["patient_id"], int(row["fold"]), hu, readers, spacing, row))
-    return out
+        raise DatasetError(f"{folder / NODULES}: lists no nodule")
+    return [read_nodule(folder, row) for row in tqdm(rows, desc="reading nodules", disable=not progress, leave=False)]
+
+
+def read_table(folder) -> list[dict]:
+    """The rows of a folder's `nodules.csv`. Raises DatasetError if there is none."""
+    table = Path(folder) / NODULES
+    if not table.is_file():
+        raise DatasetError(
+            f"{table}: not found; a data folder holds images.csv (see `prepare-images --help`) or nodules.csv (see "
+            "`prepare-lidc --help`)"
+        )
+    with table.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def read_nodule(folder, row: dict) -> Nodule:
+    """A nodule's two files. Raises DatasetError."""
+    import SimpleITK as sitk
+
+    name = row["nodule_id"]
+    ct_path, readers_path = Path(folder) / f"{name}_ct.nrrd", Path(folder) / f"{name}_readers.seg.nrrd"
+    for path in (ct_path, readers_path):
+        if not path.is_file():
+            raise DatasetError(f"{path}: listed in {NODULES} but not found")
+    image = sitk.ReadImage(str(ct_path))
+    hu, readers = sitk.GetArrayFromImage(image).astype(np.int16), read_readers(readers_path)
+    if readers.shape[1:] != hu.shape:
+        raise DatasetError(f"{readers_path}: grid {readers.shape[1:]} differs from the CT's {hu.shape}")
+    if not 2 <= len(readers) <= MAX_READERS:
+        raise DatasetError(f"{readers_path}: {len(readers)} readers; 2 to {MAX_READERS} are wanted")
+    spacing = np.array(image.GetSpacing()[::-1])
+    return Nodule(name, row["patient_id"], int(row["fold"]), hu, readers, spacing, row)
 
 
 def nodule_fold(nodule_id: str, folds: int = 5, seed: int = 0) -> int:

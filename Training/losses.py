@@ -6,6 +6,8 @@ Logits are (B, 1, H, W); readers' masks (B, R, H, W) in [0, 1] with `valid` (B, 
 import torch
 from torch.nn import functional
 
+from .structure_loss import structure_loss
+
 
 def union_and_intersection(readers: torch.Tensor, valid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What any and what every valid reader includes, each (B, 1, H, W)."""
@@ -51,6 +53,7 @@ def outline(mask: torch.Tensor) -> torch.Tensor:
 
 
 KINDS = ("bce", "dice", "bce+dice")
+FORMS = ("", "structure", "structure_released")
 
 
 class UncertaintyLoss:
@@ -62,7 +65,8 @@ class UncertaintyLoss:
     `final_target="consensus"` final learns what at least half of the readers include in place of every annotation.
     Side outputs (`side_*`) learn what final does, with the same weight, and `edge` the outline of the consensus, as
     networks with deep supervision want. Where a kind is `bce+dice`, Dice is weighted by `dice_weight`: BCE averages
-    over all pixels of a crop and Dice over the nodule's, so at weight 1 Dice would drown BCE.
+    over all pixels of a crop and Dice over the nodule's, so at weight 1 Dice would drown BCE. With `form` final and
+    side outputs learn by `structure_loss` in place of `fusion` (`structure_released`: in its released form).
     """
 
     def __init__(
@@ -75,13 +79,16 @@ class UncertaintyLoss:
         final_target="annotations",
         dice_weight=1.0,
         double_sigmoid=False,
+        form="",
     ):
         final_readers = final_readers or target
         if mcm not in KINDS or fusion not in KINDS or not {target, final_readers} <= {"readers", "first"}:
             raise ValueError(f"loss: mcm and fusion are one of {KINDS}, target and final_readers readers or first")
         if final_target not in ("annotations", "consensus"):
             raise ValueError(f"loss: final_target is annotations or consensus, got {final_target!r}")
-        self.final_target = final_target
+        if form not in FORMS or (form and double_sigmoid):
+            raise ValueError(f"loss: form is empty or one of {FORMS[1:]} without double_sigmoid, got {form!r}")
+        self.final_target, self.form = final_target, form
         self.mcm, self.fusion, self.weights = mcm, fusion, weights
         self.target, self.final_readers = target, final_readers
         self.dice_weight, self.double_sigmoid = dice_weight, double_sigmoid
@@ -97,6 +104,14 @@ class UncertaintyLoss:
             lambda: fusion_bce(logits, readers, valid, self.double_sigmoid),
             lambda: fusion_dice(logits, readers, valid),
         )
+
+    def _final(self, logits, readers, valid):
+        """Loss of final and of the side outputs: the mean over annotations of what `form` names."""
+        if not self.form:
+            return self._fused(logits, readers, valid)
+        weight = valid.to(readers.dtype)
+        each = structure_loss(logits, readers, released=self.form == "structure_released")
+        return ((each * weight).sum(1) / weight.sum(1)).mean()
 
     def _against(self, logits, target):
         return self._sum(
@@ -114,9 +129,9 @@ class UncertaintyLoss:
         target, known = readers, used
         if self.final_target == "consensus":
             target, known = consensus, torch.ones_like(used[:, :1])
-        parts = {"final": self._fused(logits["final"], target, known)}
+        parts = {"final": self._final(logits["final"], target, known)}
         total = self.weights[2] * parts["final"]
-        sides = [self._fused(value, target, known) for key, value in logits.items() if key.startswith("side_")]
+        sides = [self._final(value, target, known) for key, value in logits.items() if key.startswith("side_")]
         if sides:
             parts["sides"] = sum(sides)
             total = total + self.weights[2] * parts["sides"]

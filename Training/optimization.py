@@ -5,7 +5,7 @@ import math
 import torch
 
 OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("cosine", "cosine_restarts", "poly", "constant")
+SCHEDULES = ("cosine", "cosine_restarts", "poly", "constant", "step")
 
 
 def make_optimizer(parameters, options: dict) -> torch.optim.Optimizer:
@@ -23,6 +23,8 @@ def learning_rate_factor(options: dict, progress_epochs: float, total_epochs: fl
     """Factor on the initial rate after `progress_epochs` (a fraction counts the steps within an epoch).
 
     `cosine_restarts` is SGDR: restarts after `restart_epochs`, each period `restart_factor` times the last.
+    `step` multiplies by `step_factor` every `step_epochs`, and `step_shift` epochs earlier where that is set (IFE's
+    released code counts epochs from one, so its drop comes after 49).
     """
     name = options["name"]
     if name not in SCHEDULES:
@@ -36,6 +38,9 @@ def learning_rate_factor(options: dict, progress_epochs: float, total_epochs: fl
     warmup = options["warmup_epochs"]
     if progress_epochs < warmup:
         return (progress_epochs + 1e-3) / warmup
+    if name == "step":
+        shifted = progress_epochs + options.get("step_shift", 0)
+        return float(options["step_factor"] ** (shifted // options["step_epochs"]))
     share = min((progress_epochs - warmup) / max(total_epochs - warmup, 1e-9), 1.0)
     if name == "cosine":
         return 0.5 * (1 + math.cos(math.pi * share))

@@ -104,6 +104,10 @@ class Trainer:
             network.load_state_dict(load_file(self.config["training"]["init_from"]))
         return network
 
+    def _counts(self) -> bool:
+        """Whether the weights of now may become the run's best ones."""
+        return True
+
     def _more_state(self) -> dict:
         """What a resume needs beside the network and its optimiser."""
         return {}
@@ -253,7 +257,7 @@ class Trainer:
         kept = {key: value.clone() for key, value in self.model.module.state_dict().items()}
         self.model.module.load_state_dict(self.average.state)
         figures = self.validate(self.model.module, self.fabric)
-        if figures["score"] > self.best["score"]:
+        if self._counts() and figures["score"] > self.best["score"]:
             self.best = {"epoch": epoch, **figures}
             if self.fabric.global_rank == 0:
                 self._write_best()

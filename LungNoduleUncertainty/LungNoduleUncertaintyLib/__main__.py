@@ -23,7 +23,8 @@ Points are in mm, LPS (DICOM's system); --ras takes what Slicer shows. Research 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m LungNoduleUncertaintyLib",
-        description="Outline a lung nodule as every reader (HC), only some (LC) and most readers (Final) would.",
+        description="Outline a lung nodule as every reader (HC), only some (LC) and most readers (Final) would; "
+        "or as Final alone, with a model that gives nothing else (see `models`).",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -34,8 +35,16 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--point", nargs=3, type=float, metavar=("X", "Y", "Z"), help="on the nodule, mm, LPS")
     where.add_argument("--near", type=Path, metavar="MASK", help="a mask whose centroid marks the nodule")
     segment.add_argument("--series", metavar="UID", help="DICOM series, when the folder holds several")
-    segment.add_argument("--output", type=Path, required=True, metavar="FILE.seg.nrrd", help="segments HC, LC, Final")
-    segment.add_argument("--probabilities", type=Path, metavar="DIR", help="folder for the probability maps (NRRD)")
+    segment.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE.seg.nrrd",
+        help="segments HC, LC, Final, or those of them that the model gives",
+    )
+    segment.add_argument(
+        "--probabilities", type=Path, metavar="DIR", help="folder for the model's probability maps (NRRD)"
+    )
     segment.add_argument("--report", type=Path, metavar="FILE.json", help="measurements, model and versions")
     segment.add_argument("--figure", type=Path, metavar="FILE.png", help="picture of the result")
 
@@ -50,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
         command.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
 
-    commands.add_parser("models", help="the shipped model bundles")
+    commands.add_parser("models", help="the model bundles that are here, and what each of them gives")
     return parser
 
 
@@ -109,14 +118,13 @@ def write_outputs(
     from .ct_io import write_whole
     from .geometry import Grid
     from .seg_nrrd import write_segmentation
-    from .segments import SEGMENTS, TAG_PREFIX
+    from .segments import SEGMENTS, TAG_PREFIX, masks_of
 
-    segments = [(name, getattr(result, attribute), color) for name, (attribute, color) in SEGMENTS.items()]
+    segments = [(name, mask, SEGMENTS[name][1]) for name, mask in masks_of(result).items()]
     tags = {TAG_PREFIX + key: value for key, value in result.provenance.items()}
     steps = [(segmentation, lambda path: write_segmentation(path, segments, tags=tags, reference=Grid.of(ct)))]
     if probabilities:
-        for key in ("union", "intersection", "final"):
-            image = getattr(result, f"probability_{key}")
+        for key, image in result.probabilities.items():
             steps.append(
                 (probabilities / f"probability-{key}.nrrd", lambda p, i=image: write_whole(p, lambda t: _save(i, t)))
             )
@@ -180,8 +188,11 @@ def _segment_one(ct, ct_name, point, near, model, quiet, **outputs):
 
 def _summary(result) -> str:
     m = result.measurements
+    axis = m["mean_axis_mm"]["final"]
+    if "interval" not in m:
+        return f"volume {m['volumes_mm3']['final']:.0f} mm3, mean axis {axis:.1f} mm (no interval: Final alone)"
     low, high = m["interval"]["volume_mm3"]
-    axis, axes = m["mean_axis_mm"]["final"], m["interval"]["mean_axis_mm"]
+    axes = m["interval"]["mean_axis_mm"]
     return (
         f"volume {m['volumes_mm3']['final']:.0f} mm3 [{low:.0f}, {high:.0f}], "
         f"mean axis {axis:.1f} mm [{axes[0]:.1f}, {axes[1]:.1f}], LC share {100 * m['lc_share']:.0f} %"
@@ -277,8 +288,15 @@ def _agreement(result, readers) -> float:
     return 2 * (final & majority).sum() / (final.sum() + majority.sum())
 
 
+def _with_intervals(gives) -> str:
+    if not gives.segments:
+        return ""
+    return ", with an interval on every size" if gives.has_interval else ", without intervals"
+
+
 def _models(args) -> int:
     from .model_bundle import DEFAULT_BUNDLE, available_bundles, find_bundle, read_metadata
+    from .outputs import read_outputs
 
     for name in available_bundles():
         folder = find_bundle(name)
@@ -286,7 +304,10 @@ def _models(args) -> int:
         size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
         default = " (default)" if name == DEFAULT_BUNDLE else ""
         print(f"{name}{default}: version {metadata['version']}, {size:.1f} MB, {metadata['license']}")
-        print(f"  {metadata['description']}\n  {metadata['intended_use']}\n  outputs: {', '.join(metadata['outputs'])}")
+        gives = read_outputs(metadata)
+        print(f"  {metadata['description']}\n  {metadata['intended_use']}")
+        print(f"  segments: {', '.join(gives.segments) or 'none'}{_with_intervals(gives)}")
+        print(f"  probability maps: {', '.join(gives.probabilities) or 'none'}")
     return 0
 
 

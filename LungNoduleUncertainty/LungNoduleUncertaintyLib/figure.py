@@ -6,13 +6,23 @@ _OUTLINES = {
     "final": ("Final: most readers", "#009E73", "solid"),
     "hc": ("HC: every reader", "#56B4E9", "solid"),
 }
+_LONE_OUTLINE = ("Final", *_OUTLINES["final"][1:])  # of a model that gives nothing else
 _WINDOW = (-1350, 150)  # lung window, HU
 _AXIS_LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))  # towards smaller and larger LPS coordinates
 
 
 def measurement_lines(measurements: dict) -> list[tuple[str, str, str]]:
-    """Rows (name, value, interval) of the measurement table, with units."""
+    """Rows (name, value, interval) of the measurement table, with units; intervals are empty where there are none."""
     m = measurements
+    if "interval" not in m:
+        return [
+            ("volume", f"{m['volumes_mm3']['final']:.0f} mm³", ""),
+            ("mean of long and short axis", f"{m['mean_axis_mm']['final']:.1f} mm", ""),
+            ("long × short axis", f"{m['long_axis_mm']['final']:.1f} × {m['short_axis_mm']['final']:.1f} mm", ""),
+            ("mass", f"{m['mass_mg']['final']:.0f} mg", ""),
+            ("mean density", f"{m['mean_hu']['final']:.0f} HU", ""),
+            ("solid share", f"{100 * m['solid_share']:.0f} %", ""),
+        ]
     volume, axis, mass = (m["interval"][key] for key in ("volume_mm3", "mean_axis_mm", "mass_mg"))
     return [
         ("volume", f"{m['volumes_mm3']['final']:.0f} mm³", f"{volume[0]:.0f} to {volume[1]:.0f}"),
@@ -60,9 +70,10 @@ def result_figure(ct, result, path, *, title: str = "", margin_mm: float = 14.0)
         3, 12, height_ratios=(3.6, 1.7, 2.0), left=0.03, right=0.97, top=0.885, bottom=0.06, hspace=0.24, wspace=0.35
     )
     figure.text(0.03, 0.955, title or "Lung nodule", fontsize=17, weight="bold", color="#222222")
-    figure.text(
-        0.03, 0.927, "What every reader, most readers and any reader would include", fontsize=11, color="#555555"
-    )
+    subtitle = "The outline of a model that gives Final alone, without an interval"
+    if result.hc is not None:
+        subtitle = "What every reader, most readers and any reader would include"
+    figure.text(0.03, 0.927, subtitle, fontsize=11, color="#555555")
     for number in range(3):
         view.plane(figure.add_subplot(grid[0, 4 * number : 4 * number + 4]), number)
     view.legend(figure)
@@ -88,8 +99,12 @@ class _View:
         from .geometry import Grid, crop, put_back, region_of_interest
 
         region = Grid.of(result.final)
-        union = sitk.GetArrayFromImage(result.hc) + sitk.GetArrayFromImage(result.lc) > 0
-        used = np.argwhere(union)[:, ::-1]
+        masks = {"final": sitk.GetArrayFromImage(result.final) > 0}
+        if result.hc is not None:
+            masks["hc"] = sitk.GetArrayFromImage(result.hc) > 0
+            masks["union"] = masks["hc"] | (sitk.GetArrayFromImage(result.lc) > 0)
+        self.widest = "union" if "union" in masks else "final"
+        used = np.argwhere(masks[self.widest])[:, ::-1]
         corners = region.indices_to_points([used.min(0), used.max(0)])
         self.grid = region_of_interest(ct, corners, margin_mm)
         # The CT's axis that lies nearest to the patient's long axis is the one that slices are stacked along.
@@ -102,13 +117,14 @@ class _View:
             return np.ascontiguousarray(array.transpose([2 - a for a in self.order]))
 
         self.hu = turned(sitk.GetArrayFromImage(crop(ct, self.grid)).astype(float))
-        maps = {"hc": result.hc, "final": result.final}
         self.masks = {
-            k: put_back(sitk.GetArrayFromImage(v).astype(np.float32), region, self.grid) for k, v in maps.items()
+            key: turned(put_back(masks[key].astype(np.float32), region, self.grid)) for key in _OUTLINES if key in masks
         }
-        self.masks["union"] = put_back(union.astype(np.float32), region, self.grid)
-        self.masks = {key: turned(value) for key, value in self.masks.items()}
-        self.map = turned(put_back(sitk.GetArrayFromImage(result.multi_confidence_map), region, self.grid))
+        shown, self.map_title = result.multi_confidence_map, "confidence (mean of union and intersection)"
+        if shown is None:
+            shown = result.probability_final
+            self.map_title = "soft mask, with its cut" if result.final_map == "soft" else "probability of Final"
+        self.map = turned(put_back(sitk.GetArrayFromImage(shown), region, self.grid))
         self.center = np.round(np.argwhere(self.masks["final"] >= 0.5).mean(0)).astype(int)
 
     def _image(self, axes, array, row_axis, column_axis, outlines, **options):
@@ -174,7 +190,7 @@ class _View:
         """Slices that cover the nodule from end to end, feet to head."""
         import numpy as np
 
-        used = np.flatnonzero((self.masks["union"] >= 0.5).any((1, 2)))
+        used = np.flatnonzero((self.masks[self.widest] >= 0.5).any((1, 2)))
         chosen = np.unique(np.round(np.linspace(used[0], used[-1], count)).astype(int))
         return chosen if self.letters[self.through][0] == "I" else chosen[::-1]
 
@@ -188,7 +204,7 @@ class _View:
     def probability(self, figure, axes):
         _, masks, values, row, column = self._take(0, self.center[0])
         shown = self._image(axes, values, row, column, {"final": masks["final"]}, cmap="cividis", vmin=0, vmax=1)
-        axes.set_title("confidence (mean of union and intersection)", fontsize=10, loc="left")
+        axes.set_title(self.map_title, fontsize=10, loc="left")
         bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8, length=0)
@@ -196,7 +212,8 @@ class _View:
     def legend(self, figure):
         from matplotlib.lines import Line2D
 
-        handles = [Line2D([], [], color=c, linestyle=s, linewidth=2.2, label=t) for t, c, s in _OUTLINES.values()]
+        shown = _OUTLINES.values() if "union" in self.masks else [_LONE_OUTLINE]
+        handles = [Line2D([], [], color=c, linestyle=s, linewidth=2.2, label=t) for t, c, s in shown]
         figure.legend(handles=handles, loc="upper right", bbox_to_anchor=(0.975, 0.985), fontsize=10, frameon=False)
 
 
@@ -205,15 +222,17 @@ def _table(axes, result) -> None:
     axes.set_xlim(0, 1)
     rows = measurement_lines(result.measurements)
     step = 1 / (len(rows) + 1.6)
+    has_interval = "interval" in result.measurements
+    middle, right = (0.62, 0.97) if has_interval else (0.7, 0.7)
     for place, text, align in (
         (0.10, "", "left"),
-        (0.62, "Final", "right"),
-        (0.97, "HC to HC and LC together", "right"),
+        (middle, "Final", "right"),
+        (right, "HC to HC and LC together" if has_interval else "", "right"),
     ):
         axes.text(place, 1 - 0.5 * step, text, ha=align, fontsize=10, color="#777777", va="center")
     for number, (name, value, interval) in enumerate(rows):
         height = 1 - (number + 1.5) * step
-        axes.plot([0.1, 0.97], [height + step / 2] * 2, color="#dddddd", linewidth=0.8)
+        axes.plot([0.1, right], [height + step / 2] * 2, color="#dddddd", linewidth=0.8)
         axes.text(0.10, height, name, fontsize=11, color="#333333", va="center")
-        axes.text(0.62, height, value, fontsize=12, weight="bold", ha="right", color="#111111", va="center")
-        axes.text(0.97, height, interval, fontsize=11, ha="right", color="#333333", va="center")
+        axes.text(middle, height, value, fontsize=12, weight="bold", ha="right", color="#111111", va="center")
+        axes.text(right, height, interval, fontsize=11, ha="right", color="#333333", va="center")

@@ -39,18 +39,22 @@ def size_class(mean_axis_mm: float, kind: str = "solid", solid_axis_mm: float | 
 def size_classes(measurements: dict, kind: str = "solid") -> dict:
     """Classes {"low", "final", "high"} of HC, Final and the union in `measurements.measure`'s result.
 
-    Low and high are ordered by size of the mean axis, as the interval is.
+    Low and high are ordered by size of the mean axis, as the interval is; without an interval there is only "final".
     """
     axes, solid = measurements["mean_axis_mm"], measurements["solid_mean_axis_mm"]
-    names = sorted(("hc", "union"), key=lambda name: axes[name])
-    outlines = {"low": names[0], "final": "final", "high": names[1]}
+    outlines = {"final": "final"}
+    if "interval" in measurements:
+        low, high = sorted(("hc", "union"), key=lambda name: axes[name])
+        outlines = {"low": low, "final": "final", "high": high}
     return {end: size_class(axes[name], kind, solid[name]) for end, name in outlines.items()}
 
 
 def size_sentence(measurements: dict, kind: str = "solid") -> str:
     """One plain sentence, e.g. ``6.8 mm [5.1, 8.4]: between Lung-RADS size classes 2 and 4A``."""
-    low, high = measurements["interval"]["mean_axis_mm"]
-    size = f"{measurements['mean_axis_mm']['final']:.1f} mm [{low:.1f}, {high:.1f}]"
+    size = f"{measurements['mean_axis_mm']['final']:.1f} mm"
+    if "interval" in measurements:
+        low, high = measurements["interval"]["mean_axis_mm"]
+        size += f" [{low:.1f}, {high:.1f}]"
     classes = size_classes(measurements, kind)
     if len(set(classes.values())) == 1:
         return f"{size}: Lung-RADS size class {classes['final']}"

@@ -22,15 +22,17 @@ _FEW_PIXELS = 10  # an outline of less is rounded off too much by smoothing
 
 def measure(
     ct_region: sitk.Image,
-    hc: sitk.Image,
-    lc: sitk.Image,
+    hc: sitk.Image | None,
+    lc: sitk.Image | None,
     final: sitk.Image,
     *,
     solid_threshold_hu: float = SOLID_THRESHOLD_HU,
 ) -> dict:
     """Measurements of a nodule whose CT (HU) and masks (non-zero inside) share one grid, as plain JSON values.
 
-    HC is what every reader would include, LC what some would, the union is HC ∪ LC; units are in the keys.
+    HC is what every reader would include, LC what some would, the union is HC ∪ LC; units are in the keys. Where HC and
+    LC are None (a model that gives Final alone) there is only ``final`` in each of the following, and no ``lc_share``
+    and no ``interval``.
 
     - ``volumes_mm3``, ``mean_hu``, ``median_hu``, ``mass_mg``: for ``hc``, ``lc``, ``final``, ``union``. Mass takes a
       density of (HU + 1000) / 1000 mg/mm³, so that air weighs nothing and water 1 mg/mm³.
@@ -52,22 +54,27 @@ def measure(
 
     grid = Grid.of(ct_region)
     masks = {}
-    for name, mask in (("hc", hc), ("lc", lc), ("final", final)):
+    given = {"hc": hc, "lc": lc, "final": final} if hc is not None or lc is not None else {"final": final}
+    for name, mask in given.items():
+        if mask is None:
+            raise NoNoduleError(f"mask {name}: it is missing; HC and LC belong together")
         _check_same_grid(name, Grid.of(mask), grid)
         masks[name] = sitk.GetArrayViewFromImage(mask) != 0
         if not masks[name].any():
             raise NoNoduleError(f"mask {name}: it is empty, so there is nothing to measure")
-    masks["union"] = masks["hc"] | masks["lc"]
+    has_interval = "hc" in masks
+    if has_interval:
+        masks["union"] = masks["hc"] | masks["lc"]
     hu = sitk.GetArrayViewFromImage(ct_region)
     values = {name: hu[mask].astype(np.float64) for name, mask in masks.items()}
     volumes = {name: len(found) * grid.voxel_volume_mm3 for name, found in values.items()}
     mass = {
         name: float((found + 1000).clip(min=0).sum() / 1000 * grid.voxel_volume_mm3) for name, found in values.items()
     }
-    axes = {name: axial_axes(masks[name], grid) for name in ("hc", "final", "union")}
+    axes = {name: axial_axes(masks[name], grid) for name in masks if name != "lc"}
     mean_axis = {name: round((long + short) / 2, 1) for name, (long, short) in axes.items()}
     solid = hu > solid_threshold_hu
-    return {
+    measured = {
         "volumes_mm3": volumes,
         "long_axis_mm": {name: round(long, 1) for name, (long, _) in axes.items()},
         "short_axis_mm": {name: round(short, 1) for name, (_, short) in axes.items()},
@@ -77,17 +84,19 @@ def measure(
         "mean_hu": {name: float(found.mean()) for name, found in values.items()},
         "median_hu": {name: float(np.median(found)) for name, found in values.items()},
         "mass_mg": mass,
-        "hu_density": hu_densities(values["hc"], values["lc"]),
-        "lc_share": volumes["lc"] / volumes["union"],
+        "hu_density": hu_densities(**{name: values[name] for name in (("hc", "lc") if has_interval else ("final",))}),
         "solid_share": float((values["final"] > solid_threshold_hu).mean()),
         "solid_threshold_hu": float(solid_threshold_hu),
-        "interval": {
+    }
+    if has_interval:
+        measured["lc_share"] = volumes["lc"] / volumes["union"]
+        measured["interval"] = {
             "volume_mm3": [volumes["hc"], volumes["union"]],
             # The two may lie in different slices, where the larger outline can be the rounder one.
             "mean_axis_mm": sorted([mean_axis["hc"], mean_axis["union"]]),
             "mass_mg": [mass["hc"], mass["union"]],
-        },
-    }
+        }
+    return measured
 
 
 def _solid_axis(mask, grid) -> float:
@@ -102,8 +111,10 @@ def _solid_axis(mask, grid) -> float:
     return round(sum(axial_axes(labels == largest, grid)) / 2, 1)
 
 
-def hu_densities(hc: np.ndarray, lc: np.ndarray) -> dict:
-    """Density curves of the HU in HC and in LC, both as lists: ``hu`` (every 20 HU), ``hc`` and ``lc`` (per HU).
+def hu_densities(**values: np.ndarray) -> dict:
+    """Density curves of the HU of outlines, as lists: ``hu`` (every 20 HU), and each outline's under its name (per HU).
+
+    `measure` takes ``hc`` and ``lc``, or ``final`` where there is nothing else.
 
     Gaussian kernel of 30 HU, so that a handful of voxels gives a curve too; each curve's integral is 1. What lies
     outside [-1050, 450] HU counts at that end, where the curve is folded back.
@@ -113,8 +124,8 @@ def hu_densities(hc: np.ndarray, lc: np.ndarray) -> dict:
 
     step, edges = 20.0, np.arange(-1050.0, 451.0, 20.0)
     curves = {}
-    for name, values in (("hc", hc), ("lc", lc)):
-        counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0].astype(float)
+    for name, inside in values.items():
+        counts = np.histogram(np.clip(inside, edges[0], edges[-1]), edges)[0].astype(float)
         smooth = ndimage.gaussian_filter1d(counts, 30.0 / step, mode="reflect")
         curves[name] = [round(float(v), 7) for v in smooth / (smooth.sum() * step)]
     return {"hu": [float(v) for v in edges[:-1] + step / 2], **curves}

@@ -12,10 +12,11 @@ from pathlib import Path
 
 from .errors import BundleError
 from .model_store import folders
+from .outputs import Outputs, read_outputs
 
 FORMAT = 1
 DEFAULT_BUNDLE = "ugsnet-compact"
-_REQUIRED = ("format", "name", "version", "network", "input", "outputs", "thresholds", "weights", "license", "sha256")
+_REQUIRED = ("format", "name", "version", "network", "input", "thresholds", "weights", "license", "sha256")
 
 
 def file_sha256(path) -> str:
@@ -72,6 +73,13 @@ def read_metadata(folder) -> dict:
         raise BundleError(f"{path}: bundle format {metadata['format']}, this version reads {FORMAT}")
     if metadata["sha256"] != metadata_sha256(metadata):
         raise BundleError(f"{path}: was changed after the bundle was written (its SHA-256 doesn't match)")
+    try:
+        gives = read_outputs(metadata)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from None
+    lacking = [name for name in gives.thresholds if name not in metadata["thresholds"]]
+    if lacking:
+        raise BundleError(f"{path}: gives {', '.join(gives.segments)}, but lacks threshold {', '.join(lacking)}")
     return metadata
 
 
@@ -105,9 +113,14 @@ class Model:
         return f"{self.metadata['name']} {self.metadata['version']}"
 
     @property
+    def gives(self) -> Outputs:
+        """Which segments and probability maps a result of this model holds."""
+        return read_outputs(self.metadata)
+
+    @property
     def outputs(self) -> list[str]:
-        """Which maps the network gives: `union`, `intersection`, `final` (and `single`)."""
-        return self.metadata["outputs"]
+        """Which maps the network computes: `union`, `intersection`, `final` (and `single`), or `final` and `soft`."""
+        return list(self.gives.maps)
 
     def to(self, device) -> "Model":
         """Move the networks; returns self."""

@@ -77,19 +77,23 @@ def remove_bundle(name: str):
 
 
 def summary(name_or_path=None) -> dict:
-    """What a chooser shows of a bundle: name, version, description, license, outputs, size_mb, removable, card (path).
+    """What a chooser shows of a bundle: name, version, description, license, size_mb, removable, card (path), and what
+    it gives: segments, probabilities, thresholds, outputs (the network's own maps).
 
     Raises BundleError. Weights aren't loaded nor hashed.
     """
     from .model_bundle import find_bundle, read_metadata
+    from .outputs import read_outputs
 
     folder = find_bundle(name_or_path)
     metadata = read_metadata(folder)
-    card = folder / "MODEL_CARD.md"
+    card, gives = folder / "MODEL_CARD.md", read_outputs(metadata)
     return {
-        **{
-            key: metadata.get(key, "") for key in ("name", "version", "description", "license", "outputs", "thresholds")
-        },
+        **{key: metadata.get(key, "") for key in ("name", "version", "description", "license")},
+        "outputs": list(gives.maps),
+        "segments": list(gives.segments),
+        "probabilities": list(gives.probabilities),
+        "thresholds": {name: metadata["thresholds"][name] for name in gives.thresholds},
         "size_mb": sum(f.stat().st_size for f in folder.iterdir() if f.is_file()) / 1e6,
         "removable": is_removable(folder.name),
         "card": card if card.is_file() else None,

@@ -10,6 +10,7 @@ that is created here gets the volume's parent transform.
 """
 
 from .errors import ImageError, NoduleError, OutputError, PointError
+from .mrml_display import show_parts as _show
 from .mrml_geometry import (
     from_world,
     ijk_to_ras,
@@ -20,7 +21,7 @@ from .mrml_geometry import (
     transform_between,
     voxels_of,
 )
-from .segments import MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX
+from .segments import MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX, masks_of
 from .vtk_sampling import (
     fitted_lattice,
     lattice_grid,
@@ -47,7 +48,8 @@ def segment_volume_node(
     segment=None,
     progress=None,
 ):
-    """Segments the nodule at a point of a volume node; returns the segmentation node with HC, LC and Final added.
+    """Segments the nodule at a point of a volume node; returns the segmentation node with HC, LC and Final added,
+    or Final alone if that is what the model gives.
 
     `point_ras` is (R, A, S) in the world, mm; or `near` marks the nodule, see `point_from_mask`. A new segmentation
     node is created if none is given. For the rest see `segment_result` and `add_result`. Raises `NoduleError`; the
@@ -201,6 +203,7 @@ def add_result(result, volumeNode, segmentationNode=None, prefix=""):
 
 def add_segments(result, segmentationNode, volumeNode, prefix=""):
     """Adds a result's HC, LC and Final to a segmentation node; returns their IDs as {"HC": ID, "LC": ID, "Final": ID}.
+    Of a result without HC and LC it adds Final alone.
 
     For `result` and the segments see `new_segments`. With a prefix such as "Nodule 2" names become "Nodule 2 HC"; if
     names without prefix are taken, the first free "Nodule N" is used. The volume becomes the segmentation's reference
@@ -217,7 +220,7 @@ def add_segments(result, segmentationNode, volumeNode, prefix=""):
             if not segmentation.AddSegment(segment, segment_id):
                 raise OutputError(f"segmentation {segmentationNode.GetName()!r}: it doesn't take segment {part}")
             added[part] = segment_id
-        _show(segmentationNode, added)
+        _show(segmentationNode, added, added)
         _set_reference_geometry(segmentationNode, volumeNode)
     except BaseException:
         for segment_id in added.values():
@@ -231,9 +234,9 @@ def add_segments(result, segmentationNode, volumeNode, prefix=""):
 def new_segments(result, segmentationNode, volumeNode, prefix=""):
     """A result's vtkSegments {"HC": ..., "LC": ..., "Final": ...} for a segmentation node, not yet in it.
 
-    `result` has `hc`, `lc` and `final`, uint8 SimpleITK images (LPS, world) on one grid, and may have `provenance`, a
-    dict of strings, and `measurements`, which become tags. Each segment has a layer of its own, since Final overlaps HC
-    and LC, the terminology Nodule in the Lung, and its own color.
+    `result` has `hc`, `lc` (both None: Final alone) and `final`, uint8 SimpleITK images (LPS, world) on one grid, and
+    may have `provenance`, a dict of strings, and `measurements`, which become tags. Each segment has a layer of its
+    own, since Final overlaps HC and LC, the terminology Nodule in the Lung, and its own color.
     """
     import json
     import uuid
@@ -250,8 +253,8 @@ def new_segments(result, segmentationNode, volumeNode, prefix=""):
     if measurements:
         tags[MEASUREMENTS_TAG] = json.dumps(measurements, separators=(",", ":"))
     return {
-        part: _segment(part, f"{prefix} {part}".strip(), color, oriented_image(masks[part], start, matrix), tags)
-        for part, (_, color) in SEGMENTS.items()
+        part: _segment(part, f"{prefix} {part}".strip(), SEGMENTS[part][1], oriented_image(mask, start, matrix), tags)
+        for part, mask in masks.items()
     }
 
 
@@ -282,19 +285,6 @@ def _free_prefix(segmentation):
         number += 1
         prefix = f"Nodule {number}"
     return prefix
-
-
-def _show(segmentationNode, added):
-    """Slices: outlines, and LC filled lightly, so that the CT is seen. 3D: HC solid within a translucent LC."""
-    display = segmentationNode.GetDisplayNode()
-    if display is None:
-        return
-    for part in ("HC", "Final"):
-        display.SetSegmentVisibility2DFill(added[part], False)
-    display.SetSegmentOpacity2DFill(added["LC"], 0.4)
-    display.SetSegmentOpacity2DOutline(added["LC"], 0.8)
-    display.SetSegmentVisibility3D(added["Final"], False)  # it lies between the two
-    display.SetSegmentOpacity3D(added["LC"], 0.3)
 
 
 def _show_new(segmentationNode):
@@ -329,13 +319,13 @@ def _place_beside(node, volumeNode):
 
 
 def _on_volume(result, volumeNode):
-    """({"HC", "LC", "Final": bool array (z, y, x)}, first voxel (i, j, k)) on the volume's own voxels."""
+    """({part: bool array (z, y, x)} of a result's masks, first voxel (i, j, k)) on the volume's own voxels."""
     import numpy as np
     import SimpleITK as sitk
 
     from .geometry import Grid
 
-    images = {part: getattr(result, name) for part, (name, _) in SEGMENTS.items()}
+    images = masks_of(result)
     grid = Grid.of(images["Final"])
     masks = {part: sitk.GetArrayViewFromImage(image) != 0 for part, image in images.items()}
     for part, mask in masks.items():

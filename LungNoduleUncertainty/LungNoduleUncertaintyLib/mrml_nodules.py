@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from .errors import NoduleError, OutputError
 from .mrml_bridge import point_from_mask
+from .mrml_display import display_of, show_parts
 from .mrml_geometry import labelmap_name, to_world
 from .segments import KIND_TAG, MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX
 
@@ -17,8 +18,8 @@ from .segments import KIND_TAG, MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TA
 class Nodule:
     """`key` tells a segmentation's nodules apart; `ids` are its segments' IDs {"HC": ..., "LC": ..., "Final": ...}.
 
-    A part that the user deleted is missing in `ids`. `measurements` are those of `measurements.measure`, as they were
-    when the nodule was segmented, or None. `kind` is its type for the size classes.
+    A part that the user deleted, or that the model doesn't give, is missing in `ids`. `measurements` are those of
+    `measurements.measure`, as they were when the nodule was segmented, or None. `kind` is its type for size classes.
     """
 
     segmentationNode: object
@@ -130,9 +131,20 @@ def set_kind(nodule: Nodule, kind: str):
 
 def delete(nodule: Nodule) -> "Undo":
     """Removes a nodule's segments and no others."""
-    segmentation = nodule.segmentationNode.GetSegmentation()
+    shown = [display_of(nodule.segmentationNode, i) for i in nodule.ids.values()]
+    put_back = _remove(nodule.segmentationNode.GetSegmentation(), nodule.ids.values())
+
+    def back():
+        for function in (put_back, *shown):
+            function()
+
+    return Undo(nodule.segmentationNode, f"delete {nodule.name}", back)
+
+
+def _remove(segmentation, doomed):
+    """Removes segments with IDs; returns the function that puts them back where they were."""
     ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
-    removed = [(i, segmentation.GetSegment(i), ids[ids.index(i) + 1 :]) for i in ids if i in nodule.ids.values()]
+    removed = [(i, segmentation.GetSegment(i), ids[ids.index(i) + 1 :]) for i in ids if i in doomed]
     for segment_id, _, _ in removed:
         segmentation.RemoveSegment(segment_id)
 
@@ -141,7 +153,7 @@ def delete(nodule: Nodule) -> "Undo":
             before = next((i for i in behind if segmentation.GetSegment(i) is not None), "")
             segmentation.AddSegment(segment, segment_id, before)
 
-    return Undo(nodule.segmentationNode, f"delete {nodule.name}", back)
+    return back
 
 
 @dataclass
@@ -167,18 +179,21 @@ class Undo:
 def replace_in_place(nodule: Nodule, segments: dict) -> "Undo":
     """Puts new labelmaps and tags into a nodule's own segments; IDs, names, colors and display stay.
 
-    `segments` are new vtkSegments {part: segment}. A part that was deleted comes back. All or nothing.
+    `segments` are new vtkSegments {part: segment}. A part that was deleted comes back, one that isn't among the new
+    ones (HC and LC, where the model gives Final alone) goes. All or nothing.
     """
     import slicer
 
     segmentation, labelmap = nodule.segmentationNode.GetSegmentation(), labelmap_name()
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     had_surface = segmentation.ContainsRepresentation(surface)
-    before, added = {}, []
+    ids, before, added, put_back = nodule.ids, {}, {}, []
 
     def back():
-        for segment_id in added:
+        for segment_id in added.values():
             segmentation.RemoveSegment(segment_id)
+        for function in put_back:
+            function()
         for segment_id, copy in before.items():
             if segmentation.GetSegment(segment_id) is not None:
                 _take_over(segmentation.GetSegment(segment_id), copy, labelmap)
@@ -199,14 +214,29 @@ def replace_in_place(nodule: Nodule, segments: dict) -> "Undo":
                 new.SetTag(NODULE_TAG, nodule.key)
                 new.SetTag(KIND_TAG, nodule.kind)
                 segment_id = segmentation.GenerateUniqueSegmentID(new.GetName())
-                if not segmentation.AddSegment(new, segment_id):
+                behind = list(SEGMENTS)[list(SEGMENTS).index(part) + 1 :]
+                if not segmentation.AddSegment(new, segment_id, next((ids[p] for p in behind if p in ids), "")):
                     raise OutputError(f"segmentation {nodule.segmentationNode.GetName()!r}: it doesn't take {part}")
-                added.append(segment_id)
+                added[part] = segment_id
+        put_back += _reshape(nodule, added, [part for part in ids if part not in segments])
         _renew_surface(segmentation, surface, had_surface)
     except BaseException:
         back()
         raise
     return Undo(nodule.segmentationNode, f"segment {nodule.name} again", back)
+
+
+def _reshape(nodule, added, gone):
+    """Removes the parts `gone` of a nodule, shows the new ones {part: ID}; returns functions that take it back."""
+    node, ids = nodule.segmentationNode, nodule.ids
+    left = {part: i for part, i in {**ids, **added}.items() if part not in gone}
+    had_interval, has_interval = ("HC" in parts or "LC" in parts for parts in (ids, left))
+    shown = [display_of(node, ids[part]) for part in gone]
+    if had_interval != has_interval and "Final" in ids:
+        shown.append(display_of(node, ids["Final"], ("Visibility3D",)))
+    put_back = _remove(node.GetSegmentation(), [ids[part] for part in gone])
+    show_parts(node, left, added, final_3d=had_interval != has_interval)
+    return [put_back, *shown]
 
 
 # What a run writes, beside the part and the nodule's key, which stay.

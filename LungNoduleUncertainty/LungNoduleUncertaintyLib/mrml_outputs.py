@@ -4,12 +4,15 @@ Every node is made on demand, found again through a node reference of the segmen
 fails half-way.
 """
 
+import logging
+
 from .errors import NoduleError, OutputError
 from .mrml_geometry import matrix_between
 from .mrml_nodules import nodules
 from .segments import SEGMENTS, TAG_PREFIX
 
-# Name of a map: what of a result it shows. All are float32 in [0, 1].
+_LOG = logging.getLogger(__name__)
+# Name of a map: what of a result it shows, None where a model doesn't give it. All are float32 in [0, 1].
 MAPS = {
     "Final probability": lambda result: result.probability_final,
     "LC probability": lambda result: _difference(result.probability_union, result.probability_intersection),
@@ -18,6 +21,7 @@ MAPS = {
     "Intersection probability": lambda result: result.probability_intersection,
 }
 DEFAULT_MAPS = ("Final probability", "LC probability", "Multi-confidence")
+SOFT_MASK = "Soft mask"  # name of the volume in place of the final probability, of a model that gives a soft mask
 TABLE_ROLE = TAG_PREFIX + "table"
 _CHART_ROLE, _DENSITY_ROLE = TAG_PREFIX + "chart", TAG_PREFIX + "densities"
 _COLORS = ("vtkMRMLColorTableNodeFileViridis.txt", "vtkMRMLColorTableNodeRainbow", "vtkMRMLColorTableNodeGrey")
@@ -26,6 +30,7 @@ _COLORS = ("vtkMRMLColorTableNodeFileViridis.txt", "vtkMRMLColorTableNodeRainbow
 def add_maps(result, volumeNode, nodule_name, names=DEFAULT_MAPS):
     """Adds maps of a result as float32 scalar volumes on the volume's own voxels; returns the nodes.
 
+    Maps that the model doesn't give are left out, and the log says so. A model's soft mask is its final probability.
     A map covers the nodule's region. Under a linear parent transform of the volume it gets the same parent; under a
     non-linear one it lies in the world. Raises `OutputError` for an unknown map's name; then nothing was added.
     """
@@ -35,11 +40,17 @@ def add_maps(result, volumeNode, nodule_name, names=DEFAULT_MAPS):
     scene, added = volumeNode.GetScene(), []
     try:
         for name in names:
+            image = MAPS[name](result)
+            if image is None:
+                _LOG.warning("%s: the model doesn't give the map %s", nodule_name or "nodule", name)
+                continue
+            if image is result.probability_final and getattr(result, "final_map", "final") == "soft":
+                name = SOFT_MASK
             node = scene.AddNewNodeByClass(
                 "vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(f"{nodule_name} {name}".strip())
             )
             added.append(node)
-            _fill(node, MAPS[name](result), volumeNode)
+            _fill(node, image, volumeNode)
             _show_map(node)
     except BaseException:
         for node in added:
@@ -51,6 +62,8 @@ def add_maps(result, volumeNode, nodule_name, names=DEFAULT_MAPS):
 
 
 def _difference(one, other):
+    if one is None or other is None:
+        return None
     import SimpleITK as sitk
 
     return sitk.Cast(sitk.Maximum(one - other, 0.0), sitk.sitkFloat32)
@@ -98,6 +111,8 @@ def _show_map(node):
 def update_table(segmentationNode, create=True):
     """The segmentation's table of nodules, one row each, brought up to date; returns the table node.
 
+    Columns that none of the nodules has a value for (intervals, where all come from models without) are left out; where
+    only some have one, the others' numbers are not a number.
     Without a table yet, a new one is made if `create`, else None is returned.
     """
     import vtk
@@ -117,11 +132,12 @@ def update_table(segmentationNode, create=True):
     table.RemoveAllColumns()
     for number, title in enumerate(nodule_table.columns()):
         values = [row[number] for row in rows]
-        isText = not any(isinstance(value, float) for value in values)
-        column = vtk.vtkStringArray() if isText else vtk.vtkDoubleArray()
+        if values and all(value is None for value in values):
+            continue
+        column = vtk.vtkDoubleArray() if nodule_table.is_number(title) else vtk.vtkStringArray()
         column.SetName(title)
         for value in values:
-            column.InsertNextValue(value)
+            column.InsertNextValue(float("nan") if value is None else value)
         table.AddColumn(column)
     table.SetUseColumnTitleAsColumnHeader(True)
     table.SetLocked(True)
@@ -141,7 +157,8 @@ def table_rows(segmentationNode) -> list[list]:
 
 
 def plot_densities(nodule):
-    """A chart of the HU densities of a nodule's HC and LC; the segmentation's chart if it has one. Returns the chart.
+    """A chart of the HU densities of a nodule's HC and LC, or of Final if that is all that its model gives; the
+    segmentation's chart if it has one. Returns the chart.
 
     The papers' figure of HU in high and low confidence regions, for this nodule.
     Raises `NoduleError` for a nodule without measurements.
@@ -154,7 +171,8 @@ def plot_densities(nodule):
     segmentationNode = nodule.segmentationNode
     table = _referenced(segmentationNode, _DENSITY_ROLE, "vtkMRMLTableNode", "HU densities")
     table.RemoveAllColumns()
-    for title, values in (("HU", densities["hu"]), ("HC", densities["hc"]), ("LC", densities["lc"])):
+    parts = {part: densities[attribute] for part, (attribute, _) in SEGMENTS.items() if attribute in densities}
+    for title, values in {"HU": densities["hu"], **parts}.items():
         column = vtk.vtkDoubleArray()
         column.SetName(title)
         for value in values:
@@ -162,7 +180,7 @@ def plot_densities(nodule):
         table.AddColumn(column)
     chart = _referenced(segmentationNode, _CHART_ROLE, "vtkMRMLPlotChartNode", "HU densities chart")
     chart.RemoveAllPlotSeriesNodeIDs()
-    for part in ("HC", "LC"):
+    for part in parts:
         role = f"{_CHART_ROLE}.{part}"
         series = _referenced(segmentationNode, role, "vtkMRMLPlotSeriesNode", f"{part} density")
         series.SetName(part)  # the legend
@@ -174,7 +192,7 @@ def plot_densities(nodule):
         series.SetLineWidth(3.0)
         series.SetColor(*SEGMENTS[part][1])
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
-    chart.SetTitle(f"{nodule.name}: density of HC and LC")
+    chart.SetTitle(f"{nodule.name}: density of {' and '.join(parts)}")
     chart.SetXAxisTitle("HU")
     chart.SetYAxisTitle("density [1/HU]")
     return chart

@@ -21,7 +21,7 @@ class Request:
 
     `name` is the nodule's (None: the next free `Nodule N`; empty: plain `HC`, `LC`, `Final`). `replace` is the key of a
     nodule of `segmentationNode` that is segmented again. `thresholds` and `averaging` as in `segment_nodule`. `maps`
-    are names of `mrml_outputs.MAPS` to add as volumes.
+    are names of `mrml_outputs.MAPS` to add as volumes, as far as the model gives them.
     """
 
     volumeNode: object
@@ -39,12 +39,16 @@ class Request:
 
 @dataclass
 class Stored:
-    """What a run added: the segmentation node, the nodule, the map volumes, and the library's result."""
+    """What a run added: the segmentation node, the nodule, the map volumes, and the library's result.
+
+    `removed` are the parts of a nodule segmented again that the model doesn't give (`HC` and `LC`).
+    """
 
     segmentationNode: object
     nodule: object
     result: object
     maps: list = field(default_factory=list)
+    removed: tuple = ()
 
 
 class Runs:
@@ -140,9 +144,9 @@ class Runs:
             raise ImageError(f"{named(volumeNode)}: it was removed from the scene meanwhile")
         if node is not None and node.GetScene() is not scene:
             raise OutputError(f"segmentation {node.GetName()!r}: it was removed from the scene meanwhile")
-        created = node is None
+        created, removed = node is None, ()
         if request.replace is not None:
-            step, key = self._replace(request, result)
+            step, key, removed = self._replace(request, result)
         else:
             name = mrml_nodules.next_name(node) if request.name is None else request.name
             before = set() if created else {n.key for n in mrml_nodules.nodules(node)}
@@ -157,7 +161,7 @@ class Runs:
             raise
         self._push(step)
         mrml_outputs.update_table(node, create=False)
-        return Stored(node, nodule, result, maps)
+        return Stored(node, nodule, result, maps, removed)
 
     def _replace(self, request, result):
         node = request.segmentationNode
@@ -168,7 +172,7 @@ class Runs:
             step = mrml_nodules.replace_in_place(nodule, segments)
         finally:
             node.EndModify(modifying)
-        return step, nodule.key
+        return step, nodule.key, tuple(part for part in nodule.ids if part not in segments)
 
     def _added(self, node, key, created):
         def back():

@@ -6,7 +6,7 @@ from . import mrml_runs
 from .errors import NoduleError
 from .panel_list import NoduleList, jump
 from .panel_models import ModelChooser
-from .panel_parameters import DEVICES, MAPS, SOURCES, STACKS, THRESHOLDS
+from .panel_parameters import DEVICES, INTERVAL_MAPS, MAPS, SOURCES, STACKS, THRESHOLDS
 from .worker import CancelledError
 
 _POLL_MS = 100
@@ -49,6 +49,7 @@ class Panel:
         ui.segmentSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onChoice)
         ui.segmentSelector.connect("currentSegmentChanged(QString)", self._onChoice)
         ui.applyButton.connect("clicked(bool)", self.onApply)
+        ui.advancedButton.connect("contentsCollapsed(bool)", self._show_outputs)
 
     # Parameters ------------------------------------------------------------------------------------------------------
 
@@ -122,12 +123,38 @@ class Panel:
                 widget.visible = parameters.source == source
         for slider in (ui.hcSlider, ui.finalSlider, ui.lcSlider):
             slider.enabled = not parameters.calibrated
+        self._show_outputs()
         if parameters.calibrated:
             self._updating = True
             self._show_calibrated()
             self._updating = False
         self._observe(parameters)
         self.update()
+
+    def _show_outputs(self, *_unused):
+        """Only what the chosen model gives can be set and asked for; what it lacks is hidden."""
+        from slicer.i18n import tr as _
+
+        ui, gives = self.ui, self.models.gives
+        if gives is None:
+            return
+        if not ui.advancedButton.collapsed:  # what is collapsed is shown and hidden by the button itself
+            for widget in (ui.hcSlider, ui.hcSliderLabel, ui.lcSlider, ui.lcSliderLabel):
+                widget.visible = gives.has_interval
+            for widget in (ui.lcMapCheckBox, ui.confidenceMapCheckBox):
+                widget.visible = "union" in gives.probabilities
+        box = ui.finalMapCheckBox
+        if gives.final_map == "soft":
+            box.text = _("Soft mask as volume")
+            box.toolTip = _("Adds a float volume: the soft mask, of which Final is the cut.")
+        else:
+            box.text = _("Final probability as volume")
+            box.toolTip = _("Adds a float volume: the probability that at least half of the readers include a voxel.")
+
+    def _gives_map(self, name) -> bool:
+        """Whether the chosen model gives a map of `panel_parameters.MAPS`."""
+        gives = self.models.gives
+        return gives is None or name not in INTERVAL_MAPS or "union" in gives.probabilities
 
     def _observe(self, parameters):
         """Points and ends of a line count as soon as they are placed; segments as soon as they come and go."""
@@ -212,7 +239,7 @@ class Panel:
     def _request(self, **more):
         from .prediction import Averaging
 
-        parameters = self._parameters
+        parameters, gives = self._parameters, self.models.gives
         stacks = STACKS[parameters.stacks]
         return mrml_runs.Request(
             parameters.volume,
@@ -221,9 +248,13 @@ class Panel:
             device=parameters.device,
             thresholds=None
             if parameters.calibrated
-            else {output: getattr(parameters, name) for name, output in THRESHOLDS.items()},
+            else {
+                output: getattr(parameters, name)
+                for name, output in THRESHOLDS.items()
+                if gives is None or output in gives.thresholds
+            },
             averaging=Averaging(**stacks) if stacks else None,
-            maps=tuple(MAPS[name] for name in MAPS if getattr(parameters, name)),
+            maps=tuple(MAPS[name] for name in MAPS if getattr(parameters, name) and self._gives_map(name)),
             **more,
         )
 
@@ -315,6 +346,9 @@ class Panel:
         jump(stored.nodule.center_ras())
         self.logic.lastResult = stored.result
         lines = [_("{name} is done.").format(name=stored.nodule.name), *stored.result.warnings]
+        if stored.removed:
+            removed = _("{parts} of the run before were removed: the model doesn't give them. Undo brings them back.")
+            lines.append(removed.format(parts=", ".join(stored.removed)))
         self.report("\n".join(lines))
 
     # Scene -----------------------------------------------------------------------------------------------------------

@@ -1,12 +1,17 @@
 """The part of the panel that chooses, shows, imports and removes models."""
 
 from .errors import NoduleError
+from .outputs import Outputs
 
 
 class ModelChooser:
-    """`changed()` is called when another model is chosen, `report(text)` with what went wrong or was done."""
+    """`changed()` is called when another model is chosen, `report(text)` with what went wrong or was done.
+
+    `gives` (`Outputs`) is what the chosen model gives, None if there is none or it is broken.
+    """
 
     def __init__(self, ui, changed, report):
+        self.gives = None
         self.ui, self._changed, self._report, self._filling = ui, changed, report, False
         ui.modelSelector.connect("currentIndexChanged(int)", self._onChosen)
         ui.importModelButton.connect("clicked(bool)", self.onImport)
@@ -46,15 +51,12 @@ class ModelChooser:
         if not self.name:
             return _("No model is there: import one.")
         try:
-            outputs = self.summary()["outputs"]
+            shown = self.summary()
         except NoduleError as error:
             return str(error)
-        # HC and LC of a model without branches for them are cuts of `final`.
-        return (
-            ""
-            if "final" in outputs
-            else _("The model gives {outputs} and no final.").format(outputs=", ".join(outputs))
-        )
+        if shown["segments"]:
+            return ""
+        return _("The model gives {outputs} and no final.").format(outputs=", ".join(shown["outputs"]))
 
     def summary(self) -> dict:
         """See `model_store.summary`."""
@@ -67,21 +69,20 @@ class ModelChooser:
 
         if self._filling:
             return
-        removable, text, card = False, "", ""
+        removable, text, card, self.gives = False, "", "", None
         if self.name:
             try:
                 shown = self.summary()
             except NoduleError as error:
                 text = str(error)
             else:
-                outlines = {"intersection": "HC", "union": "LC", "final": "Final"}
-                outputs = ", ".join(outlines[o] for o in outlines if o in shown["outputs"])
+                self.gives = Outputs(*(tuple(shown[key]) for key in ("segments", "probabilities", "outputs")))
                 text = _("{description}\nVersion {version}, {license}, {size:.1f} MB. Gives {outputs}.").format(
                     description=shown["description"],
                     version=shown["version"],
                     license=shown["license"],
                     size=shown["size_mb"],
-                    outputs=outputs or ", ".join(shown["outputs"]),
+                    outputs=_described(self.gives),
                 )
                 removable = shown["removable"]
                 card = shown["card"].read_text(encoding="utf-8") if shown["card"] else ""
@@ -131,3 +132,14 @@ class ModelChooser:
             return
         self.fill()
         self._report(_("Model {name} was removed.").format(name=name))
+
+
+def _described(gives):
+    """What a model gives, in a few words."""
+    from slicer.i18n import tr as _
+
+    if gives.segments == ("Final",):
+        if gives.final_map == "soft":
+            return _("Final and a soft mask, without HC, LC and intervals")
+        return _("Final, without HC, LC and intervals")
+    return ", ".join(gives.segments or gives.maps)

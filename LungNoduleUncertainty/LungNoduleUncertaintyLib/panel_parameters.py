@@ -11,6 +11,7 @@ STACKS = {
 }
 THRESHOLDS = {"hcThreshold": "intersection", "finalThreshold": "final", "lcThreshold": "union"}
 MAPS = {"finalMap": "Final probability", "lcMap": "LC probability", "confidenceMap": "Multi-confidence"}
+INTERVAL_MAPS = ("lcMap", "confidenceMap")  # need the probabilities of union and intersection
 
 
 def parameter_class():

@@ -48,8 +48,9 @@ def to_probability(name: str, logits):
 def _run(model, stack, progress=None):
     """Probabilities {output: (slices, H, W)} of a stack of slices, averaged over the bundle's networks.
 
-    A network without branches for union and intersection (every single-mask network) gives `final` in their place:
-    HC and LC are then cuts of one map, at thresholds of their own. Where there is a soft mask (DSNet), that is the map.
+    Of a model that gives Final alone `final`; where there is a soft mask (DSNet), that is the map. If HC and LC are
+    asked for of a network without branches for union and intersection (every single-mask network), `final` takes their
+    place: HC and LC are then cuts of one map, at thresholds of their own.
     """
     import numpy as np
     import torch
@@ -66,7 +67,9 @@ def _run(model, stack, progress=None):
             if progress:
                 progress(min((start + _BATCH) / len(stack), 1.0))
     maps = {key: np.concatenate(value) for key, value in parts.items()}
-    final = maps.get("soft", maps["final"])
+    final = maps["soft"] if "soft" in maps else maps["final"]
+    if not model.gives.has_interval:
+        return {"final": final}
     return {"union": final, "intersection": final, **maps, "final": final}
 
 

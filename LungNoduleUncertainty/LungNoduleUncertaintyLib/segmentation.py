@@ -1,4 +1,4 @@
-"""A point on a nodule becomes HC, LC and final: the one path that the library, the command line and Slicer share.
+"""A point on a nodule becomes HC, LC and final, or final alone: the one path of the library, command line and Slicer.
 
 1. A first, unaveraged look around the point finds the nodule and its centroid.
 2. The cube moves to that centroid, so that clicks a few millimetres apart end on the same lattice, and grows until the
@@ -9,13 +9,14 @@
 import logging
 from dataclasses import dataclass, field
 
+from .cuts import final_mask, nested_masks
 from .errors import BundleError, NoduleError, NoNoduleError, PointError
+from .outputs import INTERVAL_MAPS
 
 _LOG = logging.getLogger(__name__)
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
 _BORDER = 3  # voxels: a nodule this near the cube's border makes the cube grow
 _CONTEXT = 8  # voxels of empty slices computed beyond the nodule's ends
-_RIM_MM = 2.0  # LC reaches at least this far beyond final
 _REGION_MARGIN_MM = 5.0  # what the result's region shows around the union
 
 
@@ -23,25 +24,40 @@ _REGION_MARGIN_MM = 5.0  # what the result's region shows around the union
 class NoduleSegmentation:
     """Result of `segment_nodule`. Images are SimpleITK, LPS, on the CT's own grid cropped to the nodule's region.
 
-    hc, lc, final: uint8 masks with HC and LC disjoint and HC inside final inside HC and LC together.
-    probability_union, probability_intersection, probability_final: float32 in [0, 1].
+    hc, lc, final: uint8 masks with HC and LC disjoint and HC inside final inside HC and LC together; hc and lc are None
+    for a model that gives Final alone. probability_union, probability_intersection, probability_final: float32 in
+    [0, 1]; the first two are None for a model with a single map. final_map: `soft` if probability_final is a soft mask
+    (DSNet), else `final`.
     measurements: see `measurements.measure`. provenance: model, hash, version, thresholds, point, as strings.
     warnings: what the caller should know, one sentence each.
     """
 
-    hc: object
-    lc: object
+    hc: object | None
+    lc: object | None
     final: object
-    probability_union: object
-    probability_intersection: object
+    probability_union: object | None
+    probability_intersection: object | None
     probability_final: object
     measurements: dict
     provenance: dict = field(default_factory=dict)
     warnings: list = field(default_factory=list)
+    final_map: str = "final"
+
+    @property
+    def probabilities(self) -> dict:
+        """The probability maps that there are, by name: `union`, `intersection` and `final`, or `final`, or `soft`."""
+        maps = {"union": self.probability_union, "intersection": self.probability_intersection}
+        maps[self.final_map] = self.probability_final
+        return {name: image for name, image in maps.items() if image is not None}
 
     @property
     def multi_confidence_map(self):
-        """(union + intersection) / 2 as probability, the papers' Multi-Confidence Mask before its cut (SimpleITK)."""
+        """(union + intersection) / 2 as probability, the papers' Multi-Confidence Mask before its cut (SimpleITK).
+
+        None for a model with a single map.
+        """
+        if self.probability_union is None or self.probability_intersection is None:
+            return None
         import SimpleITK as sitk
 
         return sitk.Cast((self.probability_union + self.probability_intersection) * 0.5, sitk.sitkFloat32)
@@ -198,89 +214,6 @@ def _find(ct, point_lps, model, threshold, report):
     return look, mask
 
 
-def _neighbours_part(final, selected):
-    """Voxels that belong to another nodule: nearer to a part of `final` that isn't the selected nodule's than to it.
-
-    Two nodules whose unions touch would otherwise become one. Parts of less than a tenth of the selected one's size are
-    satellites of it and stay.
-    """
-    import numpy as np
-    from scipy import ndimage
-
-    labels, count = ndimage.label(final, np.ones((3, 3, 3)))
-    if count < 2:
-        return np.zeros_like(final)
-    own = 1 + int(np.argmax(ndimage.sum_labels(selected, labels, range(1, count + 1))))
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    others = [n for n in range(1, count + 1) if n != own and sizes[n] >= 0.1 * sizes[own]]
-    if not others:
-        return np.zeros_like(final)
-    nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
-    return np.isin(labels[tuple(nearest)], others)
-
-
-def _rim(final, spacing):
-    """How far LC may reach: voxels within a rim of `final`, so that it can't run along a vessel or the pleura.
-
-    The rim is 2 mm, or a fifth of the nodule's equivalent diameter if that is more.
-    """
-    import numpy as np
-    from scipy import ndimage
-
-    volume = final.sum() * np.prod(spacing)
-    reach = max(_RIM_MM, 0.2 * (6 * volume / np.pi) ** (1 / 3))
-    return ndimage.distance_transform_edt(~final, sampling=spacing) <= max(reach, 1.01 * max(spacing))
-
-
-def nested_masks(maps, selected, thresholds, notes, spacing=(1.0, 1.0, 1.0)):
-    """Disjoint HC and LC and the final mask (z, y, x): probability maps cut at thresholds, limited to one nodule.
-
-    `maps` holds `union`, `intersection` and `final`; `selected` weighs the voxels of the nodule that is meant;
-    `spacing` is the voxels' (z, y, x), mm. Sentences about fallbacks (an outline that would be empty) go to `notes`.
-    """
-    import numpy as np
-    from scipy import ndimage
-
-    final = maps["final"] >= thresholds["final"]
-    union = (maps["union"] >= thresholds["union"]) | final
-    labels, count = ndimage.label(union, np.ones((3, 3, 3)))
-    if count == 0:
-        # Slices so thick that no voxel centre reaches the threshold: the best voxel stands for the nodule.
-        notes.append("the nodule is smaller than the CT's voxels: its outline is the single most probable voxel")
-        best = np.unravel_index(np.argmax(maps["final"]), final.shape)
-        union = np.zeros_like(final)
-        union[best] = final[best] = True
-        labels, count = union.astype(int), 1
-    weight = ndimage.sum_labels(selected, labels, range(1, count + 1))
-    union = labels == 1 + int(np.argmax(weight))
-    final &= union
-    union &= ~_neighbours_part(final, selected)
-    final &= union
-    if not final.any():
-        notes.append("final is empty at its threshold: the most probable voxel stands for it")
-        final[np.unravel_index(np.argmax(np.where(union, maps["final"], -1)), final.shape)] = True
-    union &= _rim(final, spacing)
-    hc = (maps["intersection"] >= thresholds["intersection"]) & final
-    if not hc.any():
-        notes.append("no voxel reaches the threshold of high confidence: HC is the most probable tenth of final")
-        inside = np.where(final, maps["intersection"], -1.0)
-        kept = max(int(final.sum()) // 10, 1)
-        hc = final & (inside >= np.partition(inside.ravel(), -kept)[-kept])
-    lc = union & ~hc
-    if not lc.any():
-        ring = ndimage.binary_dilation(union) & ~union
-        if ring.any():
-            notes.append("every voxel of the nodule is of high confidence: LC is the most probable voxel around it")
-            lc[np.unravel_index(np.argmax(np.where(ring, maps["union"], -1)), lc.shape)] = True
-        elif hc.sum() > 1:
-            notes.append("the region is all nodule and all of high confidence: LC is its least certain voxel")
-            least = np.unravel_index(np.argmin(np.where(hc, maps["intersection"], 2)), hc.shape)
-            hc[least], lc[least] = False, True
-        else:
-            raise NoduleError("the CT's region is too small to hold a nodule and its surroundings")
-    return hc, lc, final
-
-
 def _near(mask, voxels: int = 12):
     """What lies within `voxels` of a mask's bounding box: other nodules further off don't widen the region."""
     import numpy as np
@@ -301,7 +234,8 @@ def _checked_cuts(cuts):
 
 @dataclass
 class ProbabilityMaps:
-    """The averaged maps {union, intersection, final} (z, y, x) on `region`, a part of the CT's own grid.
+    """The averaged maps {union, intersection, final} (z, y, x) on `region`, a part of the CT's own grid; `final` alone
+    of a model that gives nothing else.
 
     `selected` (z, y, x) in [0, 1] marks the nodule that the point means.
     """
@@ -325,10 +259,11 @@ def probability_maps(ct, point, model, cuts, averaging, report=lambda stage, sha
     notes = []
     if look.hu.shape[0] >= _cube_sizes(model)[-1] and _touches_border(selected):
         notes.append("the nodule reaches the border of the largest region that the model looks at: it may go on")
-    seen = np.argwhere(selected | (maps["union"] >= cuts["union"]) & _near(selected))
+    widest = "union" if "union" in maps else "final"
+    seen = np.argwhere(selected | (maps[widest] >= cuts[widest]) & _near(selected))
     corners = look.grid.indices_to_points([seen.min(0)[::-1], seen.max(0)[::-1]])
     region = geometry.region_of_interest(ct, corners, margin_mm=_REGION_MARGIN_MM)
-    back = {key: geometry.put_back(maps[key], look.grid, region) for key in ("union", "intersection", "final")}
+    back = {key: geometry.put_back(maps[key], look.grid, region) for key in INTERVAL_MAPS if key in maps}
     kept = geometry.put_back(selected.astype(np.float32), look.grid, region)
     return ProbabilityMaps(region, back, kept, notes)
 
@@ -340,8 +275,9 @@ def segment_nodule(
 
     ct: SimpleITK image, scalar 3D, HU. point_lps: (x, y, z) in mm, LPS; or `near`, a mask image whose centroid is the
     point. model: a loaded `Model`, a bundle's name or path, or None for the shipped one (on `device`: auto, cpu, cuda).
-    thresholds: overrides for the bundle's calibrated ones, keys `union`, `intersection`, `final`. averaging: a
-    `prediction.Averaging` in place of the bundle's. progress: called with (stage, share done).
+    thresholds: overrides for the bundle's calibrated ones, keys `union`, `intersection`, `final` (`final` alone where
+    the model gives nothing else). averaging: a `prediction.Averaging` in place of the bundle's. progress: called with
+    (stage, share done).
 
     Raises ImageError, PointError, NoNoduleError or BundleError (all NoduleError); nothing is changed by a failed call.
     """
@@ -362,11 +298,19 @@ def segment_nodule(
     point = tuple(float(v) for v in point)
     if not isinstance(model, Model):
         model = load_model(model, device)
-    if "final" not in model.outputs:
+    gives = model.gives
+    if not gives.segments:
         raise BundleError(
             f"model {model.name!r}: it gives {', '.join(model.outputs)} and no final, so it can't be used"
         )
-    cuts = _checked_cuts({**model.metadata["thresholds"], **(thresholds or {})})
+    for name in thresholds or {}:
+        if name not in gives.thresholds:
+            raise NoduleError(
+                f"threshold {name}: model {model.name!r} gives {', '.join(gives.segments)}; "
+                f"its thresholds are {', '.join(gives.thresholds)}"
+            )
+    known = {name: model.metadata["thresholds"][name] for name in gives.thresholds}
+    cuts = _checked_cuts({**known, **(thresholds or {})})
     averaging = averaging or Averaging.from_metadata(model.metadata.get("averaging", {}))
 
     def report(stage, share):
@@ -377,23 +321,38 @@ def segment_nodule(
     notes += maps.notes
     report("measuring", 0.9)
     region = maps.region
-    hc, lc, final = nested_masks(maps.maps, maps.selected, cuts, notes, region.spacing[::-1])
-    images = {k: region.image(v.astype(np.uint8)) for k, v in {"hc": hc, "lc": lc, "final": final}.items()}
+    if gives.has_interval:
+        masks = nested_masks(maps.maps, maps.selected, cuts, notes, region.spacing[::-1])
+    else:
+        masks = (None, None, final_mask(maps.maps["final"], maps.selected, cuts["final"], notes))
+    images = {
+        name: None if mask is None else region.image(mask.astype(np.uint8))
+        for name, mask in zip(("hc", "lc", "final"), masks, strict=True)
+    }
+    probabilities = {  # a map of its own for each, or the one that all masks are cuts of
+        name: sitk.Cast(region.image(maps.maps[name]), sitk.sitkFloat32)
+        if name == "final" or name in gives.probabilities
+        else None
+        for name in INTERVAL_MAPS
+    }
     hu = geometry.crop(ct, region)
     for note in notes:
         _LOG.warning("%s", note)
     return NoduleSegmentation(
         **images,
-        **{f"probability_{key}": sitk.Cast(region.image(value), sitk.sitkFloat32) for key, value in maps.maps.items()},
+        **{f"probability_{name}": image for name, image in probabilities.items()},
         measurements=measure(hu, images["hc"], images["lc"], images["final"]),
         provenance={
             "model": model.metadata["name"],
             "model_version": model.metadata["version"],
             "model_sha256": model.metadata["sha256"],
             "software": f"LungNoduleUncertainty {__version__}",
-            "thresholds": ", ".join(f"{key} {cuts[key]:.3f}" for key in ("intersection", "final", "union")),
+            "thresholds": ", ".join(
+                f"{key} {cuts[key]:.3f}" for key in ("intersection", "final", "union") if key in cuts
+            ),
             "averaging": f"{len(averaging.flips)} flips of {', '.join(averaging.views)} slices",
             "point_lps_mm": " ".join(f"{v:.2f}" for v in point),
         },
         warnings=notes,
+        final_map=gives.final_map,
     )

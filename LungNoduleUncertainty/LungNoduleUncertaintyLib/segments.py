@@ -1,4 +1,4 @@
-"""The three segments of a result: their names, colours and tags, the same in files and in Slicer's scene."""
+"""The segments of a result: their names, colours and tags, the same in files and in Slicer's scene."""
 
 # Name of the segment: (attribute of the result, colour). The colours are Okabe and Ito's, safe for the colour-blind.
 SEGMENTS = {
@@ -12,3 +12,9 @@ NODULE_TAG = TAG_PREFIX + "nodule"  # the same for the segments of one nodule, d
 MEASUREMENTS_TAG = TAG_PREFIX + "measurements"  # JSON, see measurements.measure
 POINT_TAG = TAG_PREFIX + "point_ras"  # where the nodule was pointed at, in the segmentation's own coordinates, mm
 KIND_TAG = TAG_PREFIX + "type"  # solid, part-solid or ground-glass, as the reader set it
+
+
+def masks_of(result) -> dict:
+    """The masks that a result has, by segment name: all three, or Final alone."""
+    found = {name: getattr(result, attribute) for name, (attribute, _) in SEGMENTS.items()}
+    return {name: mask for name, mask in found.items() if mask is not None}

@@ -120,13 +120,14 @@ def fitted_lattice(to_ras, size, to_world, name, around_ras=None, reach_mm=0.0):
 def masks_on_lattice(masks, grid, to_ras, size, world_to_local, local_to_world, name):
     """({"HC", "LC", "Final": bool array (z, y, x)}, first voxel (i, j, k)) on a volume's voxels.
 
-    `masks` are HC, LC and Final on another grid, in the world; the volume has the lattice `to_ras` and `size` voxels in
-    its own coordinates. Interpolated masks are cut at one half again; HC and LC stay disjoint, and Final between HC and
-    both together. Raises `NoduleError` if the nodule lies outside of the volume or nothing of a mask is left.
+    `masks` are HC, LC and Final, or Final alone, on another grid, in the world; the volume has the lattice `to_ras` and
+    `size` voxels in its own coordinates. Interpolated masks are cut at one half again; HC and LC stay disjoint, and
+    Final between HC and both together. Raises `NoduleError` if the nodule lies outside of the volume or nothing of a
+    mask is left.
     """
     import numpy as np
 
-    union = masks["HC"] | masks["LC"] | masks["Final"]
+    union = np.any(list(masks.values()), axis=0)
     flip = np.array([-1.0, -1.0, 1.0])  # LPS and RAS
     local = transform_points(world_to_local, grid.indices_to_points(np.argwhere(union)[:, ::-1]) * flip)
     indices = (local - to_ras[:3, 3]) @ np.linalg.inv(to_ras[:3, :3]).T
@@ -147,8 +148,10 @@ def masks_on_lattice(masks, grid, to_ras, size, world_to_local, local_to_world, 
 
     union, final = sampled(union), sampled(masks["Final"])
     final &= union
-    hc = sampled(masks["HC"]) & final
-    parts = {"HC": hc, "LC": union & ~hc, "Final": final}
+    parts = {"Final": final}
+    if "HC" in masks:
+        hc = sampled(masks["HC"]) & final
+        parts = {"HC": hc, "LC": union & ~hc, **parts}
     for part, mask in parts.items():
         if not mask.any():
             raise NoduleError(f"{name}: nothing of {part} is left on its voxels")

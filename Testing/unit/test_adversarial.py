@@ -29,7 +29,7 @@ def super_resolution_config(**training):
     config = load_config("srgan")
     config["network"] = {"name": "srgan_generator", "skip": "bicubic", **TEACHER}
     config["data"].update(crop=16, slices_per_nodule=2)
-    config["super_resolution"]["discriminator_width"] = 4
+    config["super_resolution"].update(discriminator_width=4, warmup_epochs=0)
     config["training"].update({"epochs": 2, "batch": 4, "precision": "32-true", "ema": 0.0, **training})
     return config
 
@@ -38,7 +38,7 @@ def dsnet_config(**training):
     config = load_config("dsnet")
     config["network"] = {"name": "dsnet", "width": 4, "levels": 3, "teacher": TEACHER}
     config["data"].update(crop=16, net_size=16)
-    config["dsnet"]["discriminator"] = {"width": 4}
+    config["dsnet"].update(discriminator={"width": 4}, warmup_epochs=0)
     config["training"].update({"epochs": 2, "batch": 4, "precision": "32-true", "ema": 0.9, **training})
     return config
 
@@ -183,7 +183,7 @@ def test_a_dsnet_bundle_segments_and_a_generator_is_refused(tmp_path, capsys):
         sets = [s for s in sets if "{" not in s]
         sets += [f"network.{k}={json.dumps(v)}" for k, v in config["network"].items() if k != "teacher"]
         sets += ["network.teacher.width=4", "network.teacher.blocks=1"] if name == "dsnet" else []
-        sets += ["data.validation_share=0.3", "super_resolution.discriminator_width=4"]
+        sets += ["data.validation_share=0.3", "super_resolution={discriminator_width=4, warmup_epochs=0}"]
         options = [part for value in sets for part in ("--set", value)]
         train = ["train", name, "--data", str(data), "--fold", "0", "--output", str(folder), "--quiet", *options]
         assert main(train) == 0, capsys.readouterr().err
@@ -207,3 +207,41 @@ def test_a_dsnet_bundle_segments_and_a_generator_is_refused(tmp_path, capsys):
     nodule = make_nodule(0)
     with pytest.raises(BundleError, match="no final"):
         segment_nodule(nodule_image(nodule), center_point(nodule), model=load_model(tmp_path / "sr-bundle", "cpu"))
+
+
+def warming(config, epochs):
+    config["dsnet" if config["network"]["name"] == "dsnet" else "super_resolution"]["warmup_epochs"] = epochs
+    return config
+
+
+@pytest.mark.parametrize("make", [super_resolution_config, dsnet_config], ids=["srgan", "dsnet"])
+def test_the_discriminator_rests_during_the_warm_up(nodules, tmp_path, make):
+    """It doesn't move, its part isn't in the loss, and no weights of that time become the run's result."""
+    run = trainer(warming(make(epochs=2, validate_every=1), 1), nodules, tmp_path)
+    before = {key: value.clone() for key, value in run.critic.module.state_dict().items()}
+    half = run.batches.epoch_steps
+    assert run.train(stop_at_step=half + 1)["score"] == -1.0
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert "loss_discriminator" not in lines[0]
+    assert "validation_score" in lines[0]
+    moved = run.critic.module.state_dict()
+    assert any(not torch.equal(before[key], moved[key]) for key in before)  # by the one step after it
+    again = trainer(warming(make(epochs=2, validate_every=1), 1), nodules, tmp_path)
+    assert again.train()["epoch"] == 2
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss_discriminator"] > 0
+
+
+def test_dsnet_warms_up_with_dice_alone(nodules, tmp_path):
+    run = trainer(warming(dsnet_config(epochs=2), 1), nodules, tmp_path)
+    run._start()
+    first = run._train_step()
+    assert set(first) == {"dice", "total"}
+    assert first["total"].item() == pytest.approx(101.5 * first["dice"].item())  # the weights' sum: 0.5 + 100 + 1
+    run.step = run.warmup_steps
+    assert set(run._train_step()) == {"dice", "soft", "gan", "total", "discriminator"}
+
+
+def test_a_warm_up_as_long_as_the_training_is_refused(nodules, tmp_path):
+    with pytest.raises(ConfigError, match="warmup_epochs 2"):
+        trainer(warming(dsnet_config(epochs=2), 2), nodules, tmp_path)

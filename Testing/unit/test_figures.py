@@ -65,7 +65,10 @@ def experiment_of(jobs, kind: str) -> dict:
     return copy.deepcopy(next(e for e in jobs.experiments() if e["kind"] == kind))
 
 
-@pytest.mark.parametrize("kind", sorted(set(FIGURES) - {"super_resolution"}))  # that one is in test_experiments
+ELSEWHERE = {"super_resolution", "attention", "readers", "time", "channels", "groups"}  # have tests of their own
+
+
+@pytest.mark.parametrize("kind", sorted(set(FIGURES) - ELSEWHERE))
 def test_every_kind_draws_says_how_nodules_were_chosen_and_gives_numbers_that_fit_json(kind, results, tmp_path):
     import sys
 

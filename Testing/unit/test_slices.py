@@ -10,7 +10,15 @@ from Training.config import ConfigError, load_config
 from Training.folder_dataset import DatasetError, configured_split, nodule_fold, split
 from Training.losses import UncertaintyLoss
 from Training.protocol import make_protocol
-from Training.slices import SliceBatches, cut_slices, fingerprint, largest_slice, network_input, predict_slices
+from Training.slices import (
+    SliceBatches,
+    cut_slices,
+    fingerprint,
+    largest_slice,
+    network_input,
+    predict_slices,
+    spread_slices,
+)
 from Training.soft_labels import KINDS
 from training_data import make_nodule
 
@@ -219,3 +227,24 @@ def test_final_may_learn_other_readers_than_the_single_branch():
     assert parts["first", "readers"]["final"] != parts["first", "first"]["final"]
     with pytest.raises(ValueError, match="final_readers"):
         UncertaintyLoss(final_readers="none")
+
+
+def test_several_slices_reach_beyond_both_ends_of_the_nodule(nodules, config):
+    config["data"].update(slices=5, empty_margin=2, net_size=0, soft_label="mean")
+    slices = cut_slices(nodules, config)
+    at = 0
+    for nodule in nodules:
+        zs = spread_slices(nodule, 5, 2)
+        inside = np.flatnonzero(nodule.readers.any((0, 2, 3)))
+        assert zs[0] == max(inside[0] - 2, 0)
+        assert zs[-1] == min(inside[-1] + 2, len(nodule.hu) - 1)
+        _, row, column = np.round(nodule.center()).astype(int)
+        window = np.s_[row - 8 : row + 8, column - 8 : column + 8]
+        for z in zs:
+            assert slices.nodule_id[at] == nodule.nodule_id
+            assert np.array_equal(slices.hu[at, 0], nodule.hu[z][window])
+            assert np.allclose(slices.soft[at, 0], nodule.readers[:, z].mean(0)[window])
+            at += 1
+    assert at == len(slices)
+    batches = SliceBatches(nodules, config)
+    assert batches.epoch_steps == len(slices) // config["training"]["batch"]

@@ -1,7 +1,8 @@
 """What an experiment needs: a TOML file's rows become training configurations, one job a row and fold.
 
 A definition has `title`, `source` (paper and table), `kind` (how the report shows it), `rows` (label, network, what
-differs from the base configuration, the paper's figures) or `use` (another definition's rows), and options of its kind.
+differs from the base configuration, the paper's figures, its own `base` where it has another) or `use` (another
+definition's rows), options of its kind, and `set`: what differs from the base configuration in all rows.
 """
 
 import copy
@@ -21,7 +22,20 @@ BASES = {"default": "ugsnet", "paper": "ugsnet-paper", "released": "ugsnet-relea
 TEACHER_BASE = "srgan"
 # Raised whenever a default changes its value or code changes a job's outcome: older results then count as not there.
 JOB_FORMAT = 1
-KINDS = ("table", "complex", "densities", "gallery", "gradcam", "qualitative", "super_resolution")
+KINDS = (
+    "table",
+    "complex",
+    "densities",
+    "gallery",
+    "gradcam",
+    "qualitative",
+    "super_resolution",
+    "readers",
+    "attention",
+    "time",
+    "channels",
+    "groups",
+)
 
 
 @dataclass
@@ -74,13 +88,15 @@ def _default_width(name: str) -> int:
 def _row_config(row: dict, base: dict, profile: dict, preset: str, source: str) -> dict:
     """The base configuration with the row's network and settings, made smaller as the profile says."""
     config = copy.deepcopy(base)
-    given = {"preset": "default", **row["network"]}
-    name = given["name"]
+    name, kept = row["network"]["name"], {}
+    if name == base["network"]["name"]:  # what the base sets for its own network holds for the row, too
+        kept = {key: value for key, value in base["network"].items() if key != "preset"}
+    given = {"preset": "default", **copy.deepcopy(kept), **row["network"]}
     if given["preset"] == "default" and preset in networks.presets(name):
         given["preset"] = preset
+    given = {**profile.get("networks", {}).get(name, {}), **given}
     if profile.get("width_divisor", 1) != 1:
         given.setdefault("width", _default_width(name) // profile["width_divisor"])
-    given = {**profile.get("networks", {}).get(name, {}), **given}
     config["network"] = given
     config["name"] = name
     merge(config, copy.deepcopy(profile.get("set", {})), f"{source}: profile")
@@ -88,18 +104,25 @@ def _row_config(row: dict, base: dict, profile: dict, preset: str, source: str) 
     return config
 
 
+def _base(name: str, shared: dict, source: str) -> dict:
+    """A base configuration with what a definition sets for all of its rows; the profile and the rows come after it."""
+    return merge(load_config(name), copy.deepcopy(shared), f"{source}: set")
+
+
 def _profile(profile: dict, base: str) -> dict:
     """A profile's settings for a base configuration: its own ones where it has them."""
     return {**profile, **profile.get("bases", {}).get(base, {})}
 
 
-def _row(row: dict, base: dict, size: dict, profile: dict, preset: str, source: str) -> Row:
+def _row(row: dict, base: dict, size: dict, profile: dict, preset: str, source: str, shared: dict) -> Row:
     config, teacher = _row_config(row, base, size, preset, source), None
     if row.get("teacher"):
         network = {"name": "srgan_generator", **config["network"].get("teacher", {})}
         own = {"key": "teacher", "network": network}
         sized = _profile(profile, TEACHER_BASE)
-        teacher = _row_config(own, load_config(TEACHER_BASE), sized, "default", source)
+        # It sees images as its student does.
+        seen = {key: value for key, value in shared.items() if key == "input"}
+        teacher = _row_config(own, _base(TEACHER_BASE, seen, source), sized, "default", source)
         # The student builds the same generator, to which the weights are given.
         options = {k: v for k, v in teacher["network"].items() if k not in ("name", "preset")}
         config["network"]["teacher"] = options
@@ -131,11 +154,14 @@ def load(name_or_path, profile: str = "full", preset: str = "default") -> Experi
             raise ConfigError(f"{path}: {given['use']['experiment']} has no row {error}") from error
     if not rows:
         raise ConfigError(f"{path}: has no rows")
-    if "base" in given and preset != "default":
+    if preset != "default" and any("base" in part for part in (given, *rows)):
         raise ConfigError(f"{path}: has its own base configuration and no preset {preset!r}")
-    base = load_config(given.get("base", BASES[preset]))
-    size = _profile(known[profile], given.get("base", BASES[preset]))
-    made = [_row(r, base, size, known[profile], preset, path.name) for r in rows]
+    shared = given.get("set", {})
+    made = []
+    for row in rows:
+        name = row.get("base", given.get("base", BASES[preset]))
+        base, size = _base(name, shared, path.name), _profile(known[profile], name)
+        made.append(_row(row, base, size, known[profile], preset, path.name, shared))
     return Experiment(
         path.stem,
         given["title"],

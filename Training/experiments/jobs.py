@@ -121,7 +121,8 @@ def _run(job, given, data, device, progress):
     if config["data"]["protocol"] == "super_resolution":
         pooled = _finish_super_resolution(job, network, test, config, fold, fabric)
     else:
-        slices = protocol.cut_slices(test, config)
+        # Scored is one slice a nodule, also where the network has learnt several.
+        slices = protocol.cut_slices(test, {**config, "data": {**config["data"], "slices": 1}})
         maps = protocol.predict_slices(network, slices, config, fabric)
         _write_predictions(job / "predictions.npz", slices, maps, config)
         scores, human, pooled = score(slices, maps, fold)
@@ -212,11 +213,13 @@ def score(slices, maps: dict, fold: int) -> tuple[list[dict], list[dict], dict]:
             "fold": fold,
             "readers": count,
             "diameter_mm": float(slices.diameter_mm[index]),
+            **{key: str(words[index]) for key, words in (slices.labels or {}).items()},
         }
         own = {key: value[index].astype(np.float32) for key, value in maps.items()}
         spacing = tuple(float(v) for v in slices.spacing_mm[index])
         rows.append({**known, **score_nodule(readers, own, spacing_mm=spacing)})
-        human.append({**known, **score_human(readers, spacing_mm=spacing)})
+        # An image with one mask has no other reader to compare with.
+        human.append({**known, **(score_human(readers, spacing_mm=spacing) if count > 1 else {})})
     predicted, target = maps["final"][:, None] >= 0.5, slices.readers[:, :1] > 0
     batches = range(0, len(slices), RELEASED_BATCH)
     weight = slices.valid[:, :, None, None] / slices.valid.sum(1)[:, None, None, None]

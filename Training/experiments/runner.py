@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from ..config import ConfigError
-from . import definition, engines, jobs
+from ..folder_dataset import IMAGES, is_image_set
+from . import characteristics, definition, engines, jobs, timing
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     shipped, sizes = ", ".join(definition.available()), ", ".join(definition.profiles())
     add = parser.add_argument
     add("name", nargs="+", metavar="NAME", help=f"one or several of {shipped}; or all; or a .toml of your own")
-    add("--data", type=Path, required=True, metavar="DIR", help="data folder (see prepare-lidc)")
+    add("--data", type=Path, required=True, metavar="DIR", help="data folder (see prepare-lidc, prepare-images)")
     add("--output", type=Path, default=Path("experiments"), metavar="DIR", help="jobs and results (experiments)")
     add("--profile", default="full", help=f"how large: {sizes} (full, the papers' widths, wants a GPU)")
     add("--preset", default="default", choices=list(definition.BASES), help="the base configuration (default)")
@@ -108,13 +109,17 @@ def run(args) -> int:
     """Run experiments; 0 when every job is done, 1 when some failed (they are named, and written down)."""
     names = definition.available() if args.name == ["all"] else args.name
     experiments = [definition.load(name, args.profile, args.preset) for name in names]
+    experiments = _fitting(experiments, args.data, args.name == ["all"])
+    names = names if args.name != ["all"] else [experiment.name for experiment in experiments]
     keys = {row.key for experiment in experiments for row in experiment.rows}
     unknown = set(args.rows or ()) - keys
     if unknown:
         raise ConfigError(f"--rows {' '.join(sorted(unknown))}: no such row; there are {', '.join(sorted(keys))}")
     workers = max(args.jobs, 1)
+    timed = [experiment for experiment in experiments if experiment.kind == "time"]
+    trained = [experiment for experiment in experiments if experiment.kind != "time"]
     data = _data(args.data, not args.quiet)
-    waves = _prepared(experiments, args.rows, args.folds, args.output, data)
+    waves = _prepared(trained, args.rows, args.folds, args.output, data)
     folders = [job for wave in waves for job in wave]
     done = sum(jobs.is_done(job) for job in folders)
     if not args.quiet or args.list:
@@ -122,11 +127,14 @@ def run(args) -> int:
     if args.list:
         for job in folders:
             print(f"{'done' if jobs.is_done(job) else 'open'}  {job.name}")
+        for experiment in timed:
+            print(f"{'done' if timing.is_done(experiment, args.output) else 'open'}  {experiment.name} (times)")
         return 0
     threads = args.threads or max((os.cpu_count() or 1) // workers, 1)
     launch = engines.Launch(args.data, args.device, threads, args.devices)
     failed: dict = {}
-    known = {e.name: sorted(set(args.folds) | _earlier_folds(e, args.output)) for e in experiments}
+    known = {e.name: sorted(set(args.folds) | _earlier_folds(e, args.output)) for e in trained}
+    known |= {e.name: sorted(_earlier_folds(e, args.output)) for e in timed}
     command = " ".join(
         ["python -m Training experiment", *names, f"--data DATA --profile {args.profile} --preset {args.preset}"]
     )
@@ -139,12 +147,17 @@ def run(args) -> int:
             jobs.write_json(folder / "experiment.json", content)
 
     write()
+    for experiment in trained:
+        if experiment.kind == "groups":
+            characteristics.write(experiment.name, args.output, args.data)
     options = {"retries": args.retries, "progress": not args.quiet, "finished": write}
     for wave in filter(None, waves):
         if args.engine == "ray":
             failed.update(engines.run_ray(wave, launch, **options))
         else:
             failed.update(engines.run_local(wave, launch, workers=workers, **options))
+    for experiment in timed:  # at last and in this process, when none of the jobs runs any more
+        timing.run(experiment, args.output, device=args.device, threads=args.threads)
     write()
     for job, reason in failed.items():
         print(f"error: {job.name}: {reason} (see {job / 'output.log'})", file=sys.stderr)
@@ -153,13 +166,21 @@ def run(args) -> int:
     return 1 if failed else 0
 
 
+def _fitting(experiments: list, folder: Path, every: bool) -> list:
+    """The experiments that the data are for: option `data = "images"` wants a set of images, and `all` leaves such ones
+    out on nodules. Raises ConfigError for one that was named.
+    """
+    fitting = [e for e in experiments if e.options.get("data", "") != "images" or is_image_set(folder)]
+    if not every and len(fitting) < len(experiments):
+        name = next(e.name for e in experiments if e not in fitting)
+        raise ConfigError(f"{folder}: {name} wants a set of images, with {IMAGES} (see `prepare-images --help`)")
+    return fitting
+
+
 def _data(folder: Path, progress: bool) -> dict:
     """Name, fingerprint and size of the data."""
     from ..folder_dataset import load_folder
     from ..slices import fingerprint
 
-    table = folder / "nodules.csv"
-    if not table.is_file():
-        raise ConfigError(f"{table}: not found; a data folder holds nodules.csv (see `prepare-lidc --help`)")
     nodules = load_folder(folder, progress=progress)
     return {"name": folder.name, "sha256": fingerprint(nodules), "nodules": len(nodules)}

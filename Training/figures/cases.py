@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..metrics import consensus
+
 MAPS = ("union", "intersection")
 
 
@@ -30,6 +32,11 @@ class Case:
     @property
     def all_readers(self) -> np.ndarray:
         return self.readers.all(0)
+
+    @property
+    def consensus(self) -> np.ndarray:
+        """What at least half of the readers include."""
+        return consensus(self.readers)
 
     @property
     def disagreement(self) -> float:
@@ -116,10 +123,10 @@ def evenly(count: int, low: float, high: float) -> list[float]:
     return [float(q) for q in (np.linspace(low, high, count) if count > 1 else [(low + high) / 2])]
 
 
-def label_1_dice(job: str, jobs) -> dict[str, float]:
-    """{nodule id: DSC of `final` against Label_1}, as scored by the experiment (scores.csv)."""
+def scored_dice(job: str, jobs, column: str = "dsc_label1") -> dict[str, float]:
+    """{nodule id: DSC of `final`} as scored by the experiment (scores.csv): against Label_1, or `dsc_consensus`."""
     table = jobs.scores(job)
-    return {str(name): float(value) for name, value in zip(table["nodule_id"], table["dsc_label1"], strict=True)}
+    return {str(name): float(value) for name, value in zip(table["nodule_id"], table[column], strict=True)}
 
 
 def network_words(manifest: dict) -> str:

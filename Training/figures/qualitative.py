@@ -1,4 +1,7 @@
-"""Outlines of every network beside reader 1's (UGS-Net, Fig. 6), and on the baseline's worst nodules (Fig. 10)."""
+"""Outlines of every network beside reader 1's (UGS-Net, Fig. 6), and on the baseline's worst nodules (Fig. 10).
+
+With the option `measures = "dsnet"` the readers' consensus takes reader 1's place, as in DSNet's papers.
+"""
 
 import math
 
@@ -8,28 +11,30 @@ from .cases import (
     common_fold,
     evenly,
     find_row,
-    label_1_dice,
     load_cases,
     networks_words,
     profile_words,
     quantile_picks,
+    scored_dice,
 )
 from .drawn import Drawn
+from .soft_masks import soft_masks
 
 
 def qualitative(experiment: dict, jobs) -> list[Drawn]:
-    """Two `Drawn`: nodules at quantiles of the baseline's DSC for all networks, and `complex_nodules`."""
+    """Nodules at quantiles of the baseline's DSC for all networks; `complex_nodules`; `soft_masks` if there are any."""
     fold, rows = common_fold(experiment, jobs)
     if not rows:
         return []
     baseline = baseline_row(experiment, rows)
-    found = _Results(rows, fold, jobs)
+    found = _Results(rows, fold, jobs, experiment)
     quantiles = evenly(int((experiment.get("options") or {}).get("nodules", 6)), 0.05, 0.95)
     chosen = quantile_picks(found.of_all(baseline["key"]), quantiles)
     if not chosen:
         return []
     caption = (
-        "Final outline of each network (green) and reader 1's (white), with the DSC against reader 1 on the slice. "
+        f"Final outline of each network (green) and that of {found.whose} (white), with the DSC between the two on the "
+        "slice. "
         f"Nodules: those at the percentiles {', '.join(f'{100 * q:.0f}' for q in quantiles)} of {baseline['label']}'s "
         f"DSC among the {len(found.cases)} nodules of test fold {fold}, so the first one lies in its worst decile. "
         f"Best DSC of a row in bold. {style.WINDOW_WORDS}. {networks_words(rows, fold, jobs)}"
@@ -38,7 +43,7 @@ def qualitative(experiment: dict, jobs) -> list[Drawn]:
     table = [found.table_row(name) for name in chosen]
     figure = _draw_all(rows, [found.cases[name] for name in chosen], found)
     drawn = [Drawn("qualitative", "Every network on the same nodules", caption, figure, {"table": table, "fold": fold})]
-    return drawn + complex_nodules(experiment, jobs)
+    return drawn + complex_nodules(experiment, jobs) + soft_masks(experiment, jobs)
 
 
 def complex_nodules(experiment: dict, jobs) -> list[Drawn]:
@@ -59,7 +64,7 @@ def complex_nodules(experiment: dict, jobs) -> list[Drawn]:
     control = options.get("control", f"{baseline['key']}_seed2")
     if control in keys and control not in (baseline["key"], ours):
         shown.append(find_row(experiment, control))
-    found = _Results(shown, fold, jobs)
+    found = _Results(shown, fold, jobs, experiment)
     score = found.of_all(baseline["key"])
     worst = sorted((value, name) for name, value in score.items() if math.isfinite(value))
     chosen = [name for _, name in worst[: int(options.get("complex_nodules", 6))]]
@@ -68,11 +73,11 @@ def complex_nodules(experiment: dict, jobs) -> list[Drawn]:
     means = {row["key"]: found.mean(row["key"], chosen) for row in shown}
     gains = ", ".join(f"{row['label']} {100 * means[row['key']]:.1f} %" for row in shown)
     caption = (
-        f"Selected on {baseline['label']}'s failures: the {len(chosen)} nodules with its lowest DSC against reader 1 "
-        f"among the {len(found.cases)} of test fold {fold}. Chosen like this, any second network gains, even the "
-        "same one trained again, as part of a low score is chance: read the gain against the control's, "
+        f"Selected on {baseline['label']}'s failures: the {len(chosen)} nodules with its lowest DSC against "
+        f"{found.whose} among the {len(found.cases)} of test fold {fold}. Chosen like this, any second network gains, "
+        "even the same one trained again, as part of a low score is chance: read the gain against the control's, "
         + ("the last row. " if len(shown) > 2 else "which isn't among these jobs. ")
-        + f"Mean DSC here: {gains}. White: reader 1; green: final. {style.WINDOW_WORDS}. "
+        + f"Mean DSC here: {gains}. White: {found.whose}; green: final. {style.WINDOW_WORDS}. "
         f"{networks_words(shown, fold, jobs)}{profile_words(experiment)}"
     )
     figure = _draw_complex(shown, [found.cases[name] for name in chosen], found)
@@ -82,12 +87,16 @@ def complex_nodules(experiment: dict, jobs) -> list[Drawn]:
 
 
 class _Results:
-    """Cases of the first row, and every row's final maps and DSC by nodule."""
+    """Cases of the first row, every row's final maps and DSC by nodule, and what the DSC is against."""
 
-    def __init__(self, rows, fold, jobs):
+    def __init__(self, rows, fold, jobs, experiment):
         self.rows = rows
+        self.against_consensus = (experiment.get("options") or {}).get("measures") == "dsnet"
+        self.whose = "the readers' consensus" if self.against_consensus else "reader 1"
+        self.head = "consensus" if self.against_consensus else "reader 1"
+        column = "dsc_consensus" if self.against_consensus else "dsc_label1"
         own = {row["key"]: jobs.row_jobs(row)[fold] for row in rows}
-        self.dice = {key: label_1_dice(job, jobs) for key, job in own.items()}
+        self.dice = {key: scored_dice(job, jobs, column) for key, job in own.items()}
         loaded = {key: {case.nodule_id: case for case in load_cases(job, jobs)} for key, job in own.items()}
         self.cases = loaded[rows[0]["key"]]
         self.final = {key: {name: case.maps["final"] for name, case in by.items()} for key, by in loaded.items()}
@@ -108,13 +117,16 @@ class _Results:
         dice = {label: round(value, 4) if math.isfinite(value) else None for label, value in dice.items()}
         return {"nodule": name, "diameter_mm": round(case.diameter_mm, 2), **dice}
 
+    def truth(self, case):
+        return case.consensus if self.against_consensus else case.readers[0]
+
     def view(self, case):
         maps = [self.final[row["key"]][case.nodule_id] >= 0.5 for row in self.rows]
-        return style.field_of_view([case.readers[0], *maps], case.spacing)
+        return style.field_of_view([self.truth(case), *maps], case.spacing)
 
     def panel(self, axes, case, row, view, bold: bool = False, size: float = 8.5) -> None:
         style.show_ct(axes, case.hu, case.spacing, view)
-        style.outline(axes, case.readers[0], "#f2f2f2", width=0.9)
+        style.outline(axes, self.truth(case), "#f2f2f2", width=0.9)
         style.outline(axes, self.final[row["key"]][case.nodule_id], style.FINAL, width=1.5)
         value = self.dice[row["key"]].get(case.nodule_id, math.nan)
         words = f"{100 * value:.1f}" if math.isfinite(value) else "–"
@@ -128,7 +140,7 @@ def _draw_all(rows, cases, found):
 
     left, gap = 1.02, 0.05
     letters = max(int(12.5 * ((style.PAGE_WIDTH - left) / (1 + len(rows)) - gap)), 8)
-    heads = [fill(label, letters) for label in ("reader 1", *(row["label"] for row in rows))]
+    heads = [fill(label, letters) for label in (found.head, *(row["label"] for row in rows))]
     tall = 0.4 + 0.15 * (1 + max(head.count("\n") for head in heads))
     figure, axes, side = style.panel_grid(len(cases), 1 + len(rows), left=left, top=tall, bottom=0.06, gap=gap)
     for axis, head in zip(axes[0], heads, strict=True):
@@ -137,13 +149,13 @@ def _draw_all(rows, cases, found):
         view = found.view(case)
         style.row_label(figure, line[0], [case.short_id, f"{case.diameter_mm:.1f} mm"])
         style.show_ct(line[0], case.hu, case.spacing, view)
-        style.outline(line[0], case.readers[0], "#f2f2f2", width=0.9)
+        style.outline(line[0], found.truth(case), "#f2f2f2", width=0.9)
         style.scale_bar(line[0], case.spacing, view)
         values = [found.dice[row["key"]].get(case.nodule_id, math.nan) for row in rows]
         best = max((v for v in values if math.isfinite(v)), default=math.nan)
         for axis, row, value in zip(line[1:], rows, values, strict=True):
             found.panel(axis, case, row, view, bold=value == best, size=8.5 if side > 1 else 7.5)
-    _legend(figure)
+    _legend(figure, found)
     return figure
 
 
@@ -152,23 +164,23 @@ def _draw_complex(rows, cases, found):
     for axis, case in zip(axes[0], cases, strict=True):
         axis.set_title(f"{case.short_id}\n{case.diameter_mm:.1f} mm", fontsize=9, color=style.TEXT, pad=3)
     views = [found.view(case) for case in cases]
-    style.row_label(figure, axes[0][0], ["reader 1"])
+    style.row_label(figure, axes[0][0], [found.head])
     for axis, case, view in zip(axes[0], cases, views, strict=True):
         style.show_ct(axis, case.hu, case.spacing, view)
-        style.outline(axis, case.readers[0], "#f2f2f2", width=0.9)
+        style.outline(axis, found.truth(case), "#f2f2f2", width=0.9)
         style.scale_bar(axis, case.spacing, view)
     for number, (line, row) in enumerate(zip(axes[1:], rows, strict=True)):
         role = ("nodules chosen on its DSC", "", "control")[number]
         style.row_label(figure, line[0], [row["label"], *([role] if role else [])])
         for axis, case, view in zip(line, cases, views, strict=True):
             found.panel(axis, case, row, view)
-    _legend(figure)
+    _legend(figure, found)
     return figure
 
 
-def _legend(figure) -> None:
+def _legend(figure, found) -> None:
     entries = [
-        ("reader 1", "#9a9a9a", "solid"),
-        ("Final, predicted; the number is its DSC against reader 1 in %", style.FINAL, "solid"),
+        (found.whose, "#9a9a9a", "solid"),
+        (f"Final, predicted; the number is its DSC against {found.whose} in %", style.FINAL, "solid"),
     ]
     style.legend(figure, entries, y_inches=0.08)

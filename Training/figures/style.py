@@ -180,3 +180,14 @@ def legend(figure, entries, *, y_inches: float = 0.02, columns: int | None = Non
         columnspacing=1.6,
         borderaxespad=0,
     )
+
+
+def color_bar(figure, axes, shown) -> None:
+    """The scale of `shown`, the image of a panel, right of that panel; it wants 0.75 inches there."""
+    width, _ = figure.get_size_inches()
+    box = axes.get_position()
+    bar = figure.add_axes((box.x1 + 0.09 / width, box.y0 + 0.06 * box.height, 0.11 / width, 0.88 * box.height))
+    figure.colorbar(shown, cax=bar)
+    bar.tick_params(labelsize=8, length=2)
+    for spine in bar.spines.values():
+        spine.set_visible(False)

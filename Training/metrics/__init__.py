@@ -1,10 +1,26 @@
-"""Metrics of masks, of probability maps and of sets of masks from several readers. NumPy and SciPy only.
+"""Metrics of masks, of probability maps and of sets of masks from several readers. NumPy and SciPy, and for human
+correction effort OpenCV and scikit-image.
 
 Masks are arrays of any dimension (bool, or numbers where 0 is background); no argument is changed. Every metric states
-what two empty masks and one empty mask give. `nsd_released` reproduces what UGS-Net's released code computes.
+what two empty masks and one empty mask give. `nsd_released` reproduces what UGS-Net's released code computes, the
+other `*_released` what IFE's does.
 """
 
 from .checks import MetricError
+from .correction_effort import human_correction_effort, human_correction_effort_released
+from .dichotomous import (
+    average_surface_distance_released,
+    conformity,
+    conformity_released,
+    f_measure,
+    f_measure_released,
+    hausdorff_distance_released,
+    mean_absolute_error,
+    mean_absolute_error_released,
+    minmax_cut,
+    relative_volume_difference,
+    score_image,
+)
 from .human import consensus, leave_one_out, one_against_others
 from .image import peak_signal_to_noise_ratio, structural_similarity
 from .overlap import dice, iou, positive_predictive_value, sensitivity, soft_dice
@@ -32,19 +48,30 @@ __all__ = [
     "DistributionDistance",
     "MetricError",
     "PairedTest",
+    "average_surface_distance_released",
     "average_symmetric_surface_distance",
     "brier_score",
+    "conformity",
+    "conformity_released",
     "consensus",
     "dice",
     "distribution_distance",
     "dmax",
     "expected_calibration_error",
+    "f_measure",
+    "f_measure_released",
     "generalized_energy_distance",
     "hausdorff_distance",
+    "hausdorff_distance_released",
+    "human_correction_effort",
+    "human_correction_effort_released",
     "hungarian_iou",
     "interval_coverage",
     "iou",
     "leave_one_out",
+    "mean_absolute_error",
+    "mean_absolute_error_released",
+    "minmax_cut",
     "normalized_surface_dice",
     "nsd_released",
     "one_against_others",
@@ -54,7 +81,9 @@ __all__ = [
     "peak_signal_to_noise_ratio",
     "population_sd",
     "positive_predictive_value",
+    "relative_volume_difference",
     "score_human",
+    "score_image",
     "score_nodule",
     "sensitivity",
     "soft_dice",

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .checks import MetricError, mask_set
+from .dichotomous import score_image
 from .human import consensus, leave_one_out, one_against_others
 from .overlap import dice, iou, positive_predictive_value, sensitivity, soft_dice
 from .readers import (
@@ -27,6 +28,13 @@ def _mask_metrics(spacing_mm):
         "nsd1px": lambda a, b: normalized_surface_dice(a, b, 1),
         "nsd1mm": lambda a, b: normalized_surface_dice(a, b, 1.0, spacing_mm),
     }
+
+
+def _dichotomous(probability, reference, suffix: str, threshold=THRESHOLD, released=True) -> dict[str, float]:
+    """`score_image` in pixels as columns; Dice and IoU have theirs."""
+    measured = score_image(probability, reference, threshold=threshold, released=released)
+    measured["missed"] = float(not measured["dsc"])
+    return {f"{name}_{suffix}": value for name, value in measured.items() if name not in ("dsc", "jc")}
 
 
 def _readers(readers) -> np.ndarray:
@@ -63,6 +71,10 @@ def score_nodule(readers, maps: dict, thresholds: dict | None = None, spacing_mm
     `dsc_`, `iou_`, `nsd1px_`, `nsd1mm_` (NSD at 1 pixel and at 1 mm) + `label1` or `consensus`: thresholded final
     against the first reader, and against what at least half of the readers include; `sen_consensus`, `ppv_consensus`:
     sensitivity and positive predictive value against the latter.
+    `con_`, `f_`, `hce_`, `hce64_`, `mae_`, `hd_`, `assd_`, `rvd_` + `label1` or `consensus`: the IFE paper's measures
+    of the thresholded final, in pixels (`mae_`: of the map); `missed_`: 1 where masks share no pixel. These, `dsc_` and
+    `jc_` + `released_` + either: as the paper's code has them, with its own cut. See `dichotomous.score_image`; what
+    isn't finite there isn't here.
     `ged`, `dmax`, `hm_iou`: of the thresholded maps (three, or final alone) against the readers, see `readers`.
     `soft_dice_mean`, `ece`, `brier`: the final map against the mean of the readers; ece over all pixels of the slice.
     With union and intersection also `hc_dice` (intersection map against what all readers include), `union_dice` (union
@@ -79,6 +91,7 @@ def score_nodule(readers, maps: dict, thresholds: dict | None = None, spacing_mm
     for suffix, reference in (("label1", readers[0]), ("consensus", consensus(readers))):
         for name, metric in _mask_metrics(spacing_mm).items():
             row[f"{name}_{suffix}"] = metric(masks["final"], reference)
+        row |= _dichotomous(maps["final"], reference, suffix, cuts["final"])
     row["sen_consensus"] = sensitivity(masks["final"], consensus(readers))
     row["ppv_consensus"] = positive_predictive_value(masks["final"], consensus(readers))
     samples = np.stack(list(masks.values()))
@@ -104,17 +117,25 @@ def score_human(readers, spacing_mm=(1.0, 1.0)) -> dict[str, float]:
     """The same columns for one reader against the others (R, H, W), R >= 2, where a fair equivalent exists.
 
     `..._label1`: mean over the later readers of the metric against the first one. `..._consensus`: mean over all
-    readers of the metric against what at least half of the others include. `soft_dice_mean`, `brier`: one reader's mask
-    taken as a map against the mean of the others. `coverage`, for three and more readers: how often a reader's area
-    lies between the area that all others and the area that any other includes. Not there, because no equivalent is
-    fair: `ged`, `dmax` and `hm_iou` (one reader is one sample, and fewer readers remain to compare with), `hc_dice`,
-    `union_dice`, `width_ratio` (a reader draws one outline) and `ece` (a reader states no probability).
+    readers of the metric against what at least half of the others include (of the IFE paper's without those of its
+    code). `soft_dice_mean`, `brier`: one reader's mask taken as a map against the mean of the others. `coverage`, for
+    three and more readers: how often a reader's area lies between the area that all others and the area that any other
+    includes. Not there, because no equivalent is fair: `ged`, `dmax` and `hm_iou` (one reader is one sample, and fewer
+    readers remain to compare with), `hc_dice`, `union_dice`, `width_ratio` (a reader draws one outline) and `ece` (a
+    reader states no probability).
     """
     readers = _readers(readers)
     row = {}
     for suffix, mode in (("label1", "first"), ("consensus", "consensus")):
         for name, metric in _mask_metrics(spacing_mm).items():
             row[f"{name}_{suffix}"] = one_against_others(readers, metric, mode)
+    against = {
+        "label1": [(reader, readers[0]) for reader in readers[1:]],
+        "consensus": [(one, consensus(others)) for one, others in leave_one_out(readers)],
+    }
+    for suffix, pairs in against.items():
+        rows = [_dichotomous(one, other, suffix, released=False) for one, other in pairs]
+        row |= {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}
     row["sen_consensus"] = one_against_others(readers, sensitivity, "consensus")
     row["ppv_consensus"] = one_against_others(readers, positive_predictive_value, "consensus")
     pairs = list(leave_one_out(readers))

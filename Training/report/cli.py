@@ -13,7 +13,18 @@ __all__ = ["add_arguments", "make_report", "run"]
 
 INDEX = "report.json"
 #: Order of the sections on the page.
-KINDS = ("table", "complex", "densities", "gallery", "qualitative", "gradcam", "super_resolution")
+KINDS = (
+    "table",
+    "complex",
+    "readers",
+    "densities",
+    "gallery",
+    "qualitative",
+    "gradcam",
+    "attention",
+    "super_resolution",
+    "time",
+)
 
 
 def add_arguments(parser) -> None:

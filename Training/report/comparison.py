@@ -1,7 +1,7 @@
 """Tables that compare an experiment's rows: the papers' measures, what several readers allow, folds, paired tests."""
 
 from .jobs import JobError
-from .measures import MEASURE_SETS, MULTI_READER, show
+from .measures import MULTI_READER, measure_set, show
 from .paired import paired_records, paired_table
 from .summary import fold_text, human_row, load_rows, mark_best, summarize
 from .table import Cell, Head, Table
@@ -26,30 +26,43 @@ def comparison_tables(store, experiment: dict) -> tuple[list, dict]:
     if human is None:
         return [], {}
     name = experiment["name"]
-    wanted = (experiment.get("options") or {}).get("measures", "ugsnet")
-    if wanted not in MEASURE_SETS:
-        raise JobError(f"experiment {name}: option measures is one of {', '.join(MEASURE_SETS)}, not {wanted!r}")
-    measures, against = MEASURE_SETS[wanted]
+    try:
+        wanted = measure_set(experiment.get("options") or {})
+    except ValueError as error:
+        raise JobError(f"experiment {name}: {error}") from error
+    own = own_references(experiment, rows)
     everyone = [*rows, human]
+    tests = paired_records(everyone, reference, wanted.tested, own) if reference is not None or own else []
+    ranked, single = wanted.ranked, None if own else reference
+    stars = {t["row"] for t in tests if t["measure"] == ranked.key and t["t_p"] < 0.05} if wanted.starred else ()
     tables = [
-        _measure_table(f"{name}-measures", "Papers' measures", measures, everyone, reference, paper=True),
-        _measure_table(f"{name}-readers", "Several readers", MULTI_READER, everyone, reference),
+        _measure_table(f"{name}-measures", "Papers' measures", wanted, everyone, reference, paper=True, stars=stars),
+        _measure_table(f"{name}-readers", "Several readers", measure_set({}), everyone, reference),
     ]
-    tests = []
-    if reference is not None:
-        tests = paired_records(everyone, reference)
-        tables.append(paired_table(f"{name}-tests", tests, reference))
-    tables.append(_fold_table(f"{name}-folds", measures, everyone))
-    first = measures[0]
-    found = {"means": {row.key: summarize(row, first).mean for row in everyone if row.jobs}, "tests": tests}
-    found |= {"labels": {row.key: row.label for row in everyone}, "reference": reference.key if reference else None}
-    return tables, found | {"measure": first.key, "label": first.label, "against": against}
+    if reference is not None or own:
+        tables.append(paired_table(f"{name}-tests", tests, single, wanted.tested))
+    tables.append(_fold_table(f"{name}-folds", wanted, everyone))
+    found = {"means": {row.key: summarize(row, ranked).mean for row in everyone if row.jobs}, "tests": tests}
+    found |= {"labels": {row.key: row.label for row in everyone}, "reference": single.key if single else None}
+    return tables, found | {"measure": ranked.key, "label": ranked.label, "against": wanted.against}
 
 
 def reference_row(experiment: dict, rows: list):
     """The row that paired tests compare with (option ``reference``), or None where it is absent or has no job."""
     wanted = (experiment.get("options") or {}).get("reference")
     return next((row for row in rows if row.key == wanted and row.jobs), None)
+
+
+def own_references(experiment: dict, rows: list) -> dict:
+    """{key of a row: the row that it is compared with} of the option ``references``, a table of keys; rows without a
+    finished job are left out. Raises JobError for what names no row."""
+    wanted = (experiment.get("options") or {}).get("references") or {}
+    known = {row.key: row for row in rows}
+    unknown = sorted({*wanted, *wanted.values()} - set(known))
+    if unknown:
+        names = ", ".join(unknown)
+        raise JobError(f"experiment {experiment['name']}: option references names {names}, which is no row")
+    return {key: known[other] for key, other in wanted.items() if known[other].jobs}
 
 
 def measure_cell(summary, measure, bold=False) -> Cell:
@@ -83,7 +96,9 @@ def _row_class(row, reference) -> str:
     return "human" if row.human else "reference" if row is reference else ""
 
 
-def _measure_table(name, title, measures, rows, reference, paper=False) -> Table:
+def _measure_table(name, title, wanted, rows, reference, paper=False, stars=()) -> Table:
+    """Means of the papers' measures of a set (``paper``), or of those that several readers allow."""
+    measures = wanted.measures if paper else MULTI_READER
     summaries = {m.key: [summarize(row, m) for row in rows] for m in measures}
     best = {m.key: mark_best(rows, summaries[m.key], m, reference) for m in measures}
     # A paper's column only where the experiment knows such a number at all.
@@ -98,6 +113,8 @@ def _measure_table(name, title, measures, rows, reference, paper=False) -> Table
     caption = _SPREAD + _BEST
     if any(beside.values()):
         caption += " “paper”: what the publication reports on its own data and folds, not measured here."
+    if paper and wanted.starred:
+        caption += f" *: {wanted.ranked.label} differs from the row's reference in the paired t test, p < 0.05."
     table = Table(name, title + ".", caption, [line for line in heads if line])
     for i, row in enumerate(rows):
         count = sum(len(s["nodule_id"]) for s in row.scores.values())
@@ -109,6 +126,8 @@ def _measure_table(name, title, measures, rows, reference, paper=False) -> Table
         record |= {"nodules": count, "test_patients_in_training": leaked_patients(row)}
         for m in measures:
             cells.append(measure_cell(summaries[m.key][i], m, i in best[m.key]))
+            if m is wanted.ranked and row.key in stars:
+                cells[-1].text += "*"
             record |= summaries[m.key][i].record(m.key)
             if beside[m.key]:
                 cells.append(_paper_cell(row, m))
@@ -119,8 +138,9 @@ def _measure_table(name, title, measures, rows, reference, paper=False) -> Table
     return table
 
 
-def _fold_table(name, measures, rows) -> Table:
+def _fold_table(name, wanted, rows) -> Table:
     """Each fold's own means of the papers' measures, beside the paper's fold of the same number where it is known."""
+    measures = wanted.measures
     table = Table(
         name,
         "Each fold.",
@@ -131,7 +151,7 @@ def _fold_table(name, measures, rows) -> Table:
                 Head("Network", False),
                 Head("Fold", False),
                 *(Head(m.heading) for m in measures),
-                Head(f"{measures[0].label}, paper"),
+                Head(f"{wanted.ranked.label}, paper"),
             ]
         ],
         folded=True,

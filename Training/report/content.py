@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from .comparison import comparison_tables
 from .complex_tables import complex_tables
+from .doctors import doctors_tables
 from .jobs import JobError, JobStore
 from .measures import show_percent
 from .paired import signed
@@ -39,14 +40,28 @@ def make_section(store: JobStore, experiment: dict, registry: dict) -> Section:
     if kind == "complex":
         section.tables, section.sentences = complex_tables(store, experiment)
         section.tables += comparison_tables(store, experiment)[0][:1]  # how the networks do on all nodules
+    elif kind == "readers":
+        section.tables, section.sentences, section.problems = doctors_tables(store, experiment)
     elif kind not in registry:
         section.tables, found = comparison_tables(store, experiment)
         section.sentences = comparison_sentences(found)
+        section.tables[1:1] = _released_table(store, experiment)
     if kind in registry:
         _draw(section, store, experiment, registry[kind])
     if not section.tables and not section.drawn and not section.problems:
         section.problems.append("No job that this experiment needs has finished; nothing can be shown.")
     return section
+
+
+def _released_table(store, experiment: dict) -> list:
+    """With the option `released`, IFE's measures once more, in the forms of its released code."""
+    options = experiment.get("options") or {}
+    if not options.get("released"):
+        return []
+    tables, _ = comparison_tables(store, {**experiment, "options": {**options, "measures": "ife_released"}})
+    for table in tables[:1]:
+        table.name, table.title = f"{experiment['name']}-released", "The same in the forms of the released code."
+    return tables[:1]
 
 
 def _draw(section, store, experiment, function):
@@ -58,6 +73,7 @@ def _draw(section, store, experiment, function):
         reason = " ".join(str(error).split()) or type(error).__name__
         section.problems.append(f"The figures could not be drawn: {reason}")
     for drawn in section.drawn:
+        section.sentences += (drawn.data or {}).get("sentences", [])
         for key, rows in (drawn.data or {}).items():
             if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
                 suffix = "" if key == "table" else f"-{key.replace('_', '-')}"
@@ -126,7 +142,7 @@ def comparison_sentences(found: dict) -> list:
         parts = [_list(f"lower {dice}", below), _list(f"higher {dice}", above)]
         open_ = [t for t in tests if t not in below and t not in above]
         parts.append(_list("not shown to differ", open_))
-        name = labels[found["reference"]]
+        name = labels[found["reference"]] if found["reference"] else "each one's reference"
         sentences.append(f"Nodule by nodule against {name} (95 % intervals): " + "; ".join(p for p in parts if p) + ".")
     return sentences
 

@@ -73,6 +73,10 @@ class JobStore:
         """Another JSON file of the job, such as ``conditions.json`` or ``split.json``."""
         return self._read_json(self.folder(job) / name)
 
+    def beside(self, experiment: str, name: str) -> dict:
+        """A JSON file of an experiment's own folder, such as ``timing.json``."""
+        return self._read_json(self.root / experiment / name)
+
     def scores(self, job: str) -> dict:
         """scores.csv as {column: (N,) array}: float64 with NaN for empty cells, or str (ids and other words)."""
         return self._read_table(self.folder(job) / "scores.csv")

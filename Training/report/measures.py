@@ -9,6 +9,9 @@ __all__ = [
     "PAPER_MEASURES",
     "TESTED",
     "Measure",
+    "MeasureSet",
+    "ife_measures",
+    "measure_set",
     "show",
     "show_percent",
 ]
@@ -87,9 +90,6 @@ DSNET_MEASURES = (
     ),
 )
 
-#: Option `measures` of an experiment -> what its paper reports (the first one ranks), and what that is taken against.
-MEASURE_SETS = {"ugsnet": (PAPER_MEASURES, "the first reader"), "dsnet": (DSNET_MEASURES, "the readers' consensus")}
-
 #: What several readers allow to be asked beyond the papers.
 MULTI_READER = (
     Measure("dsc_consensus", "DSC consensus", "Dice of the final mask and what at least half of the readers include"),
@@ -138,3 +138,107 @@ MULTI_READER = (
 
 #: The measures of the paired tests.
 TESTED = ("dsc_label1", "dsc_consensus", "ged")
+
+#: Option `truth` of an experiment with IFE's measures -> what they are taken against.
+TRUTHS = {"consensus": "the readers' consensus", "label1": "the first reader"}
+
+
+def ife_measures(truth: str = "consensus", released: bool = False) -> tuple[Measure, ...]:
+    """The nine measures of the IFE paper against a truth, or what its released code makes of them, in its order."""
+    end = f"_released_{truth}" if released else f"_{truth}"
+    overlap, union = (f"dsc{end}", f"jc{end}") if released else (f"dsc{end}", f"iou{end}")
+    note = ", in the form of the released code, of the map stretched to [0, 1] before it is cut" if released else ""
+    effort = "human correction effort: clicks to correct the mask (vertices of wrong outlines and whole wrong regions)"
+    small = (
+        Measure(
+            f"hce{end}" if released else f"hce64{end}",
+            "HCE 64",
+            f"{effort}, on 64 x 64 pixels as in the paper" + (", masks left grey" if released else ""),
+            percent=False,
+            better=-1,
+            paper="hce",
+        ),
+    )
+    full = Measure(f"hce{end}", "HCE", f"{effort}, on the network's grid", percent=False, better=-1)
+    left_out = "" if released else "; a nodule where it isn't finite is left out, see Missed"
+    missed = Measure(
+        f"missed_{truth}", "Missed", "share of nodules that share no pixel with the final mask (Con, HD)", better=-1
+    )
+    return (
+        Measure(
+            f"con{end}",
+            "Con",
+            f"conformity (3 D − 2) / D of the Dice coefficient D, without lower bound{left_out}{note}",
+            paper="con",
+        ),
+        Measure(overlap, "DSC", f"Dice coefficient of the final mask and {TRUTHS[truth]}{note}", paper="dsc"),
+        Measure(union, "JC", f"Jaccard coefficient, intersection over union{note}", paper="jc"),
+        Measure(f"f{end}", "F1", f"F-measure that weighs precision higher (beta² = 0.3){note}", paper="f1"),
+        *(small if released else (full, *small)),
+        Measure(
+            f"mae{end}",
+            "MAE",
+            "mean absolute error of the cut map in unsigned bytes, where a missed pixel counts 1/255"
+            if released
+            else "mean absolute error of the final probability map, over all pixels of the slice",
+            better=-1,
+            paper="mae",
+        ),
+        Measure(
+            f"hd{end}",
+            "HD, px",
+            "largest distance of either outline to the other (Hausdorff) in pixels"
+            + (", 0 where a mask is empty" if released else left_out),
+            percent=False,
+            better=-1,
+            paper="hd",
+        ),
+        Measure(
+            f"assd{end}",
+            "ASSD, px",
+            "mean distance between the outlines in pixels"
+            + (", mean of both directions, 0 where a mask is empty" if released else left_out),
+            percent=False,
+            better=-1,
+            paper="assd",
+        ),
+        Measure(
+            f"rvd{end}", "RVD", f"difference of the areas over the true one, without sign{note}", better=-1, paper="rvd"
+        ),
+        *(() if released else (missed,)),
+    )
+
+
+@dataclass(frozen=True)
+class MeasureSet:
+    """What an experiment's tables show: ``measures``; what they are taken ``against``; the one that ranks (``ranked``);
+    ``tested`` in pairs; ``starred``: mark the ranked measure where the paired t test gives p < 0.05, as IFE's tables.
+    """
+
+    measures: tuple[Measure, ...]
+    against: str
+    ranked: Measure
+    tested: tuple[Measure, ...]
+    starred: bool = False
+
+
+#: Values of the option `measures` of an experiment: whose measures are shown.
+MEASURE_SETS = ("ugsnet", "dsnet", "ife", "ife_released")
+
+
+def measure_set(options: dict) -> MeasureSet:
+    """The set that an experiment's options `measures` and (IFE's only) `truth` name. Raises ValueError in one line."""
+    wanted, truth = options.get("measures", "ugsnet"), options.get("truth", "consensus")
+    if wanted not in MEASURE_SETS:
+        raise ValueError(f"option measures is one of {', '.join(MEASURE_SETS)}, not {wanted!r}")
+    if truth not in TRUTHS:
+        raise ValueError(f"option truth is one of {', '.join(TRUTHS)}, not {truth!r}")
+    if wanted.startswith("ife"):
+        measures = ife_measures(truth, released=wanted == "ife_released")
+        named = {m.label: m for m in measures}
+        tested = tuple(named[label] for label in ("DSC", "HCE 64", "ASSD, px"))
+        return MeasureSet(measures, TRUTHS[truth], named["DSC"], tested, starred=True)
+    tested = tuple(m for m in (*PAPER_MEASURES, *MULTI_READER) if m.key in TESTED)
+    if wanted == "dsnet":
+        return MeasureSet(DSNET_MEASURES, TRUTHS["consensus"], DSNET_MEASURES[0], tested)
+    return MeasureSet(PAPER_MEASURES, TRUTHS["label1"], PAPER_MEASURES[0], tested)

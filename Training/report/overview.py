@@ -147,6 +147,8 @@ def commands(store: JobStore, experiments: list, output: str) -> list:
     groups, found = {}, []
     gaps = missing(store, experiments)
     for experiment in experiments:
+        if experiment.get("kind") == "time":  # has no folds
+            continue
         declared = {int(f) for f in experiment.get("folds") or ()}
         own = {g["fold"] for g in gaps if g["experiment"] == experiment["name"]}
         rest = sorted(own | (set(PROTOCOL_FOLDS) - declared))

@@ -5,7 +5,7 @@ import struct
 
 from ..figures.drawn import DPI
 from .markup import document, escape, tag
-from .measures import DSNET_MEASURES, MULTI_READER, PAPER_MEASURES
+from .measures import DSNET_MEASURES, MULTI_READER, PAPER_MEASURES, ife_measures
 
 __all__ = ["render"]
 
@@ -119,7 +119,7 @@ def _figure(section, drawn, png: bytes) -> str:
 def _measures() -> str:
     pairs = [
         tag("dt", escape(m.label)) + tag("dd", escape(m.meaning))
-        for m in (*PAPER_MEASURES, *DSNET_MEASURES[1:], *MULTI_READER)
+        for m in (*PAPER_MEASURES, *DSNET_MEASURES[1:], *(i for i in ife_measures() if i.label != "DSC"), *MULTI_READER)
     ]
     words = (
         "All are computed on one slice a nodule, on the network's grid, with maps cut at 0.5. HC: what every reader "

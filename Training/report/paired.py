@@ -3,7 +3,7 @@
 import math
 
 from ..metrics import MetricError, paired_test
-from .measures import MULTI_READER, PAPER_MEASURES, TESTED, show
+from .measures import measure_set, show
 from .summary import common, fold_text, same_nodules
 from .table import Cell, Head, Table
 
@@ -20,19 +20,24 @@ def holm(values: list) -> list:
     return adjusted
 
 
-def paired_records(rows: list, reference) -> list:
+def paired_records(rows: list, reference, tested=None, references: dict | None = None) -> list:
     """A dict for every row but the reference and every tested measure: row minus reference on their common folds.
 
-    Rows with other test nodules in those folds (split by nodule, say) are left out.
+    tested: measures (without them the usual ones); references: {key of a row: its own reference row} for rows that are
+    compared with another one than `reference` (which may then be None: the others aren't tested). Rows with other test
+    nodules in those folds (split by nodule, say) are left out.
     """
     records = []
-    for measure in (m for m in (*PAPER_MEASURES, *MULTI_READER) if m.key in TESTED):
+    for measure in tested or measure_set({}).tested:
         family = []
         for row in rows:
-            folds = set(row.jobs) & set(reference.jobs)
-            if row is reference or not folds or not same_nodules(row, reference, folds):
+            other = (references or {}).get(row.key, reference)
+            if other is None or row is other:
                 continue
-            a, b, patients = common(row, reference, measure.key)
+            folds = set(row.jobs) & set(other.jobs)
+            if not folds or not same_nodules(row, other, folds):
+                continue
+            a, b, patients = common(row, other, measure.key)
             try:
                 test = paired_test(a, b, groups=patients)
             except MetricError:
@@ -42,7 +47,8 @@ def paired_records(rows: list, reference) -> list:
                     "measure": measure.key,
                     "row": row.key,
                     "label": row.label,
-                    "reference": reference.key,
+                    "reference": other.key,
+                    "reference_label": other.label,
                     "folds": fold_text(folds),
                     "nodules": test.n,
                     "patients": test.groups,
@@ -66,20 +72,23 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else show(p, 3)
 
 
-def paired_table(name: str, records: list, reference) -> Table:
-    """The records for reading."""
-    measures = {m.key: m for m in (*PAPER_MEASURES, *MULTI_READER)}
+def paired_table(name: str, records: list, reference, tested=None) -> Table:
+    """The records for reading; reference: the row of all of them, or None where they have different ones."""
+    measures = {m.key: m for m in tested or measure_set({}).tested}
+    label = reference.label if reference else "its reference"
     table = Table(
         name,
-        f"Paired tests against {reference.label}.",
-        f"Row minus {reference.label} nodule by nodule, over all folds that both have (for GED, below zero is "
-        "better; in points of per cent where the measure is in %). The 95 % interval is a bootstrap that draws whole "
-        "patients. Wilcoxon's signed-rank test and the paired t test take nodules as independent; Holm's correction is "
-        "over the rows of one measure. dz: mean over standard deviation of the differences. Each row is one trained "
-        "network a fold: the tests speak about these networks on new nodules, not about training them again.",
+        f"Paired tests against {label}." if reference else "Paired tests, each network against its own reference.",
+        f"Row minus {label} nodule by nodule, over all folds that both have (for GED and other measures where "
+        "less is better, below zero is better; in points of per cent where the measure is in %). The 95 % interval is "
+        "a bootstrap that draws whole patients. Wilcoxon's signed-rank test and the paired t test take nodules as "
+        "independent; Holm's correction is over the rows of one measure. dz: mean over standard deviation of the "
+        "differences. Each row is one trained network a fold: the tests speak about these networks on new nodules, not "
+        "about training them again.",
         [
             [
                 Head("Network", False),
+                *([] if reference else [Head("Reference", False)]),
                 Head("Measure", False),
                 Head("Nodules (patients)"),
                 Head("Difference"),
@@ -98,6 +107,7 @@ def paired_table(name: str, records: list, reference) -> Table:
         sure = r["low"] > 0 or r["high"] < 0
         cells = [
             Cell(r["label"], False),
+            *([] if reference else [Cell(r["reference_label"], False)]),
             Cell(measure.heading, False),
             Cell(f"{r['nodules']:,} ({r['patients']:,})"),
             Cell(signed(measure.show, r["difference"]), bold=sure),

@@ -9,9 +9,12 @@ from torch import nn
 from torch.nn import functional
 
 from .blocks import check_size
+from .feature_enhancement import enhancements
 from .resnet import ResNet
 
 RATES = (6, 12, 18)  # dilations of the ASPP at output stride 16
+# Low-level features and ASPP output: the IFE paper names the first alone, the default of its released test.
+RATIOS = {"curvature": (0.75, 0), "entropy": (0.75, 0)}
 
 
 def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -48,18 +51,22 @@ class DeepLabV3Plus(nn.Module):
     `backbone` is resnet101, resnet50, resnet34 or resnet18. `width` scales everything: at 64 the ASPP has 256 channels
     and the low-level projection 48, which gives 59,332,897 parameters with one input channel and 59,339,169 with three.
     Size: multiples of 16. The branch of the image's mean has one value per channel and image, so that batch norm can't
-    train on a batch of one (ValueError from torch); evaluation takes any batch.
+    train on a batch of one (ValueError from torch); evaluation takes any batch. `enhance` and its options
+    (`feature_enhancement.enhancements`) are for the projected low-level features and the ASPP's output, in this order:
+    59,422,113 parameters with three input channels and ratios 0.75 and 0, 59,864,481 with 0.75 twice.
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 64, backbone: str = "resnet101"):
+    def __init__(self, in_channels: int = 1, width: int = 64, backbone: str = "resnet101", **enhance):
         super().__init__()
         self.encoder = ResNet(in_channels, backbone, width, output_stride=16)
         self.in_channels, self.stride = in_channels, self.encoder.stride
         hidden, low = 4 * width, max(3 * width // 4, 1)
         self.aspp = ASPP(self.encoder.channels[-1], hidden)
         self.low_level = _conv_norm_relu(self.encoder.channels[0], low)
+        self.enhance = enhancements(RATIOS, **enhance)
+        extra = self.enhance[0].extra_channels(low) + self.enhance[1].extra_channels(hidden)
         self.decoder = nn.Sequential(
-            _conv_norm_relu(hidden + low, hidden, 3),
+            _conv_norm_relu(hidden + low + extra, hidden, 3),
             nn.Dropout(0.5),
             _conv_norm_relu(hidden, hidden, 3),
             nn.Dropout(0.1),
@@ -73,7 +80,7 @@ class DeepLabV3Plus(nn.Module):
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         check_size(x, self.in_channels, self.stride)
         size, (shallow, *_, deep) = x.shape[2:], self.encoder(x)
-        low = self.low_level(shallow)
-        high = functional.interpolate(self.aspp(deep), low.shape[2:], mode="bilinear", align_corners=True)
+        low, high = self.enhance[0](self.low_level(shallow)), self.enhance[1](self.aspp(deep))
+        high = functional.interpolate(high, low.shape[2:], mode="bilinear", align_corners=True)
         logits = self.decoder(torch.cat([high, low], dim=1))
         return {"final": functional.interpolate(logits, size, mode="bilinear", align_corners=True)}

@@ -14,6 +14,7 @@ from torch.nn import functional
 from .blocks import check_depth, check_size
 from .cbam import CBAM, make_norm
 from .detail import DRTM, EDRFM, SDRFM
+from .feature_enhancement import skip_enhancements
 from .srgan import FrozenGenerator, enlarge
 
 ORDERS = ("conv-relu-bn", "conv-bn-relu")
@@ -61,10 +62,11 @@ class DSNetBackbone(nn.Module):
 
     Channels double at every level up to eight times the width: 64-128-256-512-512 for width 64 and five levels. 4x4
     convolutions with stride 2 lead down and 4x4 transposed ones up, each with ReLU; the skip comes first in the
-    concatenation. `options` are those of CBAMBlock.
+    concatenation. `options` are those of CBAMBlock, `enhance` holds those of `feature_enhancement.enhancements`, for
+    skips 2 and 3.
     """
 
-    def __init__(self, in_channels: int = 64, width: int = 64, levels: int = 5, **options):
+    def __init__(self, in_channels: int = 64, width: int = 64, levels: int = 5, enhance: dict | None = None, **options):
         super().__init__()
         check_depth(width, levels)
         channels = [width * min(2**level, 8) for level in range(levels)]
@@ -81,7 +83,11 @@ class DSNetBackbone(nn.Module):
             nn.Sequential(nn.ConvTranspose2d(deep, shallow, 4, stride=2, padding=1), nn.ReLU(inplace=True))
             for shallow, deep in reversed(steps)
         )
-        self.decoder = nn.ModuleList(CBAMBlock(2 * c, c, **options) for c, _ in reversed(steps))
+        self.enhance = skip_enhancements(levels - 1, **(enhance or {}))
+        extra = [place.extra_channels(c) for place, c in zip(self.enhance, channels, strict=False)]
+        self.decoder = nn.ModuleList(
+            CBAMBlock(2 * c + more, c, **options) for (c, _), more in zip(steps[::-1], extra[::-1], strict=True)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_size(x, self.in_channels, self.stride)
@@ -92,7 +98,8 @@ class DSNetBackbone(nn.Module):
             x = down(x)
         x = self.encoder[-1](x)
         for up, block in zip(self.up, self.decoder, strict=True):
-            x = block(torch.cat([skips.pop(), up(x)], dim=1))
+            skip = skips.pop()
+            x = block(torch.cat([self.enhance[len(skips)](skip), up(x)], dim=1))
         return x
 
 
@@ -114,6 +121,8 @@ class DSNet(nn.Module):
     output_size: `input` averages z over 4x4 pixels back to the input's size; `sr` leaves it, as training on masks of
         that size needs it. The attribute of that name may be changed at any time.
     norm: `batch`, or `instance` for batches of one sample. reduction: of CBAM.
+    enhance and its options (`feature_enhancement.enhancements`): for the backbone's skips 2 and 3, which the papers
+        leave as they are.
 
     At width 64 backbone and head have 35.12 M parameters behind a fusion of 64 channels (14.33 M with four levels), and
     H and W must be multiples of 4; with `none` of 16.
@@ -143,6 +152,7 @@ class DSNet(nn.Module):
         teacher: dict | None = None,
         image_channel: int | None = None,
         output_size: str = "input",
+        **enhance,
     ):
         super().__init__()
         for name, value, known in (
@@ -167,7 +177,9 @@ class DSNet(nn.Module):
             fused, context = self.teacher.width, in_channels + 1
             switches = {"dtm": dtm, "csf": csf} if detail == "drtm" else {}
             self.fusion = {"edrfm": EDRFM, "sdrfm": SDRFM, "drtm": DRTM}[detail](context, fused, **switches)
-        self.backbone = DSNetBackbone(fused, width, levels, convs=convs, order=order, norm=norm, reduction=reduction)
+        self.backbone = DSNetBackbone(
+            fused, width, levels, enhance, convs=convs, order=order, norm=norm, reduction=reduction
+        )
         if heads == "shared":
             self.heads = nn.ModuleDict({"shared": nn.Conv2d(width, 1, 3, padding=1)})
         else:

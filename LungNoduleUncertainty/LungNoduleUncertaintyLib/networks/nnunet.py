@@ -7,8 +7,11 @@ import torch
 from torch import nn
 
 from .blocks import check_depth, check_size
+from .feature_enhancement import skip_enhancements
 
 PACKAGE = "dynamic-network-architectures"
+# The IFE paper enhances "middle layers", without code: taken as the skips of its U-Net, with one pair of ratios.
+SKIP_RATIOS = {"curvature": (0.75, 0.5), "entropy": (0.75, 0.5)}
 
 
 class MissingPackageError(ImportError, ValueError):
@@ -40,38 +43,48 @@ class NNUNet(nn.Module):
     Channels double from `width` up to 16 x width: 32-64-128-256-512-512 for width 32 and six stages, nnU-Net's plan
     for 2D. The four deeper heads of its deep supervision (964 parameters) are left out: 20,617,121 parameters with one
     input channel, 20,617,697 with three. Weights start as nnU-Net's do. An image that leaves one bottleneck pixel is
-    refused, because instance norm needs more than one.
+    refused, because instance norm needs more than one. `enhance` and its options, for the skips of stages 2 and 3, are
+    those of `feature_enhancement.enhancements`.
 
     Raises MissingPackageError (an ImportError and a ValueError) where the package is absent.
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 32, stages: int = 6):
+    def __init__(self, in_channels: int = 1, width: int = 32, stages: int = 6, **enhance):
         super().__init__()
         check_depth(width, stages)
+        self.enhance = skip_enhancements(stages - 1, SKIP_RATIOS, **enhance)
         try:
             from dynamic_network_architectures.architectures.unet import PlainConvUNet
+            from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
         except ImportError as error:
             raise MissingPackageError(
                 f"network 'nnunet' needs the package {PACKAGE} ({error}): pip install --no-deps {PACKAGE}"
             ) from error
         self.in_channels, self.stride = in_channels, 2 ** (stages - 1)
+        channels = [width * min(2**stage, 16) for stage in range(stages)]
+        layers = {
+            "conv_bias": True,
+            "norm_op": nn.InstanceNorm2d,
+            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+            "nonlin": nn.LeakyReLU,
+            "nonlin_kwargs": {"inplace": True},
+        }
         network = PlainConvUNet(
             input_channels=in_channels,
             n_stages=stages,
-            features_per_stage=[width * min(2**stage, 16) for stage in range(stages)],
+            features_per_stage=channels,
             conv_op=nn.Conv2d,
             kernel_sizes=3,
             strides=[1] + [2] * (stages - 1),
             n_conv_per_stage=2,
             num_classes=1,
             n_conv_per_stage_decoder=2,
-            conv_bias=True,
-            norm_op=nn.InstanceNorm2d,
-            norm_op_kwargs={"eps": 1e-5, "affine": True},
-            nonlin=nn.LeakyReLU,
-            nonlin_kwargs={"inplace": True},
             deep_supervision=False,
+            **layers,
         )
+        for place, c, stage in zip(self.enhance, channels, reversed(range(stages - 1)), strict=False):
+            if extra := place.extra_channels(c):  # the decoder's stages start at the deepest
+                network.decoder.stages[stage] = StackedConvBlocks(2, nn.Conv2d, 2 * c + extra, c, 3, 1, **layers)
         network.apply(network.initialize)
         # Without deep supervision the deeper heads never run: parameters without a gradient, which DDP refuses.
         for deeper in range(stages - 2):
@@ -83,4 +96,6 @@ class NNUNet(nn.Module):
         check_size(x, self.in_channels, self.stride)
         if x.shape[2] * x.shape[3] <= self.stride**2:
             raise ValueError(f"height and width must exceed {self.stride} x {self.stride}, got an image of that size")
-        return {"final": self.network(x)}
+        *skips, deepest = self.network.encoder(x)
+        skips = [place(skip) for place, skip in zip(self.enhance, skips, strict=True)]
+        return {"final": self.network.decoder([*skips, deepest])}

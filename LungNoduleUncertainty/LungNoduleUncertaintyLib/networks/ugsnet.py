@@ -54,11 +54,14 @@ def _filter(branch: str, channels: int, otsu: str, gabor_kernel: int, enabled: b
 
 
 class _UncertaintyNet(nn.Module):
-    """What both versions share: backbone, three UAM branches with their logits, attention and texture filters."""
+    """What both versions share: backbone, three UAM branches with their logits, attention and texture filters.
 
-    def __init__(self, in_channels, width, levels, otsu, gabor_kernel, filters, attention_pool):
+    `enhance` and its options are those of the backbone.
+    """
+
+    def __init__(self, in_channels, width, levels, otsu, gabor_kernel, filters, attention_pool, **enhance):
         super().__init__()
-        self.backbone = AttentionUNetBackbone(in_channels, width, levels)
+        self.backbone = AttentionUNetBackbone(in_channels, width, levels, **enhance)
         self.stride = self.backbone.stride
         half = width // 2
         self.branch = nn.ModuleDict({b: ConvBlock(width, half, repeats=1) for b in BRANCHES})
@@ -87,9 +90,17 @@ class UGSNetV1(_UncertaintyNet):
     }
 
     def __init__(
-        self, in_channels=1, width=64, levels=5, otsu="masked", gabor_kernel=1, filters=True, attention_pool=1
+        self,
+        in_channels=1,
+        width=64,
+        levels=5,
+        otsu="masked",
+        gabor_kernel=1,
+        filters=True,
+        attention_pool=1,
+        **enhance,
     ):
-        super().__init__(in_channels, width, levels, otsu, gabor_kernel, filters, attention_pool)
+        super().__init__(in_channels, width, levels, otsu, gabor_kernel, filters, attention_pool, **enhance)
         self.gamma = nn.ParameterDict({b: nn.Parameter(torch.zeros(1)) for b in BRANCHES})
         self.fusion = nn.Sequential(ConvBlock(3 * (width // 2) + width, width), nn.Conv2d(width, 1, 1))
 
@@ -134,7 +145,8 @@ class UGSNet(_UncertaintyNet):
     R'_z = R_z (+) filter(attention(R_z)) (Eq. 1), S_z = d(R'_z, R), fused feature = concatenation of S_z * R'_z over
     the branches with R, then the head. `combine="concat"` makes R'_z as wide as R, so that the distance is defined;
     with "add" a 1x1 projection of R to half its width takes that place. The head has 184,769 parameters at width 64.
-    Outputs: single, union, intersection, final.
+    `enhance` and its options (`feature_enhancement.enhancements`) are for the backbone's skips 2 and 3; the paper has
+    none. Outputs: single, union, intersection, final.
     """
 
     PRESETS = {  # noqa: RUF012
@@ -156,8 +168,9 @@ class UGSNet(_UncertaintyNet):
         reduction="per_pixel",
         normalise="sqrt_c",
         head="double",
+        **enhance,
     ):
-        super().__init__(in_channels, width, levels, otsu, gabor_kernel, filters, attention_pool)
+        super().__init__(in_channels, width, levels, otsu, gabor_kernel, filters, attention_pool, **enhance)
         if combine not in ("concat", "add") or head not in ("double", "single"):
             raise ValueError(f"combine is concat or add, head double or single; got {combine!r} and {head!r}")
         half, enhanced = width // 2, width if combine == "concat" else width // 2

@@ -1,0 +1,43 @@
+"""MC-CNN, multi-crop pooling (Shen et al., Pattern Recognition 61, 2017), as a classifier of pixels."""
+
+from torch import nn
+
+from .patch_blocks import Convolutions, MultiCropPool
+from .patch_classifier import PatchClassifier, check_patch
+from .patches import PatchStack
+
+
+class MCCNN(PatchClassifier):
+    """Convolutions, multi-crop pooling in the place of a second pooling, a convolution, 32 hidden units.
+
+    As described: crops of different regions of the feature map, pooled a different number of times and joined. Its own
+    task is a nodule's malignancy; the comparison uses it on patches about pixels.
+    Reimplementation: chosen here are the `patch` of 35 pixels of the middle slice, a 4x4 convolution that leaves an
+    even map (the middle pixel stays in the middle), 64 channels throughout, batch norm and ReLU.
+    """
+
+    def __init__(self, in_channels: int = 1, width: int = 64, patch: int = 35, **options):
+        super().__init__(in_channels, **options)
+        check_patch(width, patch)
+        if (patch - 3) % 16:
+            raise ValueError(f"patch must be 3 more than a multiple of 16, as 35, got {patch}")
+        self.patch, hidden = patch, max(width // 2, 1)
+        self.features = nn.Sequential(
+            nn.Conv2d(1, width, 4, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            Convolutions(width, width, repeats=1),
+            MultiCropPool(),
+            Convolutions(3 * width, width, repeats=1),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+        )
+        edge = (patch - 3) // 16
+        self.head = nn.Sequential(nn.Linear(width * edge * edge, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, 1))
+
+    def cut(self, stack: PatchStack, points):
+        return (stack.axial(points, self.patch),)
+
+    def classify(self, patches):
+        return self.head(self.features(patches))

@@ -1,0 +1,341 @@
+"""Which channels feature enhancement picks: maps with their scores, the ranking of all channels, and how far criteria
+agree (IFE, Figs. 2, 3 and 5, and its forms of the entropy).
+"""
+
+import numpy as np
+
+from . import style
+from .cases import common_fold, evenly, load_cases, networks_words, profile_words, quantile_picks
+from .channel_scores import (
+    ALONE,
+    CRITERIA,
+    FORMS,
+    PAIRS,
+    SAID,
+    common_share,
+    cut_by_tie,
+    enhanced_places,
+    picks,
+    rank_correlation,
+    steadiness,
+)
+from .drawn import Drawn
+from .gradcam_figure import LEAST_DIAMETER_MM, _cannot, _load, network_image
+
+BEST, WORST = 4, 2  # maps of each criterion
+BATCH = 32
+MAP_COLORS, SHARE_COLORS = "magma", "viridis"
+
+
+def channels(experiment: dict, jobs) -> list[Drawn]:
+    """For each row of the option `shown` (all that enhance): the maps of `nodules` (3) nodules, and the ranking.
+
+    The last figure's tables compare the criteria at every place of every row. Rows without a choice of channels, or
+    whose weights aren't there, are named in its caption. Nodules: evenly spaced quantiles of the readers' disagreement.
+    """
+    fold, rows = common_fold(experiment, jobs)
+    options = experiment.get("options") or {}
+    drawn, agreement, usable, skipped, forms = [], [], [], [], []
+    for row in rows:
+        job = jobs.row_jobs(row)[fold]
+        reason, places = _cannot(jobs.folder(job)), []
+        if not reason:
+            cases = load_cases(job, jobs)
+            chosen, rule = _chosen(cases, int(options.get("nodules", 3)))
+            config, network = _load(jobs.folder(job))
+            images = _images(cases, config)
+            places = enhanced_places(network, images, config["network"]["name"], chosen, BATCH)
+            reason = "" if places else "no choice of channels"
+        if reason:
+            skipped.append(f"{row['label']} ({reason})")
+            continue
+        usable.append(row)
+        forms.append((row, places))
+        agreement += [line for place in places for line in _agreement(row, place)]
+        if row["key"] not in options.get("shown", [row["key"]]):
+            continue
+        words = f"{networks_words([row], fold, jobs)}{profile_words(experiment)}"
+        of_fold = f"test fold {fold} (n = {len(cases)})"
+        shown = [cases[index] for index in chosen]
+        drawn.append(_maps(row, places, shown, chosen, images, f"{rule} of {of_fold}", words))
+        drawn.append(_ranking(row, places, of_fold, words))
+    if not usable:
+        return []
+    return [*drawn, _comparison(forms, agreement, fold, skipped, networks_words(usable, fold, jobs), experiment)]
+
+
+def _images(cases, config):
+    import torch
+
+    return torch.cat([network_image(case.hu, config) for case in cases])
+
+
+def _chosen(cases, count: int) -> tuple[list[int], str]:
+    """(indices of the nodules to show, the rule in words)."""
+    values = [case.disagreement for case in cases]
+    if not np.isfinite(values).any() or np.nanmax(values) == 0:  # images with one mask each
+        values, what = [case.diameter_mm for case in cases], "diameter"
+    else:
+        what = "the readers' disagreement"
+    large = {i: v for i, (v, c) in enumerate(zip(values, cases, strict=True)) if c.diameter_mm >= LEAST_DIAMETER_MM}
+    size = f"of at least {LEAST_DIAMETER_MM:.0f} mm"
+    if not large:
+        large, size = dict(enumerate(values)), "of any size"
+    quantiles = evenly(count, 0.25, 0.75)
+    places = ", ".join(f"{100 * q:.0f}" for q in quantiles)
+    rule = f"at the percentile{'s' * (count > 1)} {places} of {what} among the {len(large)} {size}"
+    return quantile_picks(large, quantiles), rule
+
+
+# -- the maps ----------------------------------------------------------------------------------------------------------
+def _maps(row, places, cases, indices, images, rule, words) -> Drawn:
+    columns = 1 + len(CRITERIA) * (BEST + WORST)
+    apart, left, top, gap = 0.16, 1.25, 0.62, 0.04
+    side = (style.PAGE_WIDTH - left - 0.08 - gap * (columns - 1) - len(CRITERIA) * apart) / columns
+    step = side + 0.3
+    height = top + len(cases) * len(places) * step
+    figure, table = style.new_figure(style.PAGE_WIDTH, height), []
+
+    def panel(line, column):
+        group = 0 if column == 0 else 1 + (column - 1) // (BEST + WORST)
+        x = left + column * (side + gap) + group * apart
+        y = height - top - line * step - side
+        box = (x / style.PAGE_WIDTH, y / height, side / style.PAGE_WIDTH, side / height)
+        return figure.add_axes(box), x
+
+    for number, (case, index) in enumerate(zip(cases, indices, strict=True)):
+        view = (-0.5, case.hu.shape[0] - 0.5), (-0.5, case.hu.shape[1] - 0.5)
+        for at, place in enumerate(places):
+            line = number * len(places) + at
+            axes, _ = panel(line, 0)
+            style.show(axes, images[index, 0].numpy(), case.spacing, view, cmap="gray", vmin=0, vmax=1)
+            style.outline(axes, case.consensus, "#f2f2f2", width=0.9)
+            lines = [f"{case.diameter_mm:.1f} mm", f"{place.name}:", f"{place.channels} maps", f"of {_by(place.size)}"]
+            style.row_label(figure, axes, [case.short_id, *lines])
+            for which, criterion in enumerate(CRITERIA):
+                scores = place.scores[criterion][index]
+                order = np.argsort(-scores, kind="stable")
+                ranks = [*range(BEST), *range(len(order) - WORST, len(order))]
+                for column, rank in enumerate(ranks):
+                    axes, x = panel(line, 1 + which * (BEST + WORST) + column)
+                    channel = int(order[rank])
+                    _map(axes, place.features[index][channel], case, view)
+                    axes.set_title(f"#{channel}: {scores[channel]:.3g}", fontsize=7.5, color=style.TEXT, pad=2)
+                    known = {"nodule": case.nodule_id, "place": place.name, "criterion": criterion, "rank": rank + 1}
+                    table.append({**known, "channel": channel, "score": round(float(scores[channel]), 5)})
+                    if line == 0 and column in (0, BEST):
+                        word = f"{criterion}: highest" if column == 0 else "lowest"
+                        at_word = style.place(figure, x, 0.12)
+                        figure.text(*at_word, word, fontsize=9.5, weight="bold", color=style.TEXT, va="top")
+    caption = (
+        f"Feature maps of {row['label']} where it enhances them: for each nodule and place the {BEST} with the highest "
+        f"and the {WORST} with the lowest score by curvature (sum of absolute values, so it grows with a map's scale) "
+        "and by entropy (in bit). Above each map its channel and its score; each map from black, its own lowest value, "
+        f"to bright, its highest, all black where it is constant. {row['label']} picks by {places[0].own}; the other "
+        "criterion is computed on the same maps. Left: the network's input with the readers' consensus. Nodules: those "
+        f"{rule}. {words}"
+    )
+    title = f"Maps with the highest and the lowest score: {row['label']}"
+    return Drawn(f"maps-{row['key']}", title, caption, figure, {"table": table})
+
+
+def _map(axes, values, case, view) -> None:
+    """A feature map over the area of the image, between its own ends."""
+    low, high = float(values.min()), float(values.max())
+    extent = (-0.5, case.hu.shape[1] - 0.5, case.hu.shape[0] - 0.5, -0.5)
+    options = {"cmap": MAP_COLORS, "vmin": low, "vmax": high if high > low else low + 1, "interpolation": "nearest"}
+    style.show(axes, values, case.spacing, view, extent=extent, **options)
+
+
+def _by(size) -> str:
+    return " x ".join(map(str, size))
+
+
+# -- the ranking -------------------------------------------------------------------------------------------------------
+def _ranking(row, places, of_fold, words) -> Drawn:
+    left, bottom, top, gap = 0.75, 0.55, 0.42, 0.75
+    wide = (style.PAGE_WIDTH - left - 0.95 - gap) / len(CRITERIA)
+    tall, step = 1.75, 1.75 + bottom + top
+    height = step * len(places)
+    figure, table, details = style.new_figure(style.PAGE_WIDTH, height), [], []
+    colors, shown = _share_colors(), None
+    for line, place in enumerate(places):
+        found = {}
+        for which, criterion in enumerate(CRITERIA):
+            scores = place.scores[criterion]
+            picked = picks(scores, place.count)
+            share, mean = picked.mean(0), scores.mean(0)
+            order = np.argsort(-mean, kind="stable")
+            found[criterion] = mean, share
+            x, y = left + which * (wide + gap), height - line * step - top - tall
+            axes = figure.add_axes((x / style.PAGE_WIDTH, y / height, wide / style.PAGE_WIDTH, tall / height))
+            positions, ends = np.arange(len(order)), np.percentile(scores, [10, 90], axis=0)[:, order]
+            axes.bar(positions, mean[order], width=0.86, color=colors.to_rgba(share[order]))
+            axes.vlines(positions, *ends, color=style.TEXT, linewidth=0.8)
+            axes.axvline(place.count - 0.5, color=style.MUTED, linewidth=1, linestyle="dashed")
+            axes.set_xlim(-0.7, len(order) - 0.3)
+            axes.set_ylim(0, None)
+            _channel_numbers(axes, order)
+            unit = " in bit" if criterion == "entropy" else ""
+            head = f"{place.name}, {criterion}{unit}: {place.count} of {place.channels} channels of {_by(place.size)}"
+            axes.set_title(head, fontsize=10, loc="left", color=style.TEXT)
+            axes.set_xlabel("channel, by mean score", fontsize=8.5, color=style.MUTED)
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+            known = {"place": place.name, "criterion": criterion, "channels": place.channels, "picked": place.count}
+            steady = steadiness(picked)
+            two = steady.pop("shared_by_two")
+            table.append({**known, **steady, "shared_by_two_nodules": None if two is None else round(two, 4)})
+            table[-1]["by_chance"] = round(place.count / place.channels, 4)
+            table[-1]["tie_at_the_cut_share"] = round(cut_by_tie(scores, place.count), 4)
+            shown = axes
+        for channel in range(place.channels):
+            line_ = {"place": place.name, "channel": channel}
+            for criterion, (mean, share) in found.items():
+                line_ |= {f"{criterion}_mean": round(float(mean[channel]), 5)}
+                line_ |= {f"{criterion}_picked_share": round(float(share[channel]), 4)}
+            details.append(line_)
+    figure.colorbar(colors, cax=_bar(figure, shown, height)).set_label("share of nodules that pick it", fontsize=8.5)
+    caption = (
+        f"Score of every channel of {row['label']}: mean over the nodules of {of_fold}, line: from the 10th to the "
+        "90th percentile over them, colour: share of nodules for which the channel is among those picked. If every "
+        "nodule picked the same channels, all bars left of the dashed line would have the last colour and all others "
+        f"the first. {row['label']} picks by {places[0].own}. In the table, “tie at the cut” is the share of nodules "
+        "where the last channel picked and the first one left have equal scores, so that their order decides. "
+        f"{words}"
+    )
+    sentences = [
+        f"{row['label']}, {one['place']}, by {one['criterion']}: picked for every nodule are {one['always_picked']} of "
+        f"{one['channels']} channels, for none {one['never_picked']}; two nodules share "
+        f"{100 * one['shared_by_two_nodules']:.0f} % of the {one['picked']} picked ones (by chance "
+        f"{100 * one['by_chance']:.0f} %)."
+        for one, place in zip(table, [p for p in places for _ in CRITERIA], strict=True)
+        if one["criterion"] == place.own and one["shared_by_two_nodules"] is not None
+    ]
+    data = {"table": table, "channels": details, "sentences": sentences}
+    return Drawn(f"ranking-{row['key']}", f"All channels by score: {row['label']}", caption, figure, data)
+
+
+def _share_colors():
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    return ScalarMappable(Normalize(0, 1), colormaps[SHARE_COLORS])
+
+
+def _channel_numbers(axes, order) -> None:
+    """The channels' numbers below the bars, all or as many as there is room for."""
+    every = max(1, -(-len(order) // 32))
+    axes.set_xticks(range(0, len(order), every), [str(c) for c in order[::every]], fontsize=6.5)
+    axes.tick_params(axis="y", labelsize=8)
+
+
+def _bar(figure, axes, height):
+    box = axes.get_position()
+    return figure.add_axes((box.x1 + 0.15 / style.PAGE_WIDTH, box.y0, 0.12 / style.PAGE_WIDTH, box.height))
+
+
+# -- how far criteria agree --------------------------------------------------------------------------------------------
+def _agreement(row, place) -> list[dict]:
+    lines = []
+    for first, second in PAIRS:
+        a, b = place.scores[first], place.scores[second]
+        ranks = rank_correlation(a, b)
+        ranks = ranks[np.isfinite(ranks)]
+        shared = common_share(a, b, place.count)
+        ends = np.percentile(ranks, [10, 90]) if ranks.size else (np.nan, np.nan)
+        numbers = {
+            "spearman": ranks.mean() if ranks.size else np.nan,
+            "tenth_percentile": ends[0],
+            "ninetieth_percentile": ends[1],
+            "picked_by_both": shared.mean(),
+            "by_chance": place.count / place.channels,
+        }
+        known = {"network": row["label"], "place": place.name, "first": first, "second": second}
+        known |= {"nodules": len(a)}
+        lines.append(known | {k: round(float(v), 4) if np.isfinite(v) else None for k, v in numbers.items()})
+    return lines
+
+
+def _comparison(forms, agreement, fold, skipped, words, experiment) -> Drawn:
+    """Spearman and shared picks of every pair, a group of bars a place."""
+    known = [(row["label"], place) for row, places in forms for place in places]
+    top, bottom, left, gap = 0.95, 0.35, 2.6, 0.3
+    height, width = top + bottom + 0.8 * len(known), (style.PAGE_WIDTH - left - gap - 0.15) / 2
+    figure = style.new_figure(style.PAGE_WIDTH, height)
+    for which, (key, title) in enumerate(_PANELS):
+        x = left + which * (width + gap)
+        box = (x / style.PAGE_WIDTH, bottom / height, width / style.PAGE_WIDTH, 1 - (top + bottom) / height)
+        axes = figure.add_axes(box)
+        for number, (label, place) in enumerate(known):
+            own = [one for one in agreement if (one["network"], one["place"]) == (label, place.name)]
+            for at, one in enumerate(own):
+                if one[key] is not None:
+                    axes.plot(one[key], number + (at - 3.5) * 0.1, _MARKS[at], color=_COLORS[at], markersize=5)
+            if key == "picked_by_both":
+                ends = number - 0.48, number + 0.48
+                axes.vlines(own[0]["by_chance"], *ends, color=style.MUTED, linestyle="dashed", linewidth=1)
+            if number:
+                axes.axhline(number - 0.5, color="#d0d0d0", linewidth=0.7)
+        axes.set_ylim(len(known) - 0.5, -0.5)
+        names = [f"{label}, {place.name}" for label, place in known]
+        axes.set_yticks(range(len(known)), names if which == 0 else [""] * len(known))
+        axes.set_title(title, fontsize=10, loc="left", color=style.TEXT)
+        axes.grid(axis="x", color="#e3e3e3", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.tick_params(labelsize=8.5, left=False)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+    _pair_legend(figure)
+    caption = (
+        "How far two scores order a network's channels alike: Spearman's correlation over the channels, and the share "
+        "of the picked channels that both pick (dashed: what two random choices share); means over the nodules of test "
+        f"fold {fold}, percentiles of the correlation over nodules in the table. Entropy is the paper's, of value and "
+        f"neighbours' mean in two dimensions; “{FORMS['hist_batch']}” and “{FORMS['unique']}” are the forms of the "
+        f"released code. The first takes its range from a whole batch, here of {BATCH} nodules; “{ALONE}” is the same "
+        "with every nodule by itself, and shows how much batch mates change. Share of non-zero: of a map's pixels. "
+        f"{words}{profile_words(experiment)}"
+    )
+    if skipped:
+        caption += " Left out: " + "; ".join(skipped) + "."
+    data = {"table": agreement, "sentences": _agreement_sentences(agreement)}
+    return Drawn("agreement", "How far scores agree", caption, figure, data)
+
+
+def _agreement_sentences(agreement) -> list[str]:
+    """The first comparisons in words, from the lowest to the highest over networks and places."""
+
+    def ends(values, factor=1.0, unit=""):
+        low, high = (f"{factor * end:.{0 if unit else 2}f}".replace("-", "−") for end in (min(values), max(values)))
+        return (low if low == high else f"{low} to {high}") + unit
+
+    out = []
+    for first, second in SAID:
+        own = [one for one in agreement if (one["first"], one["second"]) == (first, second)]
+        ranks = [one["spearman"] for one in own if one["spearman"] is not None]
+        if ranks:
+            shared = ends([one["picked_by_both"] for one in own], 100, " %")
+            chance = ends([one["by_chance"] for one in own], 100, " %")
+            out.append(
+                f"{first.capitalize()} and {second}: Spearman's correlation {ends(ranks)}, {shared} of the picked "
+                f"channels in common (by chance {chance}), over {len(own)} place{'s' * (len(own) > 1)}."
+            )
+    return out
+
+
+_PANELS = (("spearman", "Spearman's correlation over channels"), ("picked_by_both", "Share picked by both"))
+_COLORS = ("#222222", style.HC, style.LC, style.FINAL, "#CC79A7", "#56B4E9", "#D55E00", "#888888")
+_MARKS = "osD^vPXd"
+
+
+def _pair_legend(figure) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=c, marker=m, linestyle="none", markersize=5, label=f"{first} – {second}")
+        for (first, second), c, m in zip(PAIRS, _COLORS, _MARKS, strict=True)
+    ]
+    place = style.place(figure, 0.08, 0.08)
+    options = {"ncols": 4, "fontsize": 8.5, "frameon": False, "borderaxespad": 0, "handletextpad": 0.2}
+    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=place, columnspacing=1.4, **options)
