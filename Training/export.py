@@ -63,8 +63,14 @@ def _outputs(network, config: dict) -> list[str]:
 
 
 def _cube_sizes(config: dict, stride: int) -> list[int]:
-    """Edges of the cubes that prediction may look at: from the size of training on, in the network's steps."""
+    """Edges of the cubes that prediction may look at: from the size of training on, in the network's steps.
+
+    Of a network of the slice protocol only that size: it has never seen how a chest goes on beyond its crops, and
+    where a cube grew it was seen to go on into the mediastinum.
+    """
     first = config["data"]["net_size"] or config["data"]["crop"]
+    if config["data"]["protocol"] == "slice":
+        return [first]
     return [size for size in sorted({first, 64, 96, 128}) if size >= first and size % stride == 0]
 
 

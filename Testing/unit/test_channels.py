@@ -18,8 +18,10 @@ from Training.figures.channel_scores import (
     NONZERO,
     PAIRS,
     common_share,
+    contrast,
     cut_by_tie,
     enhanced_places,
+    on_grid,
     picks,
     place_name,
     rank_correlation,
@@ -28,6 +30,8 @@ from Training.figures.channel_scores import (
 from Training.report.jobs import JobStore
 from Training.trainer import build_network
 
+MASKS = np.zeros((5, 32, 32), bool)
+MASKS[:, 10:20, 12:22] = True
 ENTROPY = {"name": "unet", "enhance": "entropy", "enhance_ratios": [0.5, 0.25]}
 
 
@@ -38,7 +42,7 @@ def _network(**options):
 
 def test_scores_and_picks_are_those_of_the_running_network():
     network, images = _network(enhance="entropy", enhance_ratios=[0.5, 0.25]).train(), torch.rand(5, 1, 32, 32)
-    places = enhanced_places(network, images, "unet", kept=(0, 4))
+    places = enhanced_places(network, images, MASKS[:5], "unet", kept=(0, 4))
     assert network.training, "the mode comes back"
     assert not any(module._forward_pre_hooks for module in network.modules())
     with ife.record_selection(network.eval()) as picked, torch.no_grad():
@@ -61,7 +65,7 @@ def test_scores_and_picks_are_those_of_the_running_network():
 def test_the_batch_rules_one_form_alone():
     network = _network(enhance="entropy")
     images = torch.rand(4, 1, 32, 32) * torch.tensor([1.0, 1.0, 1.0, 30.0])[:, None, None, None]
-    whole, single = (enhanced_places(network, images, "unet", batch=n)[0].scores for n in (4, 1))
+    whole, single = (enhanced_places(network, images, MASKS[:4], "unet", batch=n)[0].scores for n in (4, 1))
     histogram = FORMS["hist_batch"]
     assert np.abs(whole[histogram] - single[histogram]).max() > 0.1
     np.testing.assert_allclose(single[histogram], single[ALONE], atol=1e-6)
@@ -72,13 +76,13 @@ def test_the_batch_rules_one_form_alone():
 
 @pytest.mark.parametrize("options", [{}, {"enhance": "curvature", "enhance_ratios": [1.0, 1.0]}])
 def test_no_place_where_there_is_no_choice(options):
-    assert enhanced_places(_network(**options), torch.rand(2, 1, 32, 32), "unet") == []
+    assert enhanced_places(_network(**options), torch.rand(2, 1, 32, 32), MASKS[:2], "unet") == []
 
 
 def test_maps_that_are_too_small_for_scores_are_no_place():
     torch.manual_seed(0)
     network = networks.create("sinet_v2", width=16, enhance="entropy")
-    places = enhanced_places(network, torch.rand(2, 1, 64, 64), "sinet_v2")
+    places = enhanced_places(network, torch.rand(2, 1, 64, 64), np.ones((2, 64, 64), bool), "sinet_v2")
     assert [(place.name, place.size) for place in places] == [("texture x3", (4, 4)), ("texture x2", (8, 8))]
 
 
@@ -96,6 +100,23 @@ def test_rank_correlation_is_spearmans():
     found = rank_correlation(a, b)
     assert found[:3] == pytest.approx([spearmanr(x, y).statistic for x, y in zip(a[:3], b[:3], strict=True)])
     assert np.isnan(found[3]), "a constant has no order"
+
+
+def test_contrast_is_that_of_the_nodule_in_a_map():
+    inside = on_grid(MASKS[0], (16, 16))
+    assert inside.reshape(16, 16)[5:10, 6:11].all()
+    assert inside.sum() == 25
+    rng = np.random.default_rng(0)
+    maps = np.stack([inside * 1.0, 1.0 - inside, np.zeros(256), rng.normal(size=256)])
+    found = contrast(maps, inside)
+    assert found[:3].tolist() == [1, 1, 0]
+    higher = (maps[3][inside][:, None] > maps[3][~inside]).mean()
+    assert found[3] == pytest.approx(abs(2 * higher - 1), abs=1e-6)
+    assert contrast(maps, np.zeros(256, bool)).tolist() == [0] * 4, "no nodule, no contrast"
+    small = np.zeros((32, 32), bool)
+    small[8, 8] = True
+    assert on_grid(small, (8, 8)).sum() == 1, "a nodule smaller than a pixel is one pixel"
+    assert not on_grid(np.zeros((32, 32), bool), (8, 8)).any()
 
 
 def test_picks_shares_and_steadiness():

@@ -168,6 +168,22 @@ def test_bad_definitions_are_named(tmp_path, text, message):
         definition.load("table9")
 
 
+def test_a_row_keeps_what_the_base_sets_for_its_network():
+    generator = definition.load("super_resolution", "compact").rows[0].config["network"]
+    assert generator["skip"] == "bicubic"
+    student = next(row for row in definition.load("dsnet_ablation", "compact").rows if row.key == "drtm_soft_gan")
+    assert student.teacher["network"]["skip"] == "bicubic"
+    assert student.config["network"]["teacher"]["skip"] == "bicubic"
+    assert "skip" not in definition.load("dsnet_ablation", "compact").rows[0].config["network"]  # U-Net's
+
+
+def test_a_profile_may_add_to_one_experiment():
+    other = definition.load("dsnet_networks", "compact").rows[0].config["training"]
+    own = definition.load("generalisation", "compact").rows[0].config["training"]
+    assert own["epochs"] > other["epochs"]
+    assert {**own, "epochs": other["epochs"]} == other
+
+
 def results(output):
     """Everything of a run's jobs that its figures rest on."""
     found = {}

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from figure_jobs import make_config, nodules, noisy_maps, write_job
-from Training.experiments import characteristics
+from report_results import write_results
+from Training.experiments import characteristics, definition
 from Training.figures import FIGURES, save
 from Training.figures.groups import LEAST
 from Training.figures.nodule_groups import groupings
@@ -131,3 +132,28 @@ def test_ratings_come_from_nodules_csv(tmp_path):
     written = json.loads((tmp_path / "out" / "mine" / characteristics.FILE).read_text(encoding="utf-8"))
     assert written == {"nodules": {"N00": {"texture": 4.5}}}
     assert not characteristics.write("mine", tmp_path / "out", tmp_path), "a set of images"
+
+
+def test_a_table_in_the_released_forms_stands_beside_the_first_one_if_asked_for(tmp_path):
+    jobs = JobStore(write_results(tmp_path / "results", folds=(0,)))
+    experiment = next(e for e in jobs.experiments() if e["kind"] == "table")
+    experiment = {**experiment, "options": {"measures": "ife", "reference": "unet"}}
+    plain = make_section(jobs, experiment, FIGURES).tables
+    asked = {**experiment, "options": {**experiment["options"], "released": True}}
+    first, released, *rest = make_section(jobs, asked, FIGURES).tables
+    assert [table.name for table in plain] == [first.name, *(table.name for table in rest)]
+    assert released.name == f"{experiment['name']}-released"
+    for before, after in zip(first.records, released.records, strict=True):
+        assert before["row"] == after["row"]
+        # The wrapped error counts a missed pixel 1/255 and a wrong one whole.
+        assert after["mae_released_consensus"] != before["mae_consensus"]
+
+
+def test_the_table_tests_every_enhanced_network_against_its_plain_one():
+    table = definition.load("ife_table1", "compact")
+    rows = {row.key: row.config["network"] for row in table.rows}
+    own = table.options["references"]
+    assert set(own) == {key for key, network in rows.items() if network.get("enhance")}
+    for key, plain in own.items():
+        assert rows[key]["name"] == rows[plain]["name"]
+        assert "enhance" not in rows[plain]

@@ -109,9 +109,12 @@ def _base(name: str, shared: dict, source: str) -> dict:
     return merge(load_config(name), copy.deepcopy(shared), f"{source}: set")
 
 
-def _profile(profile: dict, base: str) -> dict:
-    """A profile's settings for a base configuration: its own ones where it has them."""
-    return {**profile, **profile.get("bases", {}).get(base, {})}
+def _profile(profile: dict, base: str, experiment: str = "") -> dict:
+    """A profile's settings for a base configuration: its own ones where it has them, and what an experiment adds."""
+    found = copy.deepcopy({**profile, **profile.get("bases", {}).get(base, {})})
+    for section, values in profile.get("experiments", {}).get(experiment, {}).get("set", {}).items():
+        found.setdefault("set", {}).setdefault(section, {}).update(values)
+    return found
 
 
 def _row(row: dict, base: dict, size: dict, profile: dict, preset: str, source: str, shared: dict) -> Row:
@@ -160,7 +163,7 @@ def load(name_or_path, profile: str = "full", preset: str = "default") -> Experi
     made = []
     for row in rows:
         name = row.get("base", given.get("base", BASES[preset]))
-        base, size = _base(name, shared, path.name), _profile(known[profile], name)
+        base, size = _base(name, shared, path.name), _profile(known[profile], name, path.stem)
         made.append(_row(row, base, size, known[profile], preset, path.name, shared))
     return Experiment(
         path.stem,

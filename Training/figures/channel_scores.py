@@ -11,18 +11,19 @@ CRITERIA = ("curvature", "entropy")
 FORMS = {"paper2d": "entropy", "hist_batch": "histogram of the batch", "unique": "distinct values"}
 ALONE = "histogram, alone"
 NONZERO = "share of non-zero"
-#: (first, second) criterion of each comparison.
+CONTRAST = "contrast of the nodule"
+#: (first, second) criterion of each comparison; those in the report's sentences come first.
 PAIRS = (
     ("curvature", "entropy"),
+    ("curvature", CONTRAST),
+    ("entropy", CONTRAST),
     ("entropy", FORMS["hist_batch"]),
     ("entropy", FORMS["unique"]),
-    (FORMS["hist_batch"], FORMS["unique"]),
     (FORMS["hist_batch"], ALONE),
     ("entropy", NONZERO),
     (FORMS["unique"], NONZERO),
-    ("curvature", NONZERO),
 )
-SAID = (PAIRS[0], PAIRS[1], PAIRS[2], PAIRS[4])  # in the report's sentences
+SAID = 6
 _SKIPS = ("unet", "nnunet", "attention_unet", "ugsnet", "dsnet")
 _PLACES = {"sinet_v2": ("texture x4", "texture x3", "texture x2"), "deeplabv3plus": ("low level", "ASPP")}
 
@@ -57,12 +58,13 @@ def place_name(network: str, module: str) -> str:
     return module
 
 
-def enhanced_places(network, images, kind: str, kept=(), batch: int = 32) -> list[Place]:
+def enhanced_places(network, images, masks, kind: str, kept=(), batch: int = 32) -> list[Place]:
     """Scores by every criterion at each place where `network` (of the name `kind`) has a choice, as it runs.
 
-    images: float tensor (N, C, H, W), in batches of which `hist_batch` takes its range; kept: indices of the images
-    whose feature maps are kept. The network runs in evaluation mode and comes back as it was. No place without
-    enhancement, none where all channels are copied, and none with maps under LEAST_SIDE pixels.
+    images: float tensor (N, C, H, W), in batches of which `hist_batch` takes its range; masks: (N, H, W) bool, what the
+    maps' contrast is of; kept: indices of the images whose feature maps are kept. The network runs in evaluation mode
+    and comes back as it was. No place without enhancement, none where all channels are copied, and none with maps
+    under LEAST_SIDE pixels.
     """
     import torch
 
@@ -79,7 +81,7 @@ def enhanced_places(network, images, kind: str, kept=(), batch: int = 32) -> lis
                     continue
                 if name not in found:
                     found[name] = Place(place_name(kind, name), module.score, count, size, {}, {})
-                for criterion, values in _scores(features).items():
+                for criterion, values in _scores(features, masks[start : start + batch]).items():
                     found[name].scores.setdefault(criterion, []).append(values.numpy(force=True))
                 own = [index for index in kept if start <= index < start + len(features)]
                 found[name].features |= {index: features[index - start].numpy(force=True) for index in own}
@@ -113,7 +115,7 @@ def _seen_maps(network):
             handle.remove()
 
 
-def _scores(features) -> dict:
+def _scores(features, masks) -> dict:
     import torch
 
     from LungNoduleUncertaintyLib.networks.feature_enhancement import curvature_scores, entropy_scores
@@ -122,7 +124,39 @@ def _scores(features) -> dict:
     scores |= {words: entropy_scores(features, form) for form, words in FORMS.items()}
     scores[ALONE] = torch.cat([entropy_scores(one[None], "hist_batch") for one in features])
     scores[NONZERO] = (features != 0).float().mean((2, 3))
+    values = features.flatten(2).numpy(force=True)
+    contrasts = [contrast(own, on_grid(mask, features.shape[2:])) for own, mask in zip(values, masks, strict=True)]
+    scores[CONTRAST] = torch.from_numpy(np.stack(contrasts))
     return scores
+
+
+def on_grid(mask: np.ndarray, size) -> np.ndarray:
+    """A mask (H, W) on a coarser grid, flat (h * w,) bool: pixels covered to a half or, without one, the most covered.
+
+    All False for an empty mask.
+    """
+    import torch
+    from torch.nn import functional
+
+    share = functional.adaptive_avg_pool2d(torch.from_numpy(np.asarray(mask, np.float32))[None, None], tuple(size))
+    share = share.flatten().numpy()
+    return share >= min(0.5, share.max()) if share.max() > 0 else np.zeros(share.shape, bool)
+
+
+def contrast(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """|2 AUC - 1| of every map for a mask: values (C, P), inside (P,) bool -> (C,) float32 in [0, 1].
+
+    AUC is the chance that a pixel inside has a higher value than one outside (ties count half): 1 for a map that is
+    brighter, or darker, on the nodule than anywhere else, 0 for one that doesn't show it. 0 where either side is empty.
+    """
+    from scipy.stats import rankdata
+
+    count, rest = int(inside.sum()), int((~inside).sum())
+    if not count or not rest:
+        return np.zeros(len(values), np.float32)
+    ranks = rankdata(values, axis=1)[:, inside].sum(1)
+    auc = (ranks - count * (count + 1) / 2) / (count * rest)
+    return np.abs(2 * auc - 1).astype(np.float32)
 
 
 def picks(scores: np.ndarray, count: int) -> np.ndarray:

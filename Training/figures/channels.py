@@ -44,7 +44,8 @@ def channels(experiment: dict, jobs) -> list[Drawn]:
             chosen, rule = _chosen(cases, int(options.get("nodules", 3)))
             config, network = _load(jobs.folder(job))
             images = _images(cases, config)
-            places = enhanced_places(network, images, config["network"]["name"], chosen, BATCH)
+            truth = np.stack([case.consensus for case in cases])
+            places = enhanced_places(network, images, truth, config["network"]["name"], chosen, BATCH)
             reason = "" if places else "no choice of channels"
         if reason:
             skipped.append(f"{row['label']} ({reason})")
@@ -242,18 +243,18 @@ def _agreement(row, place) -> list[dict]:
     for first, second in PAIRS:
         a, b = place.scores[first], place.scores[second]
         ranks = rank_correlation(a, b)
-        ranks = ranks[np.isfinite(ranks)]
-        shared = common_share(a, b, place.count)
-        ends = np.percentile(ranks, [10, 90]) if ranks.size else (np.nan, np.nan)
+        usable = np.isfinite(ranks)  # not where all channels score alike
+        shared = common_share(a, b, place.count)[usable]
+        ends = np.percentile(ranks[usable], [10, 90]) if usable.any() else (np.nan, np.nan)
         numbers = {
-            "spearman": ranks.mean() if ranks.size else np.nan,
+            "spearman": ranks[usable].mean() if usable.any() else np.nan,
             "tenth_percentile": ends[0],
             "ninetieth_percentile": ends[1],
-            "picked_by_both": shared.mean(),
+            "picked_by_both": shared.mean() if usable.any() else np.nan,
             "by_chance": place.count / place.channels,
         }
         known = {"network": row["label"], "place": place.name, "first": first, "second": second}
-        known |= {"nodules": len(a)}
+        known |= {"nodules": int(usable.sum())}
         lines.append(known | {k: round(float(v), 4) if np.isfinite(v) else None for k, v in numbers.items()})
     return lines
 
@@ -295,6 +296,9 @@ def _comparison(forms, agreement, fold, skipped, words, experiment) -> Drawn:
         f"neighbours' mean in two dimensions; “{FORMS['hist_batch']}” and “{FORMS['unique']}” are the forms of the "
         f"released code. The first takes its range from a whole batch, here of {BATCH} nodules; “{ALONE}” is the same "
         "with every nodule by itself, and shows how much batch mates change. Share of non-zero: of a map's pixels. "
+        "Contrast of the nodule: |2 AUC − 1|, AUC the chance that a pixel of the readers' consensus has a higher value "
+        "in the map than one outside, so 1 for a map that singles the nodule out, brighter or darker, and 0 for one "
+        "that doesn't show it; below 0 a score prefers maps that don't. "
         f"{words}{profile_words(experiment)}"
     )
     if skipped:
@@ -311,10 +315,11 @@ def _agreement_sentences(agreement) -> list[str]:
         return (low if low == high else f"{low} to {high}") + unit
 
     out = []
-    for first, second in SAID:
+    for first, second in PAIRS[:SAID]:
         own = [one for one in agreement if (one["first"], one["second"]) == (first, second)]
-        ranks = [one["spearman"] for one in own if one["spearman"] is not None]
-        if ranks:
+        own = [one for one in own if one["spearman"] is not None]
+        if own:
+            ranks = [one["spearman"] for one in own]
             shared = ends([one["picked_by_both"] for one in own], 100, " %")
             chance = ends([one["by_chance"] for one in own], 100, " %")
             out.append(
