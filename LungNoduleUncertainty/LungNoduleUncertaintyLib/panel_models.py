@@ -30,14 +30,15 @@ class ModelChooser:
             self.ui.modelSelector.setCurrentIndex(index)
 
     def fill(self, chosen: str = ""):
-        """Lists the bundles that are there now."""
+        """Lists the bundles that are there now; one that is gone is replaced by the default one."""
         from .model_bundle import DEFAULT_BUNDLE, available_bundles
 
-        chosen = chosen or self.name or DEFAULT_BUNDLE
+        names = available_bundles()
+        chosen = next((name for name in (chosen, self.name) if name in names), DEFAULT_BUNDLE)
         self._filling = True
         try:
             self.ui.modelSelector.clear()
-            for name in available_bundles():
+            for name in names:
                 self.ui.modelSelector.addItem(name)
             self.choose(chosen)
         finally:
