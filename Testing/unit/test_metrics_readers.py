@@ -289,6 +289,13 @@ def test_human_row():
 # -- statistics
 
 
+def test_one_patient_gives_no_interval():
+    a, b = np.array([0.8, 0.9, 0.7]), np.array([0.7, 0.7, 0.6])
+    result = metrics.paired_test(a, b, groups=["one"] * 3)
+    assert (result.groups, result.low, result.high) == (1, -np.inf, np.inf)
+    assert np.isfinite(metrics.paired_test(a, b, groups=["one", "one", "two"]).low)
+
+
 def test_paired_test_of_known_differences():
     rng = np.random.default_rng(0)
     b = rng.normal(0.8, 0.05, 60)

@@ -56,9 +56,9 @@ def paired_test(a, b, groups=None, resamples: int = 10_000, seed: int = 0) -> Pa
     """Compare two methods on the same nodules: a, b (N,) of one metric, groups (N,) patient of each nodule or None.
 
     Pairs with a value that isn't finite are left out (`n` tells). The percentile bootstrap of the mean difference draws
-    whole groups, because nodules of one patient aren't independent; the same seed gives the same interval. Equal values
-    everywhere give p-values of 1 and effect sizes of 0. Raises MetricError for differing lengths or fewer than two
-    usable pairs.
+    whole groups, because nodules of one patient aren't independent; the same seed gives the same interval, and a single
+    group gives one without ends (-inf, inf). Equal values everywhere give p-values of 1 and effect sizes of 0. Raises
+    MetricError for differing lengths or fewer than two usable pairs.
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.ndim != 1 or a.shape != b.shape:
@@ -72,7 +72,9 @@ def paired_test(a, b, groups=None, resamples: int = 10_000, seed: int = 0) -> Pa
         raise MetricError(f"paired values: {n} usable pairs; at least two are wanted")
     labels = np.arange(n) if groups is None else np.asarray(groups)[usable]
     cluster = np.unique(labels, return_inverse=True)[1].ravel()
-    low, high = np.percentile(_cluster_means(difference, cluster, resamples, seed), [2.5, 97.5])
+    low, high = -np.inf, np.inf  # one group, drawn again and again, tells nothing about others
+    if cluster.any():
+        low, high = np.percentile(_cluster_means(difference, cluster, resamples, seed), [2.5, 97.5])
     mean, sd = float(difference.mean()), float(difference.std(ddof=1))
     if not difference.any():
         t_p = wilcoxon_p = 1.0

@@ -10,6 +10,13 @@ from .table import Cell, Head, Table
 __all__ = ["holm", "p_text", "paired_records", "paired_table", "signed"]
 
 
+def _interval(measure, record: dict) -> str:
+    """The ends as text; a dash where all nodules are of one patient, so that there is no interval."""
+    if not math.isfinite(record["low"]):
+        return "–"
+    return f"{signed(measure.show, record['low'])} to {signed(measure.show, record['high'])}"
+
+
 def holm(values: list) -> list:
     """Holm's adjusted p-values of one family, in the given order."""
     order = sorted(range(len(values)), key=values.__getitem__)
@@ -111,7 +118,7 @@ def paired_table(name: str, records: list, reference, tested=None) -> Table:
             Cell(measure.heading, False),
             Cell(f"{r['nodules']:,} ({r['patients']:,})"),
             Cell(signed(measure.show, r["difference"]), bold=sure),
-            Cell(f"{signed(measure.show, r['low'])} to {signed(measure.show, r['high'])}"),
+            Cell(_interval(measure, r)),
             Cell(p_text(r["wilcoxon_p"])),
             Cell(p_text(r["wilcoxon_p_holm"])),
             Cell(p_text(r["t_p"])),
