@@ -39,12 +39,12 @@ def metadata_sha256(metadata: dict) -> str:
 
 
 def available_bundles() -> list[str]:
-    """Names of the bundles: the shipped ones, then those that the user imported (`model_store`)."""
+    """Names of the bundles: the default one, the other shipped ones, those that the user imported (`model_store`)."""
     names: list[str] = []
     for folder in folders():
         found = sorted(p.parent.name for p in folder.glob("[!.]*/metadata.json")) if folder.is_dir() else []
         names += [name for name in found if name not in names]
-    return names
+    return sorted(names, key=lambda name: name != DEFAULT_BUNDLE)
 
 
 def find_bundle(name_or_path=None) -> Path:

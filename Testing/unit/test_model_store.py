@@ -9,6 +9,8 @@ from LungNoduleUncertaintyLib import model_store
 from LungNoduleUncertaintyLib.errors import BundleError, OutputError
 from LungNoduleUncertaintyLib.model_bundle import DEFAULT_BUNDLE, available_bundles, load_model, write_bundle
 
+SHIPPED = [DEFAULT_BUNDLE, "dsnet-compact"]
+
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
@@ -38,14 +40,14 @@ def zipped(folder, path, prefix="small/"):
 def test_imported_bundle_is_found_loaded_and_removed(home, bundle, tmp_path, packed):
     source = zipped(bundle, tmp_path / "small.zip") if packed else bundle
     assert model_store.import_bundle(source) == "small"
-    assert available_bundles() == [DEFAULT_BUNDLE, "small"]
+    assert available_bundles() == [*SHIPPED, "small"]
     assert load_model("small", "cpu").folder == home / "small"
     shown = model_store.summary("small")
     assert shown["removable"]
     assert shown["card"].read_text() == "# A card\n"
     assert model_store.import_bundle(source) == "small"  # again: replaced
     model_store.remove_bundle("small")
-    assert available_bundles() == [DEFAULT_BUNDLE]
+    assert available_bundles() == SHIPPED
     assert list(home.iterdir()) == []
 
 
@@ -61,7 +63,7 @@ def test_a_damaged_or_foreign_source_leaves_nothing(home, bundle, tmp_path):
     with pytest.raises(BundleError, match="isn't a bundle"):
         model_store.import_bundle(tmp_path / "source")
     assert list(home.iterdir()) == []
-    assert available_bundles() == [DEFAULT_BUNDLE]
+    assert available_bundles() == SHIPPED
 
 
 @pytest.mark.parametrize("name", ["../out", ".hidden", "", "a/b", "a\\b"])
