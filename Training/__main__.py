@@ -126,9 +126,9 @@ def _train(args) -> int:
     import torch
     from lightning_fabric import Fabric
 
-    from .adversarial import make_trainer
     from .config import load_config
     from .folder_dataset import configured_split, load_folder
+    from .trainers import make_trainer
 
     config = load_config(args.config, args.set)
     if args.threads:

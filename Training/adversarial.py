@@ -17,7 +17,6 @@ from LungNoduleUncertaintyLib.networks.srgan import SRGANDiscriminator
 from .config import ConfigError
 from .dsnet_losses import DSNetLoss, SuperResolutionLoss, discriminator_loss
 from .optimization import make_optimizer
-from .patch_trainer import PATCH_CLASSIFIERS, PatchTrainer
 from .trainer import Trainer, input_channels
 
 
@@ -172,18 +171,6 @@ class SuperResolutionTrainer(AdversarialTrainer):
 
     def _losses(self, batch, out, judged):
         return self.loss(out["image"], batch.soft, judged)
-
-
-TRAINERS = {
-    "dsnet": DSNetTrainer,
-    "srgan_generator": SuperResolutionTrainer,
-    **dict.fromkeys(PATCH_CLASSIFIERS, PatchTrainer),
-}
-
-
-def make_trainer(config: dict, *args, **options) -> Trainer:
-    """The trainer that the configuration's network needs."""
-    return TRAINERS.get(config["network"]["name"], Trainer)(config, *args, **options)
 
 
 def teacher_weights(run, window_hu=None) -> dict:

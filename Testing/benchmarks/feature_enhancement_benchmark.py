@@ -175,7 +175,7 @@ def step_table(width: int, size: int, batch: int, repeats: int, device: str) -> 
         if enhance != "none":
             with ife.record_selection(network) as picked:
                 network(image)
-            seen = [(network.get_submodule(name), selection.features) for name, selection in picked.items()]
+            seen = [(selection.module, selection.features) for selection in picked.values()]
             calls[f"operator {key}"] = lambda seen=seen: [both_ways(module, x) for module, x in seen]
     ms = in_turns(calls, repeats, device)
     rows = []

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from LungNoduleUncertaintyLib import load_model
 from LungNoduleUncertaintyLib.errors import BundleError
 from Training.__main__ import main
-from Training.adversarial import DSNetTrainer, SuperResolutionTrainer, make_trainer, teacher_weights
+from Training.adversarial import DSNetTrainer, SuperResolutionTrainer, teacher_weights
 from Training.config import ConfigError, load_config
 from Training.metrics import peak_signal_to_noise_ratio, structural_similarity
 from Training.super_resolution import SuperResolutionBatches, bicubic, measure, reduced
+from Training.trainers import make_trainer
 from training_data import make_nodule, write_folder
 
 TEACHER = {"width": 4, "blocks": 1}

@@ -208,6 +208,15 @@ def test_record_selection():
     assert not any(module._forward_hooks for module in network.modules())
 
 
+def test_a_place_that_copies_everything_is_recorded_without_scores():
+    """SINetV2's deepest map has 2 x 2 pixels at 64: too few to score, which a ratio of 1 doesn't need."""
+    network = create("sinet_v2", width=8, enhance="curvature").eval()
+    with torch.no_grad(), ife.record_selection(network) as picked:
+        network(torch.rand(1, network.in_channels, 64, 64))
+    assert len(picked) == 3
+    assert min(min(selection.features.shape[2:]) for selection in picked.values()) == 2
+
+
 def test_a_new_network_gets_it_in_a_few_lines():
     """The example of `enhancements`, which the README shows too."""
     lines = ife.enhancements.__doc__.splitlines()

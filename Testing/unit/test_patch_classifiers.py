@@ -15,10 +15,10 @@ from LungNoduleUncertaintyLib.networks.patch_blocks import (
 )
 from LungNoduleUncertaintyLib.networks.patch_classifier import between
 from LungNoduleUncertaintyLib.networks.patches import PatchStack, nearest_slices, resize, stretch
-from Training.adversarial import TRAINERS, make_trainer
 from Training.config import ConfigError, load_config
 from Training.experiments import definition
 from Training.patch_trainer import PATCH_CLASSIFIERS, PatchTrainer, boundary_distance, pixel_weights, sample_pixels
+from Training.trainers import TRAINERS, make_trainer
 from training_data import make_nodule, write_folder
 
 # Name, slices, options of a small form.

@@ -90,9 +90,9 @@ def _run(job, given, data, device, progress):
     from lightning_fabric import Fabric
 
     from .. import slices as protocol
-    from ..adversarial import make_trainer
     from ..export import run_state
     from ..trainer import build_network, conditions
+    from ..trainers import make_trainer
 
     # Options that have come since the job was prepared have their defaults.
     config, fold = merge(copy.deepcopy(DEFAULTS), given["config"], f"{job.name}"), given["fold"]

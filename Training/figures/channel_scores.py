@@ -1,6 +1,5 @@
 """Scores of a network's channels by several criteria where it enhances features, and how far the criteria agree."""
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,14 +67,17 @@ def enhanced_places(network, images, masks, kind: str, kept=(), batch: int = 32)
     """
     import torch
 
+    from LungNoduleUncertaintyLib.networks.feature_enhancement import record_selection
+
     found: dict[str, Place] = {}
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
         for start in range(0, len(images), batch):
-            with torch.no_grad(), _seen_maps(network) as seen:
+            with torch.no_grad(), record_selection(network) as seen:
                 network(images[start : start + batch])
-            for name, (module, features) in seen.items():
+            for name, selection in seen.items():
+                module, features = selection.module, selection.features.float()
                 count, size = module.extra_channels(features.shape[1]), tuple(features.shape[2:])
                 if not 0 < count < features.shape[1] or min(size) < LEAST_SIDE:
                     continue
@@ -91,28 +93,6 @@ def enhanced_places(network, images, masks, kind: str, kept=(), batch: int = 32)
     for place in found.values():
         place.scores = {criterion: np.concatenate(values) for criterion, values in place.scores.items()}
     return [found[name] for name in sorted(found)]
-
-
-@contextmanager
-def _seen_maps(network):
-    """While open, {name: (module, feature map)} of every enhancement that the network passes through."""
-    from LungNoduleUncertaintyLib.networks.feature_enhancement import FeatureEnhancement
-
-    seen: dict = {}
-
-    def keeper(name):
-        def keep(module, inputs):
-            seen[name] = module, inputs[0].detach().float()
-
-        return keep
-
-    places = [(n, m) for n, m in network.named_modules() if isinstance(m, FeatureEnhancement)]
-    handles = [module.register_forward_pre_hook(keeper(name)) for name, module in places]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _scores(features, masks) -> dict:

@@ -7,8 +7,8 @@ gradient; gradients flow through the copies. How a network takes part is shown a
 """
 
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from math import log2
-from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -319,20 +319,29 @@ def skip_enhancements(skips: int, defaults: dict[str, tuple[float, float]] | Non
     return nn.ModuleList(places[:skips])
 
 
-class Selection(NamedTuple):
-    """What one enhancement saw and picked: features (B, C, H, W), scores (B, C) and channels (B, k), in their order."""
+@dataclass(frozen=True)
+class Selection:
+    """What one enhancement (`module`) saw, features (B, C, H, W), and picked. The rest is computed when asked for."""
 
+    module: FeatureEnhancement
     features: torch.Tensor
-    scores: torch.Tensor
-    channels: torch.Tensor
+
+    @property
+    def scores(self) -> torch.Tensor:
+        """(B, C)."""
+        return self.module.scores(self.features)
+
+    @property
+    def channels(self) -> torch.Tensor:
+        """(B, k), in their order."""
+        return top_channels(self.scores, self.module.extra_channels(self.features.shape[1]), self.module.order)
 
 
 @contextmanager
 def record_selection(network: nn.Module):
-    """While open, every forward pass writes what each active enhancement picked into the dict that this gives.
+    """While open, every forward pass leaves what each active enhancement saw and picked in the dict that this gives.
 
-    Keys are the modules' names in the network, values are `Selection`; the last pass counts. The scores are computed
-    a second time for it, so leave it closed where time matters:
+    Keys are the modules' names in the network, values are `Selection`; the last pass counts:
 
         with record_selection(network) as picked, torch.no_grad():
             network(image)
@@ -342,10 +351,7 @@ def record_selection(network: nn.Module):
 
     def keeper(name):
         def keep(module, inputs, _output):
-            features = inputs[0].detach()
-            scores = module.scores(features)
-            channels = top_channels(scores, module.extra_channels(features.shape[1]), module.order)
-            records[name] = Selection(features, scores, channels)
+            records[name] = Selection(module, inputs[0].detach())
 
         return keep
 

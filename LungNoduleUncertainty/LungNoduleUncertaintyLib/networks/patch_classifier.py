@@ -4,6 +4,8 @@ These networks aren't dense: a slice is segmented by classifying a patch about e
 chunks, on all pixels or on a coarser grid, so that each of them is an ordinary network of the registry.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
@@ -40,7 +42,7 @@ def between(coarse: torch.Tensor, height: int, width: int, every: int) -> tuple[
     return coarse, unsure
 
 
-class PatchClassifier(nn.Module):
+class PatchClassifier(nn.Module, ABC):
     """Base of the patch classifiers. Subclasses give `cut` (pixels to patches) and `classify` (patches to logits).
 
     The input (B, S, H, W) is a stack of S neighbouring slices, S odd, of which the middle one is segmented: one HU
@@ -68,13 +70,13 @@ class PatchClassifier(nn.Module):
         self.in_channels, self.slice_step, self.chunk = in_channels, slice_step, chunk
         self.evaluation_stride, self.refine = evaluation_stride, refine
 
+    @abstractmethod
     def cut(self, stack: PatchStack, points: torch.Tensor) -> tuple:
         """The patches (each (N, C, S, S)) about pixels (N, 3) of (b, y, x) that `classify` takes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def classify(self, *patches: torch.Tensor) -> torch.Tensor:
         """Logits (N, 1) that the patches' middle pixels are nodule."""
-        raise NotImplementedError
 
     def at(self, image: torch.Tensor, points: torch.Tensor) -> dict[str, torch.Tensor]:
         """Logits {output: (N, 1)} at pixels (N, 3) of (b, y, x), all at once: what training needs."""
