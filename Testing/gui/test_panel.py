@@ -14,14 +14,8 @@ CENTERS = {"A": (20, 18, 12), "B": (34, 30, 20), "C": (8, 28, 10)}
 def panel(slicer_gui, tools, monkeypatch):
     """The panel on a CT with three balls of tissue; `segment` is a stand-in whose speed the test controls."""
     g, matrix = slicer_gui, tools.oblique()
-    shape = (28, 40, 44)
-    inside = np.zeros(shape, bool)
-    g.points = {}
-    for number, (name, index) in enumerate(CENTERS.items()):
-        center = (matrix @ [*index, 1])[:3]
-        inside |= tools.ball(shape, matrix, center, 4.0 + number)
-        g.points[name] = tuple(center)
-    g.volume = tools.add_volume(g.scene, np.where(inside, tools.TISSUE, tools.AIR).astype(np.int16), matrix)
+    g.volume, centers = tools.add_balls(g.scene, matrix, CENTERS.values())
+    g.points = dict(zip(CENTERS, centers, strict=True))
     widget = g.module_widget(MODULE / "LungNoduleUncertainty.py")
     g.gate = threading.Event()
     g.gate.set()

@@ -132,6 +132,13 @@ def ball(shape, matrix, center, radius):
     return np.linalg.norm(points - center, axis=-1) <= radius
 
 
+def add_balls(scene, matrix, indices, shape=(28, 40, 44)):
+    """(CT with a ball of tissue about each index (x, y, z), the balls' centers in RAS); radii are 4, 5, ... mm."""
+    centers = [tuple((matrix @ [*index, 1])[:3]) for index in indices]
+    inside = np.any([ball(shape, matrix, c, 4.0 + n) for n, c in enumerate(centers)], axis=0)
+    return add_volume(scene, np.where(inside, TISSUE, AIR).astype(np.int16), matrix), centers
+
+
 def fake_segment(ct, point_lps, model=None, device="auto", margin=3, progress=None, thresholds=None, averaging=None):
     """Stands in for `segment_nodule`: the tissue around the point, its core as HC, cropped to its region."""
     from scipy import ndimage

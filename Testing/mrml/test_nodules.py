@@ -20,11 +20,7 @@ INDICES = [(20, 18, 12), (34, 30, 20), (8, 28, 10)]
 @pytest.fixture
 def ct(scene, tools):
     """A CT with three balls, oblique and anisotropic; its `points` are their centers (RAS)."""
-    matrix = tools.oblique(left_handed=True)
-    centers = [(matrix @ [*index, 1])[:3] for index in INDICES]
-    inside = np.any([tools.ball(SHAPE, matrix, c, 4.0 + n) for n, c in enumerate(centers)], axis=0)
-    volume = tools.add_volume(scene, np.where(inside, tools.TISSUE, tools.AIR).astype(np.int16), matrix)
-    return volume, [tuple(c) for c in centers]
+    return tools.add_balls(scene, tools.oblique(left_handed=True), INDICES)
 
 
 @pytest.fixture

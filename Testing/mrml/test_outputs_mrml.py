@@ -14,18 +14,13 @@ from LungNoduleUncertaintyLib.measurements import measure
 from LungNoduleUncertaintyLib.mrml_runs import Request, Runs
 from LungNoduleUncertaintyLib.segments import SEGMENTS
 
-SHAPE = (28, 40, 44)
 INDICES = [(20, 18, 12), (34, 30, 20)]
 
 
 @pytest.fixture
 def ct(scene, tools):
     """A CT with two balls, oblique and anisotropic; its `points` are their centers (RAS)."""
-    matrix = tools.oblique(left_handed=True)
-    centers = [(matrix @ [*index, 1])[:3] for index in INDICES]
-    inside = np.any([tools.ball(SHAPE, matrix, c, 4.0 + n) for n, c in enumerate(centers)], axis=0)
-    volume = tools.add_volume(scene, np.where(inside, tools.TISSUE, tools.AIR).astype(np.int16), matrix)
-    return volume, [tuple(c) for c in centers]
+    return tools.add_balls(scene, tools.oblique(left_handed=True), INDICES)
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@
 import numpy as np
 
 from . import style
-from .cases import common_fold, evenly, load_cases, networks_words, profile_words, quantile_picks
+from .cases import common_fold, load_cases, networks_words, profile_words, varied_cases
 from .drawn import Drawn
 from .gradcam_figure import _cannot, _load, network_image
 
-LEAST_DIAMETER_MM = 8.0
 COLORS = "inferno"
 
 
@@ -52,12 +51,7 @@ def attention(experiment: dict, jobs) -> list[Drawn]:
     if not rows:
         return []
     cases = {case.nodule_id: case for case in load_cases(jobs.row_jobs(rows[0])[fold], jobs)}
-    large = {n: c.disagreement for n, c in cases.items() if c.diameter_mm >= LEAST_DIAMETER_MM}
-    rule = f"of at least {LEAST_DIAMETER_MM:.0f} mm"
-    if not large:
-        large, rule = {n: c.disagreement for n, c in cases.items()}, "of any size"
-    quantiles = evenly(int((experiment.get("options") or {}).get("nodules", 4)), 0.1, 0.9)
-    chosen = [cases[name] for name in quantile_picks(large, quantiles)]
+    chosen, rule = varied_cases(cases, int((experiment.get("options") or {}).get("nodules", 4)), 0.1, 0.9)
     results, table, usable, skipped = {}, [], [], []
     for row in rows:
         folder = jobs.folder(jobs.row_jobs(row)[fold])
@@ -75,13 +69,12 @@ def attention(experiment: dict, jobs) -> list[Drawn]:
             table.append(_numbers(row, case, *own[case.nodule_id]))
     if not usable or not chosen:
         return []
-    places = ", ".join(f"{100 * q:.0f}" for q in quantiles)
     caption = (
         "Weights by which the first block's spatial attention (CBAM) multiplies its features, from 0 (nothing passes) "
         "to 1. Each variant has a scale of its own, from the lowest to the highest weight within the panels of its "
         "row: compare where a map is high, and its range by the bar. White: what at least half of the readers "
-        f"include; green: the variant's Final. Nodules: those at the percentiles {places} of the readers' disagreement "
-        f"among the {len(large)} nodules {rule} of test fold {fold} (n = {len(cases)}). In the table, “auc” is the "
+        f"include; green: the variant's Final. Nodules: those {rule} of test fold "
+        f"{fold} (n = {len(cases)}). In the table, “auc” is the "
         "chance that a pixel of the consensus has a higher weight than one that no reader includes. "
         f"{style.WINDOW_WORDS}. {networks_words(usable, fold, jobs)}{profile_words(experiment)}"
     )

@@ -9,6 +9,10 @@ from ..metrics import consensus
 MAPS = ("union", "intersection")
 
 
+#: Below this a nodule has too few pixels for a picture of a network's maps.
+LEAST_DIAMETER_MM = 8.0
+
+
 @dataclass
 class Case:
     """One test nodule on the network's grid.
@@ -150,3 +154,18 @@ def profile_words(experiment: dict) -> str:
     """The experiment's profile as the last sentence of a caption."""
     profile = experiment.get("profile")
     return f" Profile: {profile}." if profile else ""
+
+
+def varied_cases(cases: dict, count: int, low: float, high: float) -> tuple[list[Case], str]:
+    """(`count` cases at evenly spaced quantiles `low` to `high` of the readers' disagreement, the rule in words).
+
+    cases: {nodule id: Case}. Small nodules show little: those of LEAST_DIAMETER_MM and more, if there are any.
+    """
+    large = {n: c.disagreement for n, c in cases.items() if c.diameter_mm >= LEAST_DIAMETER_MM}
+    size = f"of at least {LEAST_DIAMETER_MM:.0f} mm"
+    if not large:
+        large, size = {n: c.disagreement for n, c in cases.items()}, "of any size"
+    quantiles = evenly(count, low, high)
+    places = ", ".join(f"{100 * q:.0f}" for q in quantiles)
+    rule = f"at the percentiles {places} of the readers' disagreement among the {len(large)} nodules {size}"
+    return [cases[name] for name in quantile_picks(large, quantiles)], rule

@@ -5,7 +5,7 @@ agree (IFE, Figs. 2, 3 and 5, and its forms of the entropy).
 import numpy as np
 
 from . import style
-from .cases import common_fold, evenly, load_cases, networks_words, profile_words, quantile_picks
+from .cases import LEAST_DIAMETER_MM, common_fold, evenly, load_cases, networks_words, profile_words, quantile_picks
 from .channel_scores import (
     ALONE,
     CRITERIA,
@@ -20,7 +20,7 @@ from .channel_scores import (
     steadiness,
 )
 from .drawn import Drawn
-from .gradcam_figure import LEAST_DIAMETER_MM, _cannot, _load, network_image
+from .gradcam_figure import _cannot, _load, network_image
 
 BEST, WORST = 4, 2  # maps of each criterion
 BATCH = 32

@@ -3,10 +3,9 @@
 import numpy as np
 
 from . import style
-from .cases import common_fold, evenly, load_cases, networks_words, profile_words, quantile_picks
+from .cases import common_fold, load_cases, networks_words, profile_words, varied_cases
 from .drawn import Drawn
 
-LEAST_DIAMETER_MM = 8.0
 MAPS = ("M1", "M2", "M3")
 A_FIGURE = 2  # nodules side by side
 
@@ -59,12 +58,7 @@ def gradcam(experiment: dict, jobs) -> list[Drawn]:
     if not usable:
         return []
     cases = {case.nodule_id: case for case in load_cases(jobs.row_jobs(usable[0])[fold], jobs)}
-    large = {n: c.disagreement for n, c in cases.items() if c.diameter_mm >= LEAST_DIAMETER_MM}
-    rule = f"of at least {LEAST_DIAMETER_MM:.0f} mm"
-    if not large:
-        large, rule = {n: c.disagreement for n, c in cases.items()}, "of any size"
-    quantiles = evenly(int((experiment.get("options") or {}).get("nodules", 2)), 0.25, 0.75)
-    chosen = [cases[name] for name in quantile_picks(large, quantiles)]
+    chosen, rule = varied_cases(cases, int((experiment.get("options") or {}).get("nodules", 2)), 0.25, 0.75)
     results, table = {}, []
     for row in usable:
         job = jobs.row_jobs(row)[fold]
@@ -76,14 +70,12 @@ def gradcam(experiment: dict, jobs) -> list[Drawn]:
             probability, cams = grad_cams(network, network_image(stored[case.nodule_id].hu, config), len(MAPS))
             results[row["key"], case.nodule_id] = probability, cams
             table.append(_table_row(row, stored[case.nodule_id], probability, cams))
-    places = " and ".join(f"{100 * q:.0f}" for q in quantiles)
     caption = (
         "Grad-CAM of the last (M1), second (M2) and third to last (M3) convolution before the final output of each "
         "variant; the target is the sum of the final logits inside the variant's predicted mask (green outline; "
         "white: reader 1). Convolutions larger than 1x1 count, and layers that run side by side, as UGS-Net's three "
-        "branches do, as one. Each map is scaled by its own maximum. Nodules: those at the percentiles "
-        f"{places} of the readers' disagreement among the {len(large)} nodules {rule} of test fold {fold} "
-        f"(n = {len(cases)}). "
+        "branches do, as one. Each map is scaled by its own maximum. Nodules: those "
+        f"{rule} of test fold {fold} (n = {len(cases)}). "
         f"{style.WINDOW_WORDS}. {networks_words(usable, fold, jobs)}{profile_words(experiment)}"
     )
     if skipped:
