@@ -8,10 +8,13 @@
         slicer_gui.click(widget.ui.applyButton)
         slicer_gui.wait_until(lambda: widget.ui.applyButton.text == "Apply")
         assert not slicer_gui.dialogs.shown
+
+`panel` is the nodule panel on such a Slicer, with a CT; what a person does with it is in `panel_steps`.
 """
 
 import importlib.util
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ import pytest
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 HERE = Path(__file__).resolve().parent
 WIDGET_NAMES = HERE.parents[2] / "shared" / "notes" / "slicer-widgets.json"
+CENTERS = {"A": (20, 18, 12), "B": (34, 30, 20), "C": (8, 28, 10)}  # voxels (x, y, z) of the panel's CT
 
 
 def _mrml_fixtures():
@@ -74,3 +78,27 @@ def slicer_gui(scene, monkeypatch, tmp_path):
     yield gui
     gui.close()
     assert not gui.errors, f"raised in slots or observers: {gui.errors}"
+
+
+@pytest.fixture
+def panel(slicer_gui, tools, repository):
+    """The panel on a CT with three balls of tissue; `segment` is a stand-in whose speed the test controls."""
+    g, matrix = slicer_gui, tools.oblique()
+    g.volume, centers = tools.add_balls(g.scene, matrix, CENTERS.values())
+    g.points = dict(zip(CENTERS, centers, strict=True))
+    widget = g.module_widget(repository / "LungNoduleUncertainty" / "LungNoduleUncertainty.py")
+    g.gate = threading.Event()
+    g.gate.set()
+    g.asked = []
+
+    def segment(ct, point_lps, progress=None, **more):
+        g.asked.append({"point_lps": point_lps, "size": ct.GetSize(), **more})
+        progress("finding the nodule", 0.3)
+        while not g.gate.wait(0.01):
+            progress("outlining", 0.6)
+        return tools.fake_segment(ct, point_lps, progress=progress, **more)
+
+    widget.logic.runs._segment = segment
+    widget.logic._segmentNodule = segment
+    g.widget, g.ui = widget, widget.ui
+    return g
