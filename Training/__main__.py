@@ -127,7 +127,8 @@ def _train(args) -> int:
     from lightning_fabric import Fabric
 
     from .config import load_config
-    from .folder_dataset import configured_split, load_folder
+    from .folder_dataset import load_folder
+    from .splits import configured_split
     from .trainers import make_trainer
 
     config = load_config(args.config, args.set)

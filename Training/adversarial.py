@@ -7,7 +7,6 @@ learns its plain loss alone and the discriminator rests.
 """
 
 from abc import ABC, abstractmethod
-from pathlib import Path
 
 import torch
 
@@ -119,15 +118,6 @@ class DSNetTrainer(AdversarialTrainer):
         # first steps of Adam would be far too long.
         self.warmup_loss = DSNetLoss((max(1.0, sum(given["weights"])), 0.0, 0.0), given["dice"])
 
-    def _network(self):
-        network = super()._network()
-        if self.config["dsnet"]["teacher"]:
-            run, window = self.config["dsnet"]["teacher"], self.config["input"]["window_hu"]
-            # In an experiment the teacher is another job, beside this one.
-            run = self.folder.parent / run.removeprefix("job:") if run.startswith("job:") else run
-            network.load_teacher(teacher_weights(run, window))
-        return network
-
     def _warmup_epochs(self):
         return self.config["dsnet"]["warmup_epochs"]
 
@@ -171,20 +161,3 @@ class SuperResolutionTrainer(AdversarialTrainer):
 
     def _losses(self, batch, out, judged):
         return self.loss(out["image"], batch.soft, judged)
-
-
-def teacher_weights(run, window_hu=None) -> dict:
-    """The generator's weights of an SRGAN run folder.
-
-    Raises ConfigError when it is none, or when its HU window isn't `window_hu`, the student's.
-    """
-    from .export import run_state
-
-    if not (Path(run) / "config.json").is_file():
-        raise ConfigError(f"dsnet.teacher: {run} is no run folder (it has no config.json)")
-    config, state = run_state(run)
-    if config["network"]["name"] != "srgan_generator":
-        raise ConfigError(f"dsnet.teacher: {run} is a run of {config['network']['name']}, not of srgan_generator")
-    if window_hu is not None and config["input"]["window_hu"] != window_hu:
-        raise ConfigError(f"dsnet.teacher: {run} has the window {config['input']['window_hu']} HU, not {window_hu}")
-    return state

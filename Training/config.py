@@ -42,6 +42,10 @@ DEFAULTS = {
         "validation_share": 0.12,  # of the training patients
         "split_seed": -1,  # picks the validation patients; -1: as `seed`. Fix it to compare seeds on the same patients
         "split": "patient",  # or nodule, the papers' own, which leaks: to measure that only
+        "folds": 0,  # so many folds in place of those of nodules.csv
+        "shares": [],  # in place of folds, one split by patient with the nodules in these proportions: training,
+        # validation, test (DSNet: [387, 55, 544]); the number of the fold draws another one
+        "least_readers": 1,  # nodules with fewer are left out
     },
     "augmentation": {
         "flip": True,
@@ -69,13 +73,14 @@ DEFAULTS = {
         "double_sigmoid": False,
         "form": "",  # of final and side outputs: structure (F3Net's loss) or structure_released in place of fusion
     },
-    "dsnet": {  # of the network dsnet alone
+    "dsnet": {  # of the network dsnet alone, but for the teacher
         "weights": [0.5, 100.0, 1.0],  # of Dice, L1 on the soft mask, and the adversarial part
         "dice": "squared",  # v2; plain: v1
         "scale": "signed",  # the soft mask is compared in [-1, 1]
         "gan": "nonsaturating",  # or saturating, lsgan
         "discriminator": {"width": 64, "kernel": 1, "norm": "batch"},
-        "teacher": "",  # run folder of a trained srgan_generator (job:NAME: that job); empty: untrained weights
+        "teacher": "",  # run folder of a trained srgan_generator (job:NAME: that job), for any network with the option
+        # network.teacher; empty: untrained weights
         "warmup_epochs": 0.0,  # of Dice alone, before the other parts and the discriminator
     },
     "super_resolution": {  # of the network srgan_generator alone

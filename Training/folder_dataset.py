@@ -4,7 +4,6 @@ A folder with `images.csv` instead holds single images (`image_sets`), which com
 """
 
 import csv
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -116,46 +115,3 @@ def read_nodule(folder, row: dict) -> Nodule:
         raise DatasetError(f"{readers_path}: {len(readers)} readers; 2 to {MAX_READERS} are wanted")
     spacing = np.array(image.GetSpacing()[::-1])
     return Nodule(name, row["patient_id"], int(row["fold"]), hu, readers, spacing, row)
-
-
-def nodule_fold(nodule_id: str, folds: int = 5, seed: int = 0) -> int:
-    """The fold of a nodule under the papers' split by nodule, which lets a patient into several folds."""
-    return int(hashlib.sha256(f"{seed}/{nodule_id}".encode()).hexdigest(), 16) % folds
-
-
-def split(
-    nodules: list[Nodule], fold: int | None, validation_share: float, seed: int = 0, by: str = "patient"
-) -> tuple[list[Nodule], list[Nodule], list[Nodule]]:
-    """(training, validation, test) lists. Test is `fold` (none if None); validation is carved from the rest.
-
-    by: `patient` (folds of nodules.csv) or `nodule`, the papers' own split, for measuring its leak only. What is picked
-    for validation is decided by a hash of seed and patient (or nodule), so it depends on nothing else. With `patient`,
-    no patient is in two of the lists, which is checked.
-    """
-    if by not in ("patient", "nodule"):
-        raise DatasetError(f"data.split is patient or nodule, got {by!r}")
-
-    def group(nodule):
-        return nodule.patient_id if by == "patient" else nodule.nodule_id
-
-    fold_of = {n.nodule_id: n.fold if by == "patient" else nodule_fold(n.nodule_id) for n in nodules}
-    rest = [n for n in nodules if fold_of[n.nodule_id] != fold]
-    test = [n for n in nodules if fold_of[n.nodule_id] == fold]
-    if fold is not None and not test:
-        raise DatasetError(f"fold {fold} holds no nodule; folds here: {sorted(set(fold_of.values()))}")
-    groups = sorted({group(n) for n in rest}, key=lambda g: hashlib.sha256(f"{seed}/{g}".encode()).hexdigest())
-    chosen = set(groups[: round(validation_share * len(groups))])
-    training = [n for n in rest if group(n) not in chosen]
-    validation = [n for n in rest if group(n) in chosen]
-    parts = [{group(n) for n in part} for part in (training, validation, test)]
-    shared = parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
-    if shared:
-        raise DatasetError(f"{by}s in two parts of the split: {', '.join(sorted(shared)[:5])}")
-    return training, validation, test
-
-
-def configured_split(nodules: list[Nodule], fold: int | None, config: dict):
-    """`split` as a training configuration asks for it (`data.split`, `data.validation_share`, `data.split_seed`)."""
-    data = config["data"]
-    seed = config["seed"] if data["split_seed"] < 0 else data["split_seed"]
-    return split(nodules, fold, data["validation_share"], seed, data["split"])

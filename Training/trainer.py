@@ -26,6 +26,7 @@ from .folder_dataset import Nodule
 from .losses import UncertaintyLoss
 from .optimization import MovingAverage, learning_rate_factor, make_optimizer
 from .protocol import make_protocol
+from .teacher import teach
 
 
 def _git_commit() -> str:
@@ -102,6 +103,7 @@ class Trainer:
         network = build_network(self.config)
         if self.config["training"]["init_from"]:
             network.load_state_dict(load_file(self.config["training"]["init_from"]))
+        teach(network, self.config, self.folder)
         return network
 
     def _counts(self) -> bool:

@@ -11,10 +11,12 @@ from safetensors.torch import load_file
 from LungNoduleUncertaintyLib import load_model
 from LungNoduleUncertaintyLib.errors import BundleError
 from Training.__main__ import main
-from Training.adversarial import DSNetTrainer, SuperResolutionTrainer, teacher_weights
+from Training.adversarial import DSNetTrainer, SuperResolutionTrainer
 from Training.config import ConfigError, load_config
+from Training.export import run_model
 from Training.metrics import peak_signal_to_noise_ratio, structural_similarity
 from Training.super_resolution import SuperResolutionBatches, bicubic, measure, reduced
+from Training.teacher import teacher_weights
 from Training.trainers import make_trainer
 from training_data import make_nodule, write_folder
 
@@ -135,6 +137,24 @@ def test_the_teachers_window_must_be_the_networks(nodules, tmp_path):
     config["input"]["window_hu"] = [-1000.0, 200.0]
     with pytest.raises(ConfigError, match="window"):
         trainer(config, nodules, tmp_path / "other")
+
+
+def test_any_network_may_have_a_teacher_before_it(nodules, tmp_path):
+    """The dagger of the papers' comparisons: the teacher's weights arrive, and training leaves them alone."""
+    trainer(super_resolution_config(epochs=1), nodules, tmp_path / "sr").train()
+    wanted = load_file(tmp_path / "sr" / "best.safetensors")
+    config = dsnet_config(epochs=1)
+    config["network"] = {"name": "unet", "width": 4, "levels": 3}
+    config["loss"]["final_target"] = "consensus"
+    config["dsnet"]["teacher"] = str(tmp_path / "sr")
+    with pytest.raises(ConfigError, match=r"unet has none; give it the option network\.teacher"):
+        trainer(config, nodules, tmp_path / "plain")
+    config["network"]["teacher"] = TEACHER
+    run = trainer(config, nodules, tmp_path / "unet")
+    run.train()
+    found = load_file(tmp_path / "unet" / "best.safetensors")
+    assert all(torch.equal(found[f"teacher.{key}"], value) for key, value in wanted.items())
+    assert run_model(tmp_path / "unet").networks[0].teacher.scale == 4
 
 
 def test_super_resolution_batches_are_pairs(nodules):

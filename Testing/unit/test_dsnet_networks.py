@@ -332,3 +332,26 @@ def test_presets_and_refused_options():
         networks.create("dsnet", image_channel=1, **small)
     with pytest.raises(ValueError, match="levels at least 2"):
         networks.create("dsnet", **{**small, "levels": 1})
+
+
+@pytest.mark.parametrize(("name", "channels"), [("unet", 1), ("inf_net", 3), ("medt", 1)])
+def test_a_network_on_the_teachers_image(name, channels):
+    """Its input is the teacher's image with the other channels interpolated, its output four times smaller again."""
+    torch.manual_seed(0)
+    network = networks.create(name, in_channels=channels, width=8, teacher={"width": 4, "blocks": 1}).eval()
+    assert network.stride == max(1, network.network.stride // 4)
+    x, at, seen = torch.randn(2, channels, 32, 16), (channels - 1) // 2, []
+    network.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad():
+        out = network(x)
+        image = network.teacher(x[:, at : at + 1])["image"]
+        torch.testing.assert_close(seen[0][:, at : at + 1], image)
+        if channels > 1:
+            torch.testing.assert_close(seen[0][:, :at], srgan.enlarge(x[:, :at], 4))
+        full = network.network(seen[0])
+    for key, value in out.items():
+        assert value.shape == (2, 1, 32, 16)
+        torch.testing.assert_close(value[0, 0, 1, 2], full[key][0, 0, 4:8, 8:12].mean())
+    assert not any(p.requires_grad for p in network.teacher.parameters())
+    with pytest.raises(ValueError, match="expected a tensor"):
+        network(torch.randn(1, channels + 1, 32, 16))

@@ -19,6 +19,7 @@ from Training.config import ConfigError
 from Training.experiments import definition, engines, jobs
 from Training.folder_dataset import DatasetError, load_folder
 from Training.slices import fingerprint
+from Training.splits import SPLIT_KEYS
 from training_data import write_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,6 +176,21 @@ def test_a_row_keeps_what_the_base_sets_for_its_network():
     assert student.teacher["network"]["skip"] == "bicubic"
     assert student.config["network"]["teacher"]["skip"] == "bicubic"
     assert "skip" not in definition.load("dsnet_ablation", "compact").rows[0].config["network"]  # U-Net's
+
+
+def test_a_teacher_is_split_as_its_student():
+    for name in ("dsnet_proportions", "dsnet_four_folds"):
+        student = definition.load(name, "compact").rows[-1]
+        assert student.config["data"]["least_readers"] == 4
+        assert all(student.teacher["data"][key] == student.config["data"][key] for key in SPLIT_KEYS)
+
+
+def test_an_experiment_has_folds_of_its_own(data, tmp_path, capsys):
+    run = ["experiment", "dsnet_four_folds", "--data", str(data), "--output", str(tmp_path / "out"), "--list"]
+    assert main([*run, "--rows", "unet"]) == 0
+    assert [line.split("-")[-1] for line in capsys.readouterr().out.splitlines()[1:]] == [f"fold{k}" for k in range(4)]
+    assert main([*run, "--rows", "unet", "--folds", "2"]) == 0
+    assert [line.split("-")[-1] for line in capsys.readouterr().out.splitlines()[1:]] == ["fold2"]
 
 
 def test_a_profile_may_add_to_one_experiment():

@@ -1,13 +1,14 @@
 """The papers' protocol: one slice a nodule, on the network's grid."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from Training.config import ConfigError, load_config
-from Training.folder_dataset import DatasetError, configured_split, nodule_fold, split
+from Training.folder_dataset import DatasetError
 from Training.losses import UncertaintyLoss
 from Training.protocol import make_protocol
 from Training.slices import (
@@ -20,6 +21,7 @@ from Training.slices import (
     spread_slices,
 )
 from Training.soft_labels import KINDS
+from Training.splits import configured_split, nodule_fold, split
 from training_data import make_nodule
 
 
@@ -209,6 +211,46 @@ def test_split_by_nodule_shares_patients_and_by_patient_does_not(nodules, config
     a = configured_split(nodules, 0, {**config, "seed": 1})[1]
     b = configured_split(nodules, 0, {**config, "seed": 2})[1]
     assert [n.nodule_id for n in a] == [n.nodule_id for n in b]
+
+
+def many_nodules(count, patients):
+    return [
+        replace(make_nodule(number, shape=(2, 8, 8)), patient_id=f"P{number % patients}") for number in range(count)
+    ]
+
+
+def test_a_split_in_the_proportions_of_a_paper(config):
+    """387 : 55 : 544 of the nodules with four readers, by patient; the number of the fold draws another split."""
+    nodules = many_nodules(360, patients=90)  # every third one has four readers
+    config["data"].update(least_readers=4, shares=[387, 55, 544])
+    parts = configured_split(nodules, 0, config)
+    assert sum(map(len, parts)) == 120
+    assert all(len(n.readers) == 4 for part in parts for n in part)
+    for part, share in zip(parts, (387, 55, 544), strict=True):
+        assert abs(len(part) - 120 * share / 986) <= 3
+    patients = [{n.patient_id for n in part} for part in parts]
+    assert sum(map(len, patients)) == len(set.union(*patients))
+    again, other = configured_split(nodules[::-1], 0, config), configured_split(nodules, 1, config)
+    assert {n.nodule_id for n in again[2]} == {n.nodule_id for n in parts[2]} != {n.nodule_id for n in other[2]}
+    with pytest.raises(DatasetError, match="give a fold"):
+        configured_split(nodules, None, config)
+    config["data"]["shares"] = [1, 0]
+    with pytest.raises(DatasetError, match="three numbers"):
+        configured_split(nodules, 0, config)
+    config["data"].update(least_readers=5)
+    with pytest.raises(DatasetError, match="no nodule has 5 readers"):
+        configured_split(nodules, 0, config)
+
+
+def test_another_number_of_folds_by_patient(config):
+    nodules = many_nodules(80, patients=30)
+    config["data"]["folds"] = 4
+    tests = [configured_split(nodules, fold, config)[2] for fold in range(4)]
+    assert max(map(len, tests)) - min(map(len, tests)) <= 2
+    patients = [{n.patient_id for n in test} for test in tests]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == 30
+    with pytest.raises(DatasetError, match="fold 4 holds no nodule"):
+        configured_split(nodules, 4, config)
 
 
 def test_final_may_learn_other_readers_than_the_single_branch():

@@ -16,8 +16,9 @@ from LungNoduleUncertaintyLib import load_model
 from Training.__main__ import main
 from Training.batches import BatchMaker
 from Training.config import DEFAULTS, ConfigError, load_config
-from Training.folder_dataset import DatasetError, load_folder, split
+from Training.folder_dataset import DatasetError, load_folder
 from Training.optimization import learning_rate_factor
+from Training.splits import split
 from Training.trainer import Trainer
 from Training.validation import validate
 from training_data import make_nodule, write_folder

@@ -15,6 +15,7 @@ from pathlib import Path
 from LungNoduleUncertaintyLib import networks
 
 from ..config import DEFAULTS, ConfigError, load_config, merge, tomllib
+from ..splits import SPLIT_KEYS
 
 FOLDER = Path(__file__).parent
 # Base configuration of each preset; a definition that names another `base` has the preset default only.
@@ -123,8 +124,9 @@ def _row(row: dict, base: dict, size: dict, profile: dict, preset: str, source: 
         network = {"name": "srgan_generator", **config["network"].get("teacher", {})}
         own = {"key": "teacher", "network": network}
         sized = _profile(profile, TEACHER_BASE)
-        # It sees images as its student does.
-        seen = {key: value for key, value in shared.items() if key == "input"}
+        # It sees images as its student does, and no patient that the student is tested on.
+        split = {key: config["data"][key] for key in SPLIT_KEYS if config["data"][key] != DEFAULTS["data"][key]}
+        seen = {key: value for key, value in shared.items() if key == "input"} | ({"data": split} if split else {})
         teacher = _row_config(own, _base(TEACHER_BASE, seen, source), sized, "default", source)
         # The student builds the same generator, to which the weights are given.
         options = {k: v for k, v in teacher["network"].items() if k not in ("name", "preset")}

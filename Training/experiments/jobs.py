@@ -18,7 +18,8 @@ from LungNoduleUncertaintyLib.ct_io import write_whole
 from LungNoduleUncertaintyLib.model_bundle import file_sha256
 
 from ..config import DEFAULTS, ConfigError, merge
-from ..folder_dataset import DatasetError, configured_split, load_folder
+from ..folder_dataset import DatasetError, load_folder
+from ..splits import configured_split
 
 EXAMPLES = 6  # images that a super-resolution job keeps
 RELEASED_BATCH = 8  # the released code's batch: its NSD is one number a batch

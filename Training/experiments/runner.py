@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", type=Path, default=Path("experiments"), metavar="DIR", help="jobs and results (experiments)")
     add("--profile", default="full", help=f"how large: {sizes} (full, the papers' widths, wants a GPU)")
     add("--preset", default="default", choices=list(definition.BASES), help="the base configuration (default)")
-    add("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="K", help="test folds (all five)")
+    add("--folds", type=int, nargs="+", default=None, metavar="K", help="test folds (all that it has)")
     add("--rows", nargs="+", metavar="KEY", help="only these rows (all)")
     add("--engine", choices=("local", "ray"), default="local", help="processes here, or a Ray cluster (local)")
     add("--jobs", type=int, default=1, metavar="N", help="jobs side by side on this machine (1)")
@@ -47,16 +47,21 @@ def run_job(args) -> int:
     return 0
 
 
-def _prepared(experiments, keys, folds, output, data) -> list[list[Path]]:
+def _folds(experiment, asked) -> list[int]:
+    """The folds asked for, else all of the experiment: its option `folds`, or the five of nodules.csv."""
+    return list(asked or experiment.options.get("folds", range(5)))
+
+
+def _prepared(experiments, keys, asked, output, data) -> list[list[Path]]:
     """Job folders in the order of running, each once: the jobs that others wait for, then the others.
 
     Fold by fold, so that a stopped run leaves whole columns.
     """
     waves: list[dict] = [{}, {}]
-    for fold in folds:
+    for fold in sorted({fold for experiment in experiments for fold in _folds(experiment, asked)}):
         for experiment in experiments:
             for row in experiment.rows:
-                if keys and row.key not in keys:
+                if fold not in _folds(experiment, asked) or (keys and row.key not in keys):
                     continue
                 *before, own = definition.jobs_of(row, fold, data["sha256"])
                 for wave, (name, config) in [*((waves[0], job) for job in before), (waves[1], own)]:
@@ -133,7 +138,7 @@ def run(args) -> int:
     threads = args.threads or max((os.cpu_count() or 1) // workers, 1)
     launch = engines.Launch(args.data, args.device, threads, args.devices)
     failed: dict = {}
-    known = {e.name: sorted(set(args.folds) | _earlier_folds(e, args.output)) for e in trained}
+    known = {e.name: sorted({*_folds(e, args.folds)} | _earlier_folds(e, args.output)) for e in trained}
     known |= {e.name: sorted(_earlier_folds(e, args.output)) for e in timed}
     command = " ".join(
         ["python -m Training experiment", *names, f"--data DATA --profile {args.profile} --preset {args.preset}"]

@@ -64,10 +64,18 @@ def presets(name: str) -> dict[str, dict]:
 def create(name: str, preset: str = "default", **config):
     """Build a network: the preset's configuration, overridden by `config`.
 
-    Raises ValueError for an unknown name or preset, and for a configuration that the network refuses.
+    `teacher`, for a network that has no such option of its own: it sees a super-resolution image in place of its input
+    (`super_resolution_input`). Raises ValueError for an unknown name or preset, and for a configuration that the
+    network refuses.
     """
     cls, fixed = _entry(name)
     named = presets(name)
     if preset not in named:
         raise ValueError(f"network {name!r} has no preset {preset!r}; available: {', '.join(sorted(named))}")
-    return cls(**{**named[preset], **fixed, **config})
+    teacher = None if hasattr(cls, "load_teacher") else config.pop("teacher", None)
+    network = cls(**{**named[preset], **fixed, **config})
+    if teacher is None:
+        return network
+    from .super_resolution_input import SuperResolutionInput
+
+    return SuperResolutionInput(network, teacher, config.get("in_channels", 1))

@@ -15,7 +15,7 @@ from .blocks import check_depth, check_size
 from .cbam import CBAM, make_norm
 from .detail import DRTM, EDRFM, SDRFM
 from .feature_enhancement import skip_enhancements
-from .srgan import FrozenGenerator, enlarge
+from .srgan import FrozenGenerator, enlarge, middle_channel, with_image
 
 ORDERS = ("conv-relu-bn", "conv-bn-relu")
 DETAILS = ("none", "sr_input", "edrfm", "sdrfm", "drtm")
@@ -163,7 +163,7 @@ class DSNet(nn.Module):
         ):
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}; available: {', '.join(known)}")
-        image_channel = (in_channels - 1) // 2 if image_channel is None else image_channel
+        image_channel = middle_channel(in_channels) if image_channel is None else image_channel
         if in_channels < 1 or convs < 1 or not 0 <= image_channel < in_channels:
             raise ValueError(
                 f"in_channels and convs must be at least 1 and image_channel one of the input's, "
@@ -205,7 +205,7 @@ class DSNet(nn.Module):
         features, image = self.teacher.features_and_image(x[:, at : at + 1])
         context = enlarge(x, self.scale)
         if self.fusion is None:
-            return torch.cat([context[:, :at], image, context[:, at + 1 :]], dim=1)
+            return with_image(context, image, at)
         return self.fusion(torch.cat([context, image], dim=1), features)
 
     def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:

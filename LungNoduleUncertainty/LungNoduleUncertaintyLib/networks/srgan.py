@@ -82,6 +82,16 @@ def enlarge(x: torch.Tensor, scale: int) -> torch.Tensor:
     return functional.interpolate(x, scale_factor=scale, mode="bicubic", align_corners=False)
 
 
+def with_image(x: torch.Tensor, image: torch.Tensor, channel: int) -> torch.Tensor:
+    """The batch `x` (B, C, H, W) with `image` (B, 1, H, W) in place of one channel."""
+    return torch.cat([x[:, :channel], image, x[:, channel + 1 :]], dim=1)
+
+
+def middle_channel(in_channels: int) -> int:
+    """The slice itself among an odd number of slices, whether or not a position channel follows them."""
+    return (in_channels - 1) // 2
+
+
 class FrozenGenerator(SRGANGenerator):
     """A generator that nothing trains: no gradients, and always in evaluation, so that its batch norms stay as loaded.
 
