@@ -218,7 +218,7 @@ def test_missing_and_failed_jobs_are_named_with_the_command_for_the_rest(page, r
     text = "".join(page.text)
     start = "python -m Training experiment table1 table3 --data DATA --output experiments"
     assert f"{start} --profile compact --preset default --folds 1 2 3 4" in text
-    assert "--output experiments-full --profile full --preset default --folds 0 1 2 3 4" in text
+    assert re.search(r"--output experiments-full --profile full --preset default(?! --folds)", text)  # all folds
     assert "nothing can be shown" in text
     missing = json.loads((report / "report.json").read_text(encoding="utf-8"))["missing"]
     assert {(m["row"], m["state"]) for m in missing} == {("attention_unet", "failed"), ("x", "not run")}

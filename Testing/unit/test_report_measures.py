@@ -151,6 +151,28 @@ def test_the_other_sets_are_as_they_were():
     assert not measure_set({"measures": "dsnet"}).starred
 
 
+def test_dsnets_tables_show_the_spread_over_folds_and_over_nodules(results):
+    table = tables(results, measures="dsnet")[0]["table1-measures"]
+    place = next(i for i, r in enumerate(table.records) if r["row"] == "unet")
+    key, record = measure_set({"measures": "dsnet"}).ranked.key, table.records[place]
+    every = [np.array(list(column(results, job, key).values())) for job in jobs(results, "unet").values()]
+    assert record[f"{key}_sd"] == pytest.approx(np.std([values.mean() for values in every]))
+    assert record[f"{key}_sd_nodules"] == pytest.approx(np.std(np.concatenate(every)))
+    notes = [cell.note for cell in table.rows[place][1]]
+    assert f"± {100 * record[f'{key}_sd']:.2f} (folds) ± {100 * record[f'{key}_sd_nodules']:.2f} (nodules)" in notes
+
+
+def test_a_set_of_images_has_masks_and_no_readers(results, tmp_path):
+    path = write_results(tmp_path / "images") / "table1" / "experiment.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, "options": {"measures": "dsnet", "data": "images"}}), encoding="utf-8")
+    make_report(tmp_path / "images", tmp_path / "report", ["table1"])
+    text = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "against the masks" in text
+    assert "against the readers" not in text
+    assert "28 images of 14 subjects" in text
+
+
 def test_the_page_shows_it_all(results, tmp_path):
     path = results / "table1" / "experiment.json"
     kept = path.read_text(encoding="utf-8")

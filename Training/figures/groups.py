@@ -89,16 +89,21 @@ def _common(first, second, key, common):
 
 
 def _caption(experiment, base, others, wanted, table, left_out) -> str:
+    from ..report.measures import of_images
+    from ..report.overview import counted
     from ..report.summary import fold_text
 
+    images = of_images(experiment.get("options"))
+    unit = "images" if images else "nodules"
     folds = sorted(set(base.jobs).intersection(*(set(other.jobs) for other in others)))
     whole = table[0]
     caption = (
         f"{wanted.ranked.label} against {wanted.against}, test fold{'s' * (len(folds) > 1)} {fold_text(folds)}, "
-        f"{whole['nodules']:,} nodules of {whole['patients']:,} patients. Left: mean and 95 % interval of each "
-        f"network. Right: the other minus {base.label}, nodule by nodule. Intervals are bootstraps that draw whole "
-        f"patients; they aren't corrected for the {len(table) - len(others)} comparisons by group, of which one in "
-        "twenty would exclude zero by chance. Groups of different ways to part the nodules overlap. "
+        f"{counted(whole['nodules'], whole['patients'], images)}. Left: mean and 95 % interval of each network. Right: "
+        f"the other minus {base.label}, one by one. Intervals are bootstraps that draw whole "
+        f"{'subjects' if images else 'patients'}; they aren't corrected for the {len(table) - len(others)} comparisons "
+        f"by group, of which one in twenty would exclude zero by chance. Groups of different ways to part the {unit} "
+        "overlap. "
     )
     single = [t for t in ("Modality", "Organ") if t not in {line["by"] for line in table}]
     if single:
@@ -109,7 +114,7 @@ def _caption(experiment, base, others, wanted, table, left_out) -> str:
             for line in left_out
             if line["row"] == others[0].label
         ]
-        caption += f"Left out with fewer than {LEAST} nodules: {', '.join(names)}. "
+        caption += f"Left out with fewer than {LEAST} {unit}: {', '.join(names)}. "
     return caption.strip() + profile_words(experiment)
 
 
@@ -189,7 +194,7 @@ def _draw(table, base, others, wanted):
     for title, at in titles.items():
         where = -left / wide + 0.02
         means.text(where, at, title, transform=means.get_yaxis_transform(), va="center", fontsize=9, weight="bold")
-    means.set_title(f"{wanted.ranked.heading} (nodules)", fontsize=10, loc="left", color=style.TEXT)
+    means.set_title(f"{wanted.ranked.heading} (number in brackets)", fontsize=10, loc="left", color=style.TEXT)
     gains.set_title("Difference, points" if wanted.ranked.percent else "Difference", fontsize=10, loc="left")
     entries = [(base.label, style.HC, "solid")]
     entries += [(other.label, COLORS[i % len(COLORS)], "solid") for i, other in enumerate(others)]

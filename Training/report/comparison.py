@@ -65,13 +65,15 @@ def own_references(experiment: dict, rows: list) -> dict:
     return {key: known[other] for key, other in wanted.items() if known[other].jobs}
 
 
-def measure_cell(summary, measure, bold=False) -> Cell:
-    """Mean, and below it ± sd, which says so where it is over nodules."""
+def measure_cell(summary, measure, bold=False, of_nodules=False) -> Cell:
+    """Mean, and below it ± sd, which says so where it is over nodules (``of_nodules``: both it and that over folds)."""
     if summary.mean is None:
         return Cell("–", kind="absent")
     spread = "" if summary.sd is None else f"± {measure.show(summary.sd)}"
     if summary.over == "nodules":
         spread += " (nodules)"
+    elif of_nodules and summary.nodule_sd is not None:
+        spread += f" (folds) ± {measure.show(summary.nodule_sd)} (nodules)"
     return Cell(measure.show(summary.mean), bold=bold, note=spread)
 
 
@@ -125,7 +127,7 @@ def _measure_table(name, title, wanted, rows, reference, paper=False, stars=()) 
         record = {"row": row.key, "label": row.label, "parameters": row.parameters, "folds": fold_text(row.jobs)}
         record |= {"nodules": count, "test_patients_in_training": leaked_patients(row)}
         for m in measures:
-            cells.append(measure_cell(summaries[m.key][i], m, i in best[m.key]))
+            cells.append(measure_cell(summaries[m.key][i], m, i in best[m.key], wanted.of_nodules))
             if m is wanted.ranked and row.key in stars:
                 cells[-1].text += "*"
             record |= summaries[m.key][i].record(m.key)

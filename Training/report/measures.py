@@ -212,7 +212,8 @@ def ife_measures(truth: str = "consensus", released: bool = False) -> tuple[Meas
 @dataclass(frozen=True)
 class MeasureSet:
     """What an experiment's tables show: ``measures``; what they are taken ``against``; the one that ranks (``ranked``);
-    ``tested`` in pairs; ``starred``: mark the ranked measure where the paired t test gives p < 0.05, as IFE's tables.
+    ``tested`` in pairs; ``starred``: mark the ranked measure where the paired t test gives p < 0.05, as IFE's tables;
+    ``of_nodules``: show the spread over nodules, too, as DSNet's papers do.
     """
 
     measures: tuple[Measure, ...]
@@ -220,10 +221,16 @@ class MeasureSet:
     ranked: Measure
     tested: tuple[Measure, ...]
     starred: bool = False
+    of_nodules: bool = False
 
 
 #: Values of the option `measures` of an experiment: whose measures are shown.
 MEASURE_SETS = ("ugsnet", "dsnet", "ife", "ife_released")
+
+
+def of_images(options: dict | None) -> bool:
+    """Whether an experiment's options say that it is for a set of images, which have one mask each and no readers."""
+    return (options or {}).get("data") == "images"
 
 
 def measure_set(options: dict) -> MeasureSet:
@@ -233,12 +240,13 @@ def measure_set(options: dict) -> MeasureSet:
         raise ValueError(f"option measures is one of {', '.join(MEASURE_SETS)}, not {wanted!r}")
     if truth not in TRUTHS:
         raise ValueError(f"option truth is one of {', '.join(TRUTHS)}, not {truth!r}")
+    against = "the masks" if of_images(options) else TRUTHS["consensus" if wanted == "dsnet" else truth]
     if wanted.startswith("ife"):
         measures = ife_measures(truth, released=wanted == "ife_released")
         named = {m.label: m for m in measures}
         tested = tuple(named[label] for label in ("DSC", "HCE 64", "ASSD, px"))
-        return MeasureSet(measures, TRUTHS[truth], named["DSC"], tested, starred=True)
+        return MeasureSet(measures, against, named["DSC"], tested, starred=True)
     tested = tuple(m for m in (*PAPER_MEASURES, *MULTI_READER) if m.key in TESTED)
     if wanted == "dsnet":
-        return MeasureSet(DSNET_MEASURES, TRUTHS["consensus"], DSNET_MEASURES[0], tested)
+        return MeasureSet(DSNET_MEASURES, against, DSNET_MEASURES[0], tested, of_nodules=True)
     return MeasureSet(PAPER_MEASURES, TRUTHS["label1"], PAPER_MEASURES[0], tested)

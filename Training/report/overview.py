@@ -4,6 +4,7 @@ import inspect
 import shlex
 
 from .jobs import JobStore
+from .measures import of_images
 from .summary import fold_text
 from .table import Cell, Head, Table
 
@@ -41,7 +42,7 @@ def facts(store: JobStore, experiments: list) -> list:
     pairs = [
         ("Experiments", ", ".join(f"{e.get('title') or e['name']}" for e in experiments)),
         ("Data", data),
-        ("Tested on", f"{len(nodules):,} nodules of {len(patients):,} patients"),
+        ("Tested on", counted(len(nodules), len(patients), all(of_images(e.get("options")) for e in experiments))),
         ("Test folds", f"{fold_text(f for f in folds if f is not None)} of {fold_text(PROTOCOL_FOLDS)}"),
         ("Profile", _distinct(_profile_text(e) for e in experiments)),
         ("Networks' width", _range(network_width(c) for c in configs)),
@@ -54,6 +55,12 @@ def facts(store: JobStore, experiments: list) -> list:
         ("Commits", _distinct(str(c.get("commit"))[:12] for c in conditions)),
     ]
     return pairs if jobs else pairs[:1]
+
+
+def counted(nodules: int, patients: int, images: bool = False) -> str:
+    """ "1,232 nodules of 1 patient"; a set of images has other subjects, too (sections of one block of tissue)."""
+    one, many = ("image", "subject") if images else ("nodule", "patient")
+    return f"{nodules:,} {one}{'s' * (nodules != 1)} of {patients:,} {many}{'s' * (patients != 1)}"
 
 
 def _data_text(data: dict) -> str:
@@ -151,7 +158,8 @@ def commands(store: JobStore, experiments: list, output: str) -> list:
             continue
         declared = {int(f) for f in experiment.get("folds") or ()}
         own = {g["fold"] for g in gaps if g["experiment"] == experiment["name"]}
-        rest = sorted(own | (set(PROTOCOL_FOLDS) - declared))
+        protocol = (experiment.get("options") or {}).get("folds", PROTOCOL_FOLDS)
+        rest = sorted(own | (set(protocol) - declared))
         if rest:
             key = (experiment.get("profile") or "full", experiment.get("preset"), tuple(rest))
             groups.setdefault(key, []).append(experiment["name"])
@@ -164,7 +172,7 @@ def commands(store: JobStore, experiments: list, output: str) -> list:
         found.append(
             (
                 "At the papers' widths, all folds (made for an accelerator)",
-                _command(names, f"{output}-full", "full", preset, PROTOCOL_FOLDS),
+                _command(names, f"{output}-full", "full", preset, ()),
             )
         )
     return found
@@ -173,7 +181,7 @@ def commands(store: JobStore, experiments: list, output: str) -> list:
 def _command(names, output, profile, preset, folds) -> str:
     words = ["python", "-m", "Training", "experiment", *names, "--data", "DATA", "--output", output]
     words += ["--profile", profile] + (["--preset", preset] if preset else [])
-    return shlex.join([*words, "--folds", *map(str, folds)])
+    return shlex.join([*words, *(["--folds", *map(str, folds)] if folds else [])])
 
 
 def conditions_table(store: JobStore, experiments: list) -> Table:

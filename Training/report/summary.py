@@ -59,17 +59,22 @@ class RowResult:
 
 @dataclass
 class Summary:
-    """Mean with its spread: population sd over folds (``over`` = "folds"), or over the nodules of the only fold."""
+    """Mean with its spread: population sd over folds (``over`` = "folds"), or over the nodules of the only fold.
+
+    ``nodule_sd`` is the one over all nodules of all folds in any case.
+    """
 
     mean: float | None = None
     sd: float | None = None
     over: str = ""
     n: int = 0
     folds: dict = field(default_factory=dict)
+    nodule_sd: float | None = None
 
     def record(self, key: str) -> dict:
         """Flat, for CSV and JSON."""
-        return {key: self.mean, f"{key}_sd": self.sd, f"{key}_sd_over": self.over, f"{key}_n": self.n}
+        spread = {f"{key}_sd": self.sd, f"{key}_sd_over": self.over, f"{key}_sd_nodules": self.nodule_sd}
+        return {key: self.mean, **spread, f"{key}_n": self.n}
 
 
 def load_rows(store: JobStore, experiment: dict) -> list:
@@ -111,12 +116,11 @@ def summarize(row: RowResult, measure) -> Summary:
     if not folds:
         return Summary()
     means = np.array(list(folds.values()))
+    of_nodules = not (measure.pooled or measure.median)
+    nodule_sd = population_sd(np.concatenate(list(kept.values()))) if of_nodules else None
     if len(folds) > 1:
-        return Summary(float(means.mean()), population_sd(means), "folds", n, folds)
-    if measure.pooled or measure.median:
-        return Summary(float(means[0]), None, "", n, folds)
-    only = kept[next(iter(folds))]
-    return Summary(float(means[0]), population_sd(only), "nodules", n, folds)
+        return Summary(float(means.mean()), population_sd(means), "folds", n, folds, nodule_sd)
+    return Summary(float(means[0]), nodule_sd, "nodules" if of_nodules else "", n, folds, nodule_sd)
 
 
 def common(first: RowResult, second: RowResult, column: str, folds=None):
