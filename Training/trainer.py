@@ -4,6 +4,7 @@ A run folder holds `config.json`, `split.json`, `log.jsonl`, TensorBoard events,
 resume needs) and `best.safetensors` (the averaged weights with the best validation score).
 """
 
+import copy
 import json
 import platform
 import subprocess
@@ -21,7 +22,7 @@ from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.ct_io import write_whole
 from LungNoduleUncertaintyLib.network_input import windows
 
-from .config import ConfigError
+from .config import DEFAULTS, ConfigError, merge
 from .folder_dataset import Nodule
 from .losses import UncertaintyLoss
 from .optimization import MovingAverage, learning_rate_factor, make_optimizer
@@ -64,6 +65,11 @@ def build_network(config: dict) -> torch.nn.Module:
     if options["in_channels"] != input_channels(config):
         raise ConfigError(f"network.in_channels is {options['in_channels']}, the input gives {input_channels(config)}")
     return networks.create(options.pop("name"), **options)
+
+
+def _complete(config: dict) -> str:
+    """A configuration for comparing: options that have come since it was written have their defaults."""
+    return json.dumps(merge(copy.deepcopy(DEFAULTS), copy.deepcopy(config), "configuration"), sort_keys=True)
 
 
 class Trainer:
@@ -141,7 +147,7 @@ class Trainer:
         if not self.checkpoint.is_file():
             return False
         state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
-        if state["config"] != json.dumps(self.config, sort_keys=True):
+        if _complete(json.loads(state["config"])) != _complete(self.config):
             raise ConfigError(f"{self.checkpoint}: written by another configuration; give another --output")
         self.model.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

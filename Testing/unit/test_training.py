@@ -196,6 +196,19 @@ def test_accumulation_equals_the_larger_batch(nodules):
         torch.testing.assert_close(a, b)
 
 
+def test_a_run_goes_on_after_an_option_has_been_added(nodules, tmp_path):
+    config = small_config()
+    before = copy.deepcopy(config)
+    del before["data"]["least_readers"], before["training"]["sizes"]
+    trainer = Trainer(config, nodules, [], tmp_path, progress=False)
+    trainer.folder.mkdir(exist_ok=True)
+    trainer.config, trainer.step = before, 1
+    trainer.save()
+    again = Trainer(config, nodules, [], tmp_path, progress=False)
+    assert again.resume()
+    assert again.step == 1
+
+
 def test_a_run_folder_of_another_configuration_is_refused(nodules, tmp_path):
     trainer = Trainer(small_config(), nodules, [], tmp_path, progress=False)
     trainer.folder.mkdir(exist_ok=True)
