@@ -159,7 +159,8 @@ def test_dsnets_tables_show_the_spread_over_folds_and_over_nodules(results):
     assert record[f"{key}_sd"] == pytest.approx(np.std([values.mean() for values in every]))
     assert record[f"{key}_sd_nodules"] == pytest.approx(np.std(np.concatenate(every)))
     notes = [cell.note for cell in table.rows[place][1]]
-    assert f"± {100 * record[f'{key}_sd']:.2f} (folds) ± {100 * record[f'{key}_sd_nodules']:.2f} (nodules)" in notes
+    shown = [note.replace("\u00a0", " ") for note in notes]
+    assert f"± {100 * record[f'{key}_sd']:.2f} (folds) ± {100 * record[f'{key}_sd_nodules']:.2f} (nodules)" in shown
 
 
 def test_a_set_of_images_has_masks_and_no_readers(results, tmp_path):

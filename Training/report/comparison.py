@@ -8,9 +8,14 @@ from .table import Cell, Head, Table
 
 __all__ = ["comparison_tables", "measure_cell", "reference_row"]
 
+NBSP = "\u00a0"
 _SPREAD = (
     "± is the population standard deviation over folds; where a row has one fold only, it is the standard deviation "
     "over that fold's nodules (marked “(nodules)”), a different and much larger quantity. "
+)
+_BOTH = (
+    "± is the population standard deviation over folds and that over nodules, a different and much larger quantity; "
+    "a row with one fold has the latter only. "
 )
 _BEST = "Bold: best of the networks that were tested on the reference's nodules; the readers' row is left out."
 
@@ -73,7 +78,8 @@ def measure_cell(summary, measure, bold=False, of_nodules=False) -> Cell:
     if summary.over == "nodules":
         spread += " (nodules)"
     elif of_nodules and summary.nodule_sd is not None:
-        spread += f" (folds) ± {measure.show(summary.nodule_sd)} (nodules)"
+        # A line each: within one nothing may break.
+        spread = f"{spread} (folds)".replace(" ", NBSP) + f" ±{NBSP}{measure.show(summary.nodule_sd)}{NBSP}(nodules)"
     return Cell(measure.show(summary.mean), bold=bold, note=spread)
 
 
@@ -112,7 +118,7 @@ def _measure_table(name, title, wanted, rows, reference, paper=False, stars=()) 
     for m in measures:
         heads[0].append(Head(m.heading, span=2) if beside[m.key] else Head(m.heading, rows=two))
         heads[1] += [Head("here"), Head("paper")] if beside[m.key] else []
-    caption = _SPREAD + _BEST
+    caption = (_BOTH if wanted.of_nodules else _SPREAD) + _BEST
     if any(beside.values()):
         caption += " “paper”: what the publication reports on its own data and folds, not measured here."
     if paper and wanted.starred:
