@@ -8,8 +8,8 @@ import hashlib
 
 from .folder_dataset import DatasetError, Nodule
 
-# What of a configuration's table `data` decides who is where.
-SPLIT_KEYS = ("least_readers", "shares", "split", "folds", "validation_share", "split_seed")
+# What of a configuration's table `data` decides who is tested; `validation_share` and `split_seed` divide the others.
+SPLIT_KEYS = ("least_readers", "shares", "split", "folds")
 Parts = tuple[list[Nodule], list[Nodule], list[Nodule]]
 
 
@@ -96,7 +96,7 @@ def _apart(parts: Parts, group, by: str) -> Parts:
 
 
 def configured_split(nodules: list[Nodule], fold: int | None, config: dict) -> Parts:
-    """The split that a training configuration asks for: by SPLIT_KEYS of its table `data`."""
+    """The split that a training configuration's table `data` asks for. Raises DatasetError where there is none."""
     data = config["data"]
     wanted = [n for n in nodules if len(n.readers) >= data["least_readers"]]
     if not wanted:

@@ -58,7 +58,7 @@ def facts(store: JobStore, experiments: list) -> list:
 
 
 def counted(nodules: int, patients: int, images: bool = False) -> str:
-    """ "1,232 nodules of 1 patient"; a set of images has other subjects, too (sections of one block of tissue)."""
+    """So many nodules of so many patients; of a set of images subjects, which may be blocks of tissue."""
     one, many = ("image", "subject") if images else ("nodule", "patient")
     return f"{nodules:,} {one}{'s' * (nodules != 1)} of {patients:,} {many}{'s' * (patients != 1)}"
 
