@@ -94,6 +94,27 @@ def test_means_and_differences_are_those_of_the_scores(results, tmp_path):
     assert save(one, tmp_path / "out", ("png",))[0].stat().st_size > 10_000
 
 
+def test_images_have_no_diameter_and_one_subject_no_interval(results):
+    """An image may have no pixel size; sections of one block of tissue say nothing of other blocks."""
+    experiment, jobs = results
+    for row in experiment["rows"]:
+        for fold, job in row["jobs"].items():
+            count = len(jobs.scores(job)["nodule_id"])
+            one = {"patient_id": [f"P{i}" if i % 2 else f"block{fold}" for i in range(count)]}
+            _columns(jobs.folder(job), one)
+    experiment["options"] = {"data": "images"}
+    jobs = JobStore(jobs.root)
+    for row in experiment["rows"]:
+        row["jobs"] = {"0": row["jobs"]["0"]}
+    (drawn,) = FIGURES["groups"](experiment, jobs)
+    lines = {(line["by"], line["group"]): line for line in drawn.data["table"]}
+    assert {by for by, _ in lines} == {"All", "Modality", "Texture (readers' mean, 1 to 5)"}
+    assert lines["Modality", "EM"]["difference_95"] is None
+    assert lines["Modality", "CT"]["difference_95"][0] <= lines["Modality", "CT"]["difference_mean"]
+    assert "subjects" in drawn.caption
+    json.dumps(drawn.data, allow_nan=False)
+
+
 def test_small_groups_are_named_and_not_shown(results):
     experiment, jobs = results
     for row in experiment["rows"]:

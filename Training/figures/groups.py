@@ -66,7 +66,8 @@ def _line(title, name, members, base, other, measure) -> dict:
         return {**line, "nodules": 0}
     for key, one in (("first", own[0]), ("other", own[1]), ("difference", test)):
         line[f"{key}_mean"] = round(one.mean_difference, 5)
-        line[f"{key}_95"] = [round(one.low, 5), round(one.high, 5)]
+        # All of one patient have no interval.
+        line[f"{key}_95"] = [round(one.low, 5), round(one.high, 5)] if np.isfinite([one.low, one.high]).all() else None
     return {**line, "wilcoxon_p": float(f"{test.wilcoxon_p:.3g}")}
 
 
@@ -102,8 +103,8 @@ def _caption(experiment, base, others, wanted, table, left_out) -> str:
         f"{counted(whole['nodules'], whole['patients'], images)}. Left: mean and 95 % interval of each network. Right: "
         f"the other minus {base.label}, one by one. Intervals are bootstraps that draw whole "
         f"{'subjects' if images else 'patients'}; they aren't corrected for the {len(table) - len(others)} comparisons "
-        f"by group, of which one in twenty would exclude zero by chance. Groups of different ways to part the {unit} "
-        "overlap. "
+        "by group, of which one in twenty would exclude zero by chance; a group of a single one has none. Groups of "
+        f"different ways to part the {unit} overlap. "
     )
     single = [t for t in ("Modality", "Organ") if t not in {line["by"] for line in table}]
     if single:
@@ -131,7 +132,7 @@ def _sentences(table, base, others, wanted) -> list[str]:
         own = [line for line in table if line["row"] == other.label]
         words = []
         for line in own:
-            low, high = line["difference_95"]
+            low, high = line["difference_95"] or (-np.inf, np.inf)
             text = signed(wanted.ranked.show, line["difference_mean"])
             if line["by"] == "All":
                 ends = f"{signed(wanted.ranked.show, low)} to {signed(wanted.ranked.show, high)}"
@@ -203,5 +204,6 @@ def _draw(table, base, others, wanted):
 
 
 def _interval(axes, at, mean, ends, color, factor, marker) -> None:
-    axes.hlines(at, factor * ends[0], factor * ends[1], color=color, linewidth=1.6)
+    if ends:
+        axes.hlines(at, factor * ends[0], factor * ends[1], color=color, linewidth=1.6)
     axes.plot(factor * mean, at, marker, color=color, markersize=4.5)

@@ -29,6 +29,8 @@ class Grouping:
 
 def groupings(row: dict, experiment: dict, jobs) -> tuple[list[Grouping], np.ndarray]:
     """(groupings, nodule ids (N,)) of all finished folds of a row; columns that part nothing give no grouping."""
+    from ..report.measures import of_images
+
     ids, columns, cases = [], {}, []
     for job in jobs.row_jobs(row).values():
         scores = jobs.scores(job)
@@ -40,9 +42,9 @@ def groupings(row: dict, experiment: dict, jobs) -> tuple[list[Grouping], np.nda
     ids = np.concatenate(ids)
     found = [_by_words(title, np.concatenate(columns[name]).astype(str)) for name, title in WORDS.items()]
     found += _by_ratings(ids, experiment, jobs)
-    diameter = np.array([np.nan if case is None else case.diameter_mm for case in cases])
-    found.append(_by_size(diameter))
-    found += _by_readers(cases)
+    if not of_images(experiment.get("options")):  # which may have no pixel size, and have one mask
+        diameter = np.array([np.nan if case is None else case.diameter_mm for case in cases])
+        found += [_by_size(diameter), *_by_readers(cases)]
     return [one for one in found if one and len(one.groups) > 1], ids
 
 

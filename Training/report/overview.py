@@ -35,14 +35,15 @@ def facts(store: JobStore, experiments: list) -> list:
         nodules.update(scores["nodule_id"].tolist())
         patients.update(scores["patient_id"].tolist())
         folds.add(manifest.get("fold"))
-    data = _distinct(_data_text(m.get("data") or {}) for m in manifests)
+    images = all(of_images(e.get("options")) for e in experiments)
+    data = _distinct(_data_text(m.get("data") or {}, images) for m in manifests)
     seconds = [m.get("seconds") or {} for m in manifests]
     epochs = [c.get("training", {}).get("epochs") for c in configs]
     versions = [f"Python {c.get('python')}, PyTorch {c.get('torch')}, NumPy {c.get('numpy')}" for c in conditions]
     pairs = [
         ("Experiments", ", ".join(f"{e.get('title') or e['name']}" for e in experiments)),
         ("Data", data),
-        ("Tested on", counted(len(nodules), len(patients), all(of_images(e.get("options")) for e in experiments))),
+        ("Tested on", counted(len(nodules), len(patients), images)),
         ("Test folds", f"{fold_text(f for f in folds if f is not None)} of {fold_text(PROTOCOL_FOLDS)}"),
         ("Profile", _distinct(_profile_text(e) for e in experiments)),
         ("Networks' width", _range(network_width(c) for c in configs)),
@@ -63,8 +64,9 @@ def counted(nodules: int, patients: int, images: bool = False) -> str:
     return f"{nodules:,} {one}{'s' * (nodules != 1)} of {patients:,} {many}{'s' * (patients != 1)}"
 
 
-def _data_text(data: dict) -> str:
-    text = f"{data.get('name', 'unnamed')}: {data.get('nodules', '?'):,} nodules" if data.get("nodules") else "unknown"
+def _data_text(data: dict, images: bool = False) -> str:
+    unit = "images" if images else "nodules"
+    text = f"{data.get('name', 'unnamed')}: {data.get('nodules', '?'):,} {unit}" if data.get("nodules") else "unknown"
     return f"{text}, SHA-256 {data['sha256'][:16]}…" if data.get("sha256") else text
 
 
