@@ -36,7 +36,9 @@ def facts(store: JobStore, experiments: list) -> list:
         patients.update(scores["patient_id"].tolist())
         folds.add(manifest.get("fold"))
     images = all(of_images(e.get("options")) for e in experiments)
-    data = _distinct(_data_text(m.get("data") or {}, images) for m in manifests)
+    # The same data once, as the manifest that says most of them does.
+    data = sorted((m.get("data") or {} for m in manifests), key=len)
+    data = _distinct(_data_text(d, images) for d in {d.get("sha256"): d for d in data}.values())
     seconds = [m.get("seconds") or {} for m in manifests]
     epochs = [c.get("training", {}).get("epochs") for c in configs]
     versions = [f"Python {c.get('python')}, PyTorch {c.get('torch')}, NumPy {c.get('numpy')}" for c in conditions]
