@@ -140,6 +140,11 @@ def merge(base: dict, extra: dict, source: str, path: str = "") -> dict:
     return base
 
 
+def with_defaults(config: dict, source: str) -> dict:
+    """A configuration with the default of every option that it doesn't have. Raises ConfigError for an unknown one."""
+    return merge(copy.deepcopy(DEFAULTS), copy.deepcopy(config), source)
+
+
 def load_config(path, overrides: list[str] = ()) -> dict:
     """Read a TOML file over the defaults; `overrides` are `section.key=value` with TOML values.
 
@@ -155,7 +160,7 @@ def load_config(path, overrides: list[str] = ()) -> dict:
         given = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    config = merge(copy.deepcopy(DEFAULTS), {"name": path.stem, **given}, str(path))
+    config = with_defaults({"name": path.stem, **given}, str(path))
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:

@@ -4,7 +4,6 @@ A run folder holds `config.json`, `split.json`, `log.jsonl`, TensorBoard events,
 resume needs) and `best.safetensors` (the averaged weights with the best validation score).
 """
 
-import copy
 import json
 import platform
 import subprocess
@@ -22,7 +21,7 @@ from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.ct_io import write_whole
 from LungNoduleUncertaintyLib.network_input import windows
 
-from .config import DEFAULTS, ConfigError, merge
+from .config import ConfigError, with_defaults
 from .folder_dataset import Nodule
 from .losses import UncertaintyLoss
 from .optimization import MovingAverage, learning_rate_factor, make_optimizer
@@ -65,11 +64,6 @@ def build_network(config: dict) -> torch.nn.Module:
     if options["in_channels"] != input_channels(config):
         raise ConfigError(f"network.in_channels is {options['in_channels']}, the input gives {input_channels(config)}")
     return networks.create(options.pop("name"), **options)
-
-
-def _complete(config: dict) -> str:
-    """A configuration for comparing: options that have come since it was written have their defaults."""
-    return json.dumps(merge(copy.deepcopy(DEFAULTS), copy.deepcopy(config), "configuration"), sort_keys=True)
 
 
 class Trainer:
@@ -147,7 +141,9 @@ class Trainer:
         if not self.checkpoint.is_file():
             return False
         state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
-        if _complete(json.loads(state["config"])) != _complete(self.config):
+        # Options that have come since it was written have their defaults.
+        written, own = (with_defaults(c, str(self.checkpoint)) for c in (json.loads(state["config"]), self.config))
+        if json.dumps(written, sort_keys=True) != json.dumps(own, sort_keys=True):  # a tuple is a list there
             raise ConfigError(f"{self.checkpoint}: written by another configuration; give another --output")
         self.model.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -2,7 +2,8 @@
 
 A definition has `title`, `source` (paper and table), `kind` (how the report shows it), `rows` (label, network, what
 differs from the base configuration, the paper's figures, its own `base` where it has another) or `use` (another
-definition's rows), options of its kind, and `set`: what differs from the base configuration in all rows.
+definition's rows), options of its kind, and `set`: what differs from the base configuration in all rows. Option `folds`
+of any kind: the test folds that it has, in place of the five of nodules.csv.
 """
 
 import copy

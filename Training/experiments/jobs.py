@@ -5,7 +5,6 @@ rest is written whole or not at all, and `manifest.json`, written last, says tha
 """
 
 import contextlib
-import copy
 import csv
 import json
 import os
@@ -17,7 +16,7 @@ import numpy as np
 from LungNoduleUncertaintyLib.ct_io import write_whole
 from LungNoduleUncertaintyLib.model_bundle import file_sha256
 
-from ..config import DEFAULTS, ConfigError, merge
+from ..config import ConfigError, with_defaults
 from ..folder_dataset import DatasetError, load_folder
 from ..splits import configured_split
 
@@ -96,7 +95,7 @@ def _run(job, given, data, device, progress):
     from ..trainers import make_trainer
 
     # Options that have come since the job was prepared have their defaults.
-    config, fold = merge(copy.deepcopy(DEFAULTS), given["config"], f"{job.name}"), given["fold"]
+    config, fold = with_defaults(given["config"], job.name), given["fold"]
     nodules = load_folder(data, progress=progress)
     if protocol.fingerprint(nodules) != given["data"]["sha256"]:
         raise DatasetError(f"{data}: isn't the data that {job.name} was prepared for")

@@ -51,7 +51,8 @@ def attention(experiment: dict, jobs) -> list[Drawn]:
     if not rows:
         return []
     cases = {case.nodule_id: case for case in load_cases(jobs.row_jobs(rows[0])[fold], jobs)}
-    chosen, rule = varied_cases(cases, int((experiment.get("options") or {}).get("nodules", 4)), 0.1, 0.9)
+    names, rule = varied_cases(cases, int((experiment.get("options") or {}).get("nodules", 4)), 0.1, 0.9)
+    chosen = [cases[name] for name in names]
     results, table, usable, skipped = {}, [], [], []
     for row in rows:
         folder = jobs.folder(jobs.row_jobs(row)[fold])

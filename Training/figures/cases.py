@@ -7,8 +7,6 @@ import numpy as np
 from ..metrics import consensus
 
 MAPS = ("union", "intersection")
-
-
 #: Below this a nodule has too few pixels for a picture of a network's maps.
 LEAST_DIAMETER_MM = 8.0
 
@@ -156,16 +154,20 @@ def profile_words(experiment: dict) -> str:
     return f" Profile: {profile}." if profile else ""
 
 
-def varied_cases(cases: dict, count: int, low: float, high: float) -> tuple[list[Case], str]:
-    """(`count` cases at evenly spaced quantiles `low` to `high` of the readers' disagreement, the rule in words).
+def varied_cases(cases: dict, count: int, low: float, high: float) -> tuple[list, str]:
+    """(keys of `count` cases at even quantiles `low` to `high` of the readers' disagreement, the rule in words).
 
-    cases: {nodule id: Case}. Small nodules show little: those of LEAST_DIAMETER_MM and more, if there are any.
+    cases: {key: Case}. Images with one mask each go by its diameter. Small nodules show little: those of
+    LEAST_DIAMETER_MM and more, if there are any.
     """
-    large = {n: c.disagreement for n, c in cases.items() if c.diameter_mm >= LEAST_DIAMETER_MM}
+    values, what = {key: case.disagreement for key, case in cases.items()}, "the readers' disagreement"
+    if not any(np.isfinite(value) and value > 0 for value in values.values()):
+        values, what = {key: case.diameter_mm for key, case in cases.items()}, "diameter"
+    large = {key: value for key, value in values.items() if cases[key].diameter_mm >= LEAST_DIAMETER_MM}
     size = f"of at least {LEAST_DIAMETER_MM:.0f} mm"
     if not large:
-        large, size = {n: c.disagreement for n, c in cases.items()}, "of any size"
+        large, size = values, "of any size"
     quantiles = evenly(count, low, high)
     places = ", ".join(f"{100 * q:.0f}" for q in quantiles)
-    rule = f"at the percentiles {places} of the readers' disagreement among the {len(large)} nodules {size}"
-    return [cases[name] for name in quantile_picks(large, quantiles)], rule
+    rule = f"at the percentile{'s' * (count > 1)} {places} of {what} among the {len(large)} nodules {size}"
+    return quantile_picks(large, quantiles), rule

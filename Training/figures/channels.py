@@ -5,7 +5,7 @@ agree (IFE, Figs. 2, 3 and 5, and its forms of the entropy).
 import numpy as np
 
 from . import style
-from .cases import LEAST_DIAMETER_MM, common_fold, evenly, load_cases, networks_words, profile_words, quantile_picks
+from .cases import common_fold, load_cases, networks_words, profile_words, varied_cases
 from .channel_scores import (
     ALONE,
     CRITERIA,
@@ -41,7 +41,7 @@ def channels(experiment: dict, jobs) -> list[Drawn]:
         reason, places = _cannot(jobs.folder(job)), []
         if not reason:
             cases = load_cases(job, jobs)
-            chosen, rule = _chosen(cases, int(options.get("nodules", 3)))
+            chosen, rule = varied_cases(dict(enumerate(cases)), int(options.get("nodules", 3)), 0.25, 0.75)
             config, network = _load(jobs.folder(job))
             images = _images(cases, config)
             truth = np.stack([case.consensus for case in cases])
@@ -69,23 +69,6 @@ def _images(cases, config):
     import torch
 
     return torch.cat([network_image(case.hu, config) for case in cases])
-
-
-def _chosen(cases, count: int) -> tuple[list[int], str]:
-    """(indices of the nodules to show, the rule in words)."""
-    values = [case.disagreement for case in cases]
-    if not np.isfinite(values).any() or np.nanmax(values) == 0:  # images with one mask each
-        values, what = [case.diameter_mm for case in cases], "diameter"
-    else:
-        what = "the readers' disagreement"
-    large = {i: v for i, (v, c) in enumerate(zip(values, cases, strict=True)) if c.diameter_mm >= LEAST_DIAMETER_MM}
-    size = f"of at least {LEAST_DIAMETER_MM:.0f} mm"
-    if not large:
-        large, size = dict(enumerate(values)), "of any size"
-    quantiles = evenly(count, 0.25, 0.75)
-    places = ", ".join(f"{100 * q:.0f}" for q in quantiles)
-    rule = f"at the percentile{'s' * (count > 1)} {places} of {what} among the {len(large)} {size}"
-    return quantile_picks(large, quantiles), rule
 
 
 # -- the maps ----------------------------------------------------------------------------------------------------------

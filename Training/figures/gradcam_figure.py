@@ -58,7 +58,8 @@ def gradcam(experiment: dict, jobs) -> list[Drawn]:
     if not usable:
         return []
     cases = {case.nodule_id: case for case in load_cases(jobs.row_jobs(usable[0])[fold], jobs)}
-    chosen, rule = varied_cases(cases, int((experiment.get("options") or {}).get("nodules", 2)), 0.25, 0.75)
+    names, rule = varied_cases(cases, int((experiment.get("options") or {}).get("nodules", 2)), 0.25, 0.75)
+    chosen = [cases[name] for name in names]
     results, table = {}, []
     for row in usable:
         job = jobs.row_jobs(row)[fold]
