@@ -181,9 +181,10 @@ def _calibrate(args) -> int:
     nodules = [n for n in nodules if len(n.readers) == 4]
     averaging = Averaging.from_metadata(args.averaging or {})
     cases = probability_cases(run_model(*args.run), nodules, averaging)
-    thresholds, figures = calibrate(cases, args.coverage, args.width)
+    thresholds, slopes, figures = calibrate(cases, args.coverage, args.width)
     out = {
         "thresholds": thresholds,
+        "size_calibration": slopes,
         "averaging": args.averaging or {"flips": [[]], "views": ["axial"]},
         "calibrated_on": f"{len(cases)} four-reader nodules of the run's validation patients",
         "figures": figures,
@@ -209,7 +210,8 @@ def _load_for_evaluation(names: list[str], calibration: Path | None = None):
     calibration = calibration or (runs[0] / "calibration.json" if len(runs) == 1 else None)
     if calibration and calibration.is_file():
         found = json.loads(calibration.read_text(encoding="utf-8"))
-        model.metadata.update(thresholds=found["thresholds"], averaging=found["averaging"])
+        sizes = found.get("size_calibration", {})
+        model.metadata.update(thresholds=found["thresholds"], averaging=found["averaging"], size_calibration=sizes)
     seen = set()
     for run in runs:
         split = json.loads((run / "split.json").read_text(encoding="utf-8"))
@@ -246,6 +248,7 @@ def _evaluate(args) -> int:
         "data": Path(args.data).name,
         "fold": args.fold,
         "thresholds": models[0].metadata["thresholds"],
+        "size_calibration": models[0].metadata.get("size_calibration", {}),
         "averaging": models[0].metadata["averaging"],
         "conditions": conditions(),
         **summary_table(scores, nodules),
@@ -278,6 +281,7 @@ def _export(args) -> int:
         args.run,
         args.output,
         thresholds=calibration.get("thresholds"),
+        size_calibration=calibration.get("size_calibration"),
         averaging=calibration.get("averaging"),
         intervals=args.intervals,
         figures=figures,

@@ -2,29 +2,34 @@
 
 `final` maximises the mean Dice against the >= 50 % consensus. The pair (`intersection`, `union`) maximises the Dice of
 HC and of the union, as far as a reader's volume lies inside [V(HC), V(union)] often enough and the interval isn't wider
-than wanted: Dice alone says nothing about how often the interval holds.
+than wanted: Dice alone says nothing about how often the interval holds. The same merit chooses one slope with which
+both maps are calibrated for the nodule's size (see Lib's size_calibration).
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from LungNoduleUncertaintyLib.size_calibration import calibrated
+
 from .evaluation import center_point, compare, nodule_image, place, summarize
 from .folder_dataset import Nodule
 from .metrics import dice
 
 GRID = np.round(np.arange(0.10, 0.91, 0.02), 2)
+SLOPES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2)
 START = {"union": 0.5, "intersection": 0.5, "final": 0.5}
 
 
 @dataclass
 class Case:
-    """One nodule's probability maps on a part of its cube, with what is needed to cut them again."""
+    """One nodule's probability maps on a part of its cube, not calibrated for its size, and what cutting them needs."""
 
     nodule: Nodule
     region: object
     maps: dict
     selected: np.ndarray
+    diameter_mm: float
 
 
 def probability_cases(model, nodules: list[Nodule], averaging=None, progress: bool = True) -> list[Case]:
@@ -32,9 +37,11 @@ def probability_cases(model, nodules: list[Nodule], averaging=None, progress: bo
     from tqdm import tqdm
 
     from LungNoduleUncertaintyLib import NoduleError
+    from LungNoduleUncertaintyLib.model_bundle import Model
     from LungNoduleUncertaintyLib.prediction import Averaging
     from LungNoduleUncertaintyLib.segmentation import probability_maps
 
+    model = Model(model.networks, {**model.metadata, "size_calibration": {}}, model.device, model.folder)
     averaging = averaging or Averaging.from_metadata(model.metadata.get("averaging", {}))
     cases = []
     for nodule in tqdm(nodules, desc="probability maps", disable=not progress, leave=False):
@@ -42,23 +49,34 @@ def probability_cases(model, nodules: list[Nodule], averaging=None, progress: bo
             found = probability_maps(nodule_image(nodule), center_point(nodule), model, START, averaging)
         except NoduleError:
             continue
-        cases.append(Case(nodule, found.region, found.maps, found.selected))
+        cases.append(Case(nodule, found.region, found.maps, found.selected, found.diameter_mm))
     return cases
 
 
-def cut(case: Case, thresholds: dict):
-    """HC, LC and final (z, y, x) on the whole cube at other thresholds."""
+def slopes_of(slope: float) -> dict:
+    """What a bundle's `size_calibration` holds: one slope for the maps whose cuts make the interval."""
+    return {"union": slope, "intersection": slope} if slope else {}
+
+
+def cut(case: Case, thresholds: dict, slopes: dict | None = None):
+    """HC, LC and final (z, y, x) on the whole cube at other thresholds and another calibration for size."""
     from LungNoduleUncertaintyLib.segmentation import nested_masks
 
     spacing = tuple(case.nodule.spacing)
-    return [place(m, case.region, case.nodule) for m in nested_masks(case.maps, case.selected, thresholds, [], spacing)]
+    maps = calibrated(case.maps, case.diameter_mm, slopes)
+    return [place(m, case.region, case.nodule) for m in nested_masks(maps, case.selected, thresholds, [], spacing)]
 
 
-def calibrate(cases: list[Case], coverage: float = 0.88, width: float = 1.15) -> tuple[dict, dict]:
-    """(thresholds, figures at them). Sweeps each threshold; the figures are of the calibration nodules themselves.
+def calibrate(
+    cases: list[Case], coverage: float = 0.88, width: float = 1.15, progress: bool = True
+) -> tuple[dict, dict, dict]:
+    """(thresholds, slopes, figures at them). The figures are of the calibration nodules themselves.
 
+    coverage, width: the share of reader volumes that the interval should hold, and its greatest width in readers' own.
     Raises `NoduleError` without cases: a model that finds none of its nodules can't be calibrated.
     """
+    from tqdm import tqdm
+
     from LungNoduleUncertaintyLib.errors import NoduleError
 
     if not cases:
@@ -68,25 +86,30 @@ def calibrate(cases: list[Case], coverage: float = 0.88, width: float = 1.15) ->
         return np.mean([dice(cut(c, {**START, "final": t})[2], c.nodule.consensus) for c in cases])
 
     final = max(GRID, key=final_dice)
-    # Once final is fixed, HC depends on `intersection` alone and the union on `union` alone: sweep each, then pair.
-    low, high = {}, {}
-    for t in GRID:
-        cuts = [cut(c, {"final": final, "intersection": t, "union": t}) for c in cases]
-        low[t] = [(dice(h, c.nodule.readers.all(0)), h.sum()) for c, (h, _, _) in zip(cases, cuts, strict=True)]
-        high[t] = [
-            (dice(h | lc, c.nodule.readers.any(0)), (h | lc).sum()) for c, (h, lc, _) in zip(cases, cuts, strict=True)
-        ]
     volumes = [c.nodule.readers.sum((1, 2, 3)) for c in cases]
     own = np.array([c.nodule.readers.any(0).sum() - c.nodule.readers.all(0).sum() for c in cases])
 
-    def merit(pair):
-        a, b = low[pair[0]], high[pair[1]]
-        inside = [(lo[1] <= v) & (v <= hi[1]) for lo, hi, v in zip(a, b, volumes, strict=True)]
+    def merit(low, high):
+        inside = [(lo[1] <= v) & (v <= hi[1]) for lo, hi, v in zip(low, high, volumes, strict=True)]
         covered = np.mean(np.concatenate(inside))
-        ratio = np.median((np.array([x[1] for x in b]) - np.array([x[1] for x in a])) / np.maximum(own, 1))
-        quality = np.mean([x[0] for x in a]) + np.mean([x[0] for x in b])
+        ratio = np.median((np.array([x[1] for x in high]) - np.array([x[1] for x in low])) / np.maximum(own, 1))
+        quality = np.mean([x[0] for x in low]) + np.mean([x[0] for x in high])
         return quality - 5 * max(coverage - covered, 0) - 5 * max(ratio - width, 0)
 
-    pair = max(((i, u) for i in GRID for u in GRID if u <= i + 0.2), key=merit)
-    thresholds = {"union": float(pair[1]), "intersection": float(pair[0]), "final": float(final)}
-    return thresholds, summarize([compare(c.nodule, *cut(c, thresholds)) for c in cases])
+    best = (-np.inf,)
+    for slope in tqdm(SLOPES, desc="slopes for size", disable=not progress, leave=False):
+        # With final and the slope fixed, HC depends on `intersection` alone and the union on `union` alone.
+        low, high = {}, {}
+        for t in GRID:
+            cuts = [cut(c, {"final": final, "intersection": t, "union": t}, slopes_of(slope)) for c in cases]
+            low[t] = [(dice(h, c.nodule.readers.all(0)), h.sum()) for c, (h, _, _) in zip(cases, cuts, strict=True)]
+            high[t] = [
+                (dice(h | lc, c.nodule.readers.any(0)), (h | lc).sum())
+                for c, (h, lc, _) in zip(cases, cuts, strict=True)
+            ]
+        pairs = [(merit(low[i], high[u]), slope, i, u) for i in GRID for u in GRID if u <= i + 0.2]
+        best = max(best, max(pairs, key=lambda p: p[0]), key=lambda p: p[0])
+    _, slope, intersection, union = best
+    thresholds = {"union": float(union), "intersection": float(intersection), "final": float(final)}
+    slopes = slopes_of(slope)
+    return thresholds, slopes, summarize([compare(c.nodule, *cut(c, thresholds, slopes)) for c in cases])

@@ -98,6 +98,7 @@ def export_bundle(
     *,
     thresholds: dict | None,
     averaging: dict | None,
+    size_calibration: dict | None = None,
     figures: dict,
     version: str,
     name: str | None = None,
@@ -108,7 +109,8 @@ def export_bundle(
 
     A network with branches for union and intersection gives HC, LC and Final; one with a single map gives Final alone,
     or with `intervals` all three, as cuts of that map at thresholds that were calibrated. The Final of a soft mask is
-    its cut at 0.5, whatever was calibrated. `thresholds` None: 0.5, for a bundle that gives Final alone. `figures` are
+    its cut at 0.5, whatever was calibrated. `thresholds` None: 0.5, for a bundle that gives Final alone;
+    `size_calibration`: slopes of the maps of a bundle that gives HC and LC (see Lib's size_calibration). `figures` are
     measured ones with their conditions; what a bundle gives goes from them into metadata and card. Raises ConfigError
     if thresholds are missing, or figures were measured at another threshold of final.
     """
@@ -130,6 +132,7 @@ def export_bundle(
         "version": version,
         "description": _description(config["network"]["name"], gives, thresholds),
         "thresholds": thresholds,
+        **({"size_calibration": size_calibration} if size_calibration and gives.has_interval else {}),
         **({"averaging": averaging} if averaging else {}),
         "license": "Apache-2.0",
         "data_license": DATA_LICENSE,
@@ -225,6 +228,10 @@ def model_card(metadata: dict) -> str:
     limits = "Final says what at least half of the readers would include, not how far they would differ."
     if gives.has_interval:
         limits = "HC and LC say where readers would differ, not where the tissue's border is."
+    slopes = metadata.get("size_calibration")
+    sizes = (
+        f"; logits are shifted by `{json.dumps(slopes)}` for every doubling of the diameter from 8 mm" if slopes else ""
+    )
     conditions_used = ", ".join(f"{k} {v}" for k, v in training["conditions"].items())
     return f"""# {metadata["name"]} {metadata["version"]}
 
@@ -236,7 +243,7 @@ def model_card(metadata: dict) -> str:
 **Intended use.** {metadata["intended_use"]}
 
 **Network.** `{json.dumps(metadata["network"])}` on `{json.dumps(metadata["input"])}`; averaged over
-`{json.dumps(metadata["averaging"])}`; thresholds `{json.dumps(metadata["thresholds"])}`.
+`{json.dumps(metadata["averaging"])}`; thresholds `{json.dumps(metadata["thresholds"])}`{sizes}.
 
 **Training.** {training["data"]}: {training["nodules"]["training"]} nodules of {training["patients"]["training"]}
 patients, validation on {training["nodules"]["validation"]} nodules of {training["patients"]["validation"]} others;

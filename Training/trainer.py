@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tqdm import tqdm
 
 from LungNoduleUncertaintyLib import networks
@@ -27,6 +27,7 @@ from .losses import UncertaintyLoss
 from .optimization import MovingAverage, learning_rate_factor, make_optimizer
 from .protocol import make_protocol
 from .teacher import teach
+from .warm_start import warm_start
 
 
 def _git_commit() -> str:
@@ -53,9 +54,9 @@ def conditions() -> dict:
 
 
 def input_channels(config: dict) -> int:
-    """Slices times HU windows, and one for the position channel."""
+    """Slices times HU windows, and one each for the position and the number of readers."""
     slices = len(config["input"]["slice_offsets"]) * len(windows(config["input"]["window_hu"]))
-    return slices + int(config["input"]["position"])
+    return slices + int(config["input"]["position"]) + int(config["input"].get("reader_count", False))
 
 
 def build_network(config: dict) -> torch.nn.Module:
@@ -102,7 +103,7 @@ class Trainer:
         """The network to train, with the weights that it starts from."""
         network = build_network(self.config)
         if self.config["training"]["init_from"]:
-            network.load_state_dict(load_file(self.config["training"]["init_from"]))
+            warm_start(network, self.config)
         teach(network, self.config, self.folder)
         return network
 

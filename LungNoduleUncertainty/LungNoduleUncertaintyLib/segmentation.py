@@ -3,7 +3,8 @@
 1. A first, unaveraged look around the point finds the nodule and its centroid.
 2. The cube moves to that centroid, so that clicks a few millimetres apart end on the same lattice, and grows until the
    nodule no longer touches its border.
-3. The averaged prediction there is put back on the CT's own grid and cut at the model's calibrated thresholds.
+3. The averaged prediction there is calibrated for the nodule's size, put back on the CT's own grid and cut at the
+   model's thresholds.
 """
 
 import logging
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from .cuts import final_mask, nested_masks
 from .errors import BundleError, NoduleError, NoNoduleError, PointError
 from .outputs import INTERVAL_MAPS
+from .size_calibration import calibrated, equivalent_diameter_mm
 
 _LOG = logging.getLogger(__name__)
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
@@ -237,13 +239,15 @@ class ProbabilityMaps:
     """The averaged maps {union, intersection, final} (z, y, x) on `region`, a part of the CT's own grid; `final` alone
     of a model that gives nothing else.
 
-    `selected` (z, y, x) in [0, 1] marks the nodule that the point means.
+    `selected` (z, y, x) in [0, 1] marks the nodule that the point means; `diameter_mm` is the one that the maps were
+    calibrated for.
     """
 
     region: object
     maps: dict
     selected: object
     notes: list
+    diameter_mm: float
 
 
 def probability_maps(ct, point, model, cuts, averaging, report=lambda stage, share: None) -> ProbabilityMaps:
@@ -254,6 +258,10 @@ def probability_maps(ct, point, model, cuts, averaging, report=lambda stage, sha
 
     look, mask = _find(ct, point, model, cuts["final"], report)
     maps = look.predict(_box(mask, look, look), averaging, lambda share: report("outlining", 0.5 + 0.4 * share))
+    # At 0.5 and not at the threshold in use: moving Final must not move HC and LC.
+    sized = look.nodule(maps, 0.5)
+    diameter = equivalent_diameter_mm(mask if sized is None else sized, look.spacing)
+    maps = calibrated(maps, diameter, model.metadata.get("size_calibration"))
     selected = look.nodule(maps, cuts["final"])
     selected = mask if selected is None else selected
     notes = []
@@ -265,7 +273,7 @@ def probability_maps(ct, point, model, cuts, averaging, report=lambda stage, sha
     region = geometry.region_of_interest(ct, corners, margin_mm=_REGION_MARGIN_MM)
     back = {key: geometry.put_back(maps[key], look.grid, region) for key in INTERVAL_MAPS if key in maps}
     kept = geometry.put_back(selected.astype(np.float32), look.grid, region)
-    return ProbabilityMaps(region, back, kept, notes)
+    return ProbabilityMaps(region, back, kept, notes, diameter)
 
 
 def segment_nodule(

@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 
 from fake_model import bright_model
-from Training.calibration import calibrate, cut, probability_cases
-from Training.evaluation import compare, evaluate_nodule, human_scores, summarize, summary_table, write_csv
+from LungNoduleUncertaintyLib.geometry import Grid
+from Training.calibration import Case, calibrate, cut, probability_cases
+from Training.evaluation import (
+    compare,
+    evaluate_nodule,
+    human_scores,
+    nodule_image,
+    summarize,
+    summary_table,
+    write_csv,
+)
 from Training.folder_dataset import Nodule
 
 
@@ -84,7 +93,8 @@ def test_calibration_finds_the_cuts():
     """The bright model's maps are steep around fixed HU values; readers drawn elsewhere move the thresholds there."""
     nodules = [soft_ball(r, name=f"N{r}") for r in (5.0, 6.0, 7.0)]
     cases = probability_cases(bright_model(), nodules, progress=False)
-    thresholds, figures = calibrate(cases, coverage=0.9, width=1.3)
+    thresholds, slopes, figures = calibrate(cases, coverage=0.9, width=1.3, progress=False)
+    assert slopes == {}  # this model needs none, and the simplest that is as good wins
     assert figures["final"] > 0.95
     assert figures["hc"] > 0.95
     assert figures["coverage"] >= 0.9
@@ -96,3 +106,27 @@ def test_calibration_finds_the_cuts():
     wide_hc, wide_lc, _ = cut(cases[0], lower)
     assert (wide_hc | wide_lc).sum() >= (hc | lc).sum()
     assert wide_hc.sum() <= hc.sum()
+
+
+def test_calibration_finds_the_slope_for_size():
+    """Maps whose outline lies at a logit that falls by 0.8 with every doubling of the diameter: after calibration one
+    threshold fits all sizes, without it none does.
+    """
+    cases, grid = [], np.stack(np.meshgrid(*3 * [np.arange(48) - 23.5], indexing="ij"))
+    distance = np.sqrt((grid**2).sum(0))
+    for radius in (3.0, 4.0, 6.0, 8.0, 12.0):
+        outlines = {"union": radius + 1.5, "final": radius, "intersection": radius - 1.5}
+        shift = 0.8 * np.clip(np.log2(2 * radius / 8), -1, 2)
+        logits = {name: r - distance - (shift if name != "final" else 0) for name, r in outlines.items()}
+        maps = {name: (1 / (1 + np.exp(-logit))).astype(np.float32) for name, logit in logits.items()}
+        readers = np.stack([distance < outlines[name] for name in ("intersection", "final", "final", "union")])
+        nodule = Nodule(f"N{radius}", f"P{radius}", 0, np.zeros(readers.shape[1:], np.int16), readers, np.ones(3))
+        region = Grid.of(nodule_image(nodule))
+        cases.append(Case(nodule, region, maps, (distance < radius).astype(np.float32), 2 * radius))
+    thresholds, slopes, figures = calibrate(cases, coverage=1.0, width=1.05, progress=False)
+    assert slopes == {"union": 0.8, "intersection": 0.8}
+    assert figures["hc"] > 0.99
+    assert figures["union"] > 0.99
+    plain = [compare(c.nodule, *cut(c, thresholds)) for c in cases]
+    assert np.mean([s.union for s in plain]) < 0.97
+    assert thresholds["final"] == pytest.approx(0.5, abs=0.03)

@@ -73,6 +73,26 @@ def test_masks_are_nested_and_disjoint():
     assert result.provenance["model_sha256"] == "0" * 64
 
 
+@pytest.mark.parametrize("radius", [3.0, 10.0])
+def test_maps_are_calibrated_for_the_nodules_size(radius):
+    """Logits of 20 HU: with a slope of 5 every doubling of the diameter from 8 mm on moves a cut by 100 HU."""
+    ct, center = ball_ct(radius)
+    model = bright_model()
+    plain = segment_nodule(ct, center, model=model)
+    model.metadata = {**model.metadata, "size_calibration": {"union": 5.0, "intersection": 7.0}}
+    result = segment_nodule(ct, center, model=model)
+    diameter = (6 / np.pi * volume_of_ball(-450, radius)) ** (1 / 3)
+    lower = 100 * np.log2(diameter / 8)
+    volumes = result.measurements["volumes_mm3"]
+    assert volumes["union"] == pytest.approx(volume_of_ball(-650 - lower, radius), rel=0.05)
+    assert volumes["hc"] == pytest.approx(volume_of_ball(-250 - 1.4 * lower, radius), rel=0.1)  # 75 voxels at 3 mm
+    assert (volumes["hc"] > plain.measurements["volumes_mm3"]["hc"]) == (diameter > 8)
+    assert volumes["final"] == plain.measurements["volumes_mm3"]["final"]
+    # HC and LC don't move with the threshold of Final, as long as final holds HC.
+    other = segment_nodule(ct, center, model=model, thresholds={"final": 0.45})
+    assert other.measurements["volumes_mm3"]["hc"] == volumes["hc"]
+
+
 def test_a_magnified_input_gives_the_same_volume():
     ct, center = ball_ct()
     model = bright_model()

@@ -1,0 +1,33 @@
+"""Probability maps of small and large nodules made comparable, so that one threshold serves every size.
+
+On nodules that UGS-Net wasn't fitted to, the cut of its union and intersection that agrees best with the readers falls
+with the nodule's size: one threshold draws small nodules too large and large ones too small. A shift of the map's logit
+in proportion to the logarithm of the diameter evens that out; a bundle's `size_calibration` holds each map's slope.
+"""
+
+REFERENCE_MM = 8.0  # here nothing is shifted
+_DOUBLINGS = (-1.0, 2.0)  # from 4 to 32 mm; smaller and larger nodules count as these
+
+
+def equivalent_diameter_mm(mask, spacing_mm) -> float:
+    """Diameter of the ball that is as large as a mask (z, y, x) with voxels of `spacing_mm`."""
+    import numpy as np
+
+    return float((6 / np.pi * mask.sum() * np.prod(spacing_mm)) ** (1 / 3))
+
+
+def calibrated(maps: dict, diameter_mm: float, slopes: dict | None) -> dict:
+    """The maps {output: probabilities} of a nodule of that diameter, as they would be at `REFERENCE_MM`.
+
+    slopes: shift of an output's logit for every doubling of the diameter; outputs without one stay as they are.
+    """
+    import numpy as np
+
+    if not slopes:
+        return maps
+    doublings = np.clip(np.log2(max(diameter_mm, 1e-3) / REFERENCE_MM), *_DOUBLINGS)
+    out = dict(maps)
+    for name in slopes.keys() & maps.keys():
+        odds = np.exp(slopes[name] * doublings)
+        out[name] = (maps[name] * odds / (1 - maps[name] + maps[name] * odds)).astype(np.float32)
+    return out
