@@ -6,7 +6,7 @@ from pathlib import Path
 from LungNoduleUncertaintyLib.model_bundle import Model, write_bundle
 from LungNoduleUncertaintyLib.outputs import INTERVAL_MAPS, Outputs, outputs_of_network, read_outputs
 
-from .config import ConfigError
+from .config import ConfigError, with_defaults
 from .trainer import build_network, conditions, input_channels
 
 DATA_LICENSE = (
@@ -16,11 +16,12 @@ DATA_LICENSE = (
 
 
 def run_state(folder) -> tuple[dict, dict]:
-    """(configuration, averaged weights) of a run folder."""
+    """(configuration, averaged weights) of a run folder. Options that have come since then have their defaults."""
     from safetensors.torch import load_file
 
-    folder = Path(folder)
-    return json.loads((folder / "config.json").read_text(encoding="utf-8")), load_file(folder / "best.safetensors")
+    path = Path(folder) / "config.json"
+    config = with_defaults(json.loads(path.read_text(encoding="utf-8")), str(path))
+    return config, load_file(path.with_name("best.safetensors"))
 
 
 def _run_states(folders) -> tuple[dict, list[dict]]:

@@ -50,8 +50,8 @@ def to_probability(name: str, logits):
     return torch.sigmoid(2 * logits if name == "soft" else logits)
 
 
-def _run(model, stack, progress=None):
-    """Probabilities {output: (slices, H, W)} of a stack of slices, averaged over the bundle's networks.
+def _run(model, stack, progress=None, networks: int | None = None):
+    """Probabilities {output: (slices, H, W)} of a stack of slices, averaged over the bundle's (first) networks.
 
     Of a model that gives Final alone `final`; where there is a soft mask (DSNet), that is the map. If HC and LC are
     asked for of a network without branches for union and intersection (every single-mask network), `final` takes their
@@ -65,7 +65,7 @@ def _run(model, stack, progress=None):
         for start in range(0, len(stack), _BATCH):
             batch = torch.from_numpy(stack[start : start + _BATCH]).to(model.device)
             batch = batch.contiguous(memory_format=torch.channels_last)
-            outputs = [network(batch) for network in model.networks]
+            outputs = [network(batch) for network in model.networks[:networks]]
             for key in outputs[0]:
                 mean = sum(to_probability(key, out[key][:, 0].float()) for out in outputs) / len(outputs)
                 parts.setdefault(key, []).append(mean.cpu().numpy())
@@ -78,26 +78,29 @@ def _run(model, stack, progress=None):
     return {"union": final, "intersection": final, **maps, "final": final}
 
 
-def run_with_fallback(model, stack, progress=None):
+def run_with_fallback(model, stack, progress=None, networks: int | None = None):
     """`_run`, on the CPU when the accelerator's memory doesn't suffice; says so in the log. The model stays there."""
     import torch
 
     try:
-        return _run(model, stack, progress)
+        return _run(model, stack, progress, networks)
     except torch.OutOfMemoryError:
         if model.device.type == "cpu":
             raise
         logging.getLogger(__name__).warning("%s: out of memory on %s, going on with the CPU", model.name, model.device)
         torch.cuda.empty_cache()
         model.to(torch.device("cpu"))
-        return _run(model, stack, progress)
+        return _run(model, stack, progress, networks)
 
 
-def predict_cube(model, hu, point_offset_mm, spacing_mm, box=None, averaging=None, progress=None) -> dict:
+def predict_cube(
+    model, hu, point_offset_mm, spacing_mm, box=None, averaging=None, progress=None, networks: int | None = None
+) -> dict:
     """Probability maps {output: float32 (z, y, x)} of a cube of HU.
 
     `box` ((z0, z1), (y0, y1), (x0, x1)) limits the slices of each view that are computed; elsewhere the maps are zero.
-    `progress` is called with the share done, 0 to 1, after every batch of slices; it may raise to stop.
+    `progress` is called with the share done, 0 to 1, after every batch of slices; it may raise to stop. `networks`:
+    only so many of the bundle's (all).
     """
     import numpy as np
 
@@ -123,7 +126,7 @@ def predict_cube(model, hu, point_offset_mm, spacing_mm, box=None, averaging=Non
             flipped = np.flip(hu, flip).transpose(order)
             low, high = (len(flipped) - last, len(flipped) - first) if axis in flip else (first, last)
             stack = view_input(flipped, offset[order], spacing_mm[order], model.metadata["input"], low, high)
-            for key, value in run_with_fallback(model, stack, within).items():
+            for key, value in run_with_fallback(model, stack, within, networks).items():
                 whole = np.zeros(flipped.shape, np.float32)
                 whole[low:high] = value
                 total[key] = total.get(key, 0.0) + np.flip(whole.transpose(back), flip)

@@ -1,6 +1,6 @@
 """A point on a nodule becomes HC, LC and final, or final alone: the one path of the library, command line and Slicer.
 
-1. A first, unaveraged look around the point finds the nodule and its centroid.
+1. A first, unaveraged look around the point, by the bundle's first network alone, finds the nodule and its centroid.
 2. The cube moves to that centroid, so that clicks a few millimetres apart end on the same lattice, and grows until the
    nodule no longer touches its border.
 3. The averaged prediction there is calibrated for the nodule's size, put back on the CT's own grid and cut at the
@@ -161,13 +161,13 @@ class _Look:
         self.point = np.array(self.grid.points_to_indices([point_lps])[0])[::-1]
         self.outside = _outside(ct, self.grid)
 
-    def predict(self, box=None, averaging=None, progress=None):
+    def predict(self, box=None, averaging=None, progress=None, networks=None):
         import numpy as np
 
         from .prediction import predict_cube
 
         offset = -self.point * self.spacing
-        maps = predict_cube(self.model, self.hu, offset, self.spacing, box, averaging, progress)
+        maps = predict_cube(self.model, self.hu, offset, self.spacing, box, averaging, progress, networks)
         for values in maps.values():
             for axis, beyond in enumerate(self.outside):
                 np.moveaxis(values, axis, 0)[beyond] = 0.0
@@ -197,7 +197,10 @@ def _find(ct, point_lps, model, threshold, report):
     for attempt in range(2 * len(sizes) + 2):
         begin = min(0.1 + 0.1 * attempt, 0.45)
         report("finding the nodule", begin)
-        maps = look.predict(box, progress=lambda share, at=begin: report("finding the nodule", at + 0.05 * share))
+        # One network suffices to find it; what is outlined comes from all of them.
+        maps = look.predict(
+            box, progress=lambda share, at=begin: report("finding the nodule", at + 0.05 * share), networks=1
+        )
         mask = look.nodule(maps, threshold)
         if mask is None:
             where = ", ".join(f"{v:.1f}" for v in point_lps)
