@@ -93,6 +93,22 @@ def test_maps_are_calibrated_for_the_nodules_size(radius):
     assert other.measurements["volumes_mm3"]["hc"] == volumes["hc"]
 
 
+def test_all_networks_outline_what_the_first_one_finds():
+    """The second network draws everything a little larger: the outline lies between the two, and finding costs one."""
+    ct, center = ball_ct()
+    first, second = bright_model(), bright_model()
+    alone = segment_nodule(ct, center, model=first)
+    seen = {"first": 0, "second": 0}
+    first.networks[0].register_forward_hook(lambda *_: seen.update(first=seen["first"] + 1))
+    lower = second.networks[0]
+    lower.register_forward_hook(lambda *_: seen.update(second=seen["second"] + 1))
+    lower.forward = lambda x, forward=lower.forward: {key: value + 20 for key, value in forward(x).items()}
+    first.networks.append(lower)
+    both = segment_nodule(ct, center, model=first)
+    assert both.measurements["volumes_mm3"]["final"] > alone.measurements["volumes_mm3"]["final"]
+    assert 0 < seen["second"] < seen["first"]
+
+
 def test_a_magnified_input_gives_the_same_volume():
     ct, center = ball_ct()
     model = bright_model()
