@@ -275,7 +275,8 @@ def _export(args) -> int:
     if args.figures:
         measured = json.loads(args.figures.read_text(encoding="utf-8"))
         figures["test"] = {k: measured[k] for k in ("four", "all", "human_four", "human_all")}
-        figures["test_conditions"] = {k: measured[k] for k in ("model", "data", "fold", "thresholds", "conditions")}
+        wanted = ("model", "data", "fold", "thresholds", "size_calibration", "conditions")
+        figures["test_conditions"] = {k: measured[k] for k in wanted if k in measured}
         figures["conditions"] = args.figures_note
     folder = export_bundle(
         args.run,

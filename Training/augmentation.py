@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from LungNoduleUncertaintyLib.network_input import normalize_hu, readers_level
+from LungNoduleUncertaintyLib.network_input import normalize_hu
 
 from .config import ConfigError
 from .folder_dataset import MAX_READERS
@@ -79,9 +79,6 @@ def augment(hu, readers, valid, position, config: dict, size: int, generator) ->
         image = _grey_levels(image, options, uniform)
     if config["input"]["position"]:
         image = torch.cat([image, position], 1)
-    if config["input"]["reader_count"]:
-        level = readers_level(valid.sum(1).float())[:, None, None, None]
-        image = torch.cat([image, level.expand_as(image[:, :1])], 1)
     soft = readers[:, MAX_READERS:].contiguous() if readers.shape[1] > MAX_READERS else None
     return Batch(image.contiguous(), readers[:, :MAX_READERS].contiguous(), valid, soft)
 

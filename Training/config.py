@@ -19,7 +19,6 @@ DEFAULTS = {
     "input": {
         "slice_offsets": [0],  # neighbouring slices (in voxels of the grid) that become input channels
         "position": False,  # one more channel: how near a pixel lies to the point (see Lib's network_input)
-        "reader_count": False,  # one more channel: how many readers the nodule has; in prediction four
         "window_hu": [-1000.0, 300.0],  # or a list of windows, each a channel
     },
     "data": {

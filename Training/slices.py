@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel, readers_level
+from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel
 from LungNoduleUncertaintyLib.prediction import to_probability
 
 from .augmentation import Batch, augment
@@ -227,9 +227,6 @@ def network_input(slices: SliceSet, config: dict) -> torch.Tensor:
     image = normalize_hu(slices.hu, config["input"]["window_hu"]).astype(np.float32)
     if config["input"]["position"]:
         image = np.concatenate([image, slices.position], 1)
-    if config["input"].get("reader_count"):
-        level = readers_level(slices.valid.sum(1).astype(np.float32))[:, None, None, None]
-        image = np.concatenate([image, np.broadcast_to(level, image[:, :1].shape)], 1)
     return torch.from_numpy(np.ascontiguousarray(image))
 
 

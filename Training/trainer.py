@@ -54,9 +54,9 @@ def conditions() -> dict:
 
 
 def input_channels(config: dict) -> int:
-    """Slices times HU windows, and one each for the position and the number of readers."""
+    """Slices times HU windows, and one for the position channel."""
     slices = len(config["input"]["slice_offsets"]) * len(windows(config["input"]["window_hu"]))
-    return slices + int(config["input"]["position"]) + int(config["input"].get("reader_count", False))
+    return slices + int(config["input"]["position"])
 
 
 def build_network(config: dict) -> torch.nn.Module:

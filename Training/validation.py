@@ -19,7 +19,7 @@ def cube_input(nodule: Nodule, config: dict, crop: int) -> np.ndarray:
     columns = np.clip(left + np.arange(crop), 0, width - 1)
     hu = nodule.hu[:, rows][:, :, columns].astype(np.float32)
     offset = (np.array([0, top, left]) - point) * nodule.spacing
-    return view_input(hu, offset, nodule.spacing, config["input"], readers=len(nodule.readers))
+    return view_input(hu, offset, nodule.spacing, config["input"])
 
 
 def resized(image: torch.Tensor, config: dict) -> torch.Tensor:

@@ -14,14 +14,14 @@ from .config import DEFAULTS, ConfigError
 def input_names(options: dict) -> list[tuple]:
     """What each input channel of an `input` table holds, in the network's order."""
     names = [("HU", tuple(w), offset) for w in windows(options["window_hu"]) for offset in options["slice_offsets"]]
-    return names + [(key,) for key in ("position", "reader_count") if options.get(key)]
+    return [*names, ("position",)] if options["position"] else names
 
 
 def warm_start(network: torch.nn.Module, config: dict) -> None:
     """Load the weights that `training.init_from` names: a `.safetensors` file of a run or of a bundle.
 
-    Input channels that its run didn't have (slices further off, the number of readers) start with weights of zero, so
-    that the network begins where the other one ended. What that run saw stands beside the file, in its `config.json`
+    Input channels that its run didn't have (slices further off, the point) start with weights of zero, so that the
+    network begins where the other one ended. What that run saw stands beside the file, in its `config.json`
     or in the bundle's `metadata.json`. Raises ConfigError when the weights don't fit.
     """
     path = Path(config["training"]["init_from"])

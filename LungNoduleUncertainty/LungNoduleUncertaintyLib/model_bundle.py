@@ -80,6 +80,9 @@ def read_metadata(folder) -> dict:
     lacking = [name for name in gives.thresholds if name not in metadata["thresholds"]]
     if lacking:
         raise BundleError(f"{path}: gives {', '.join(gives.segments)}, but lacks threshold {', '.join(lacking)}")
+    slopes = metadata.get("size_calibration", {})
+    if not isinstance(slopes, dict) or not all(isinstance(v, int | float) for v in slopes.values()):
+        raise BundleError(f"{path}: size_calibration {slopes!r}: a slope for each map is wanted")
     return metadata
 
 

@@ -1,16 +1,9 @@
-"""What a network sees: HU scaled to [0, 1] and, if the model asks for them, a channel that marks the point and one that
-says for how many readers union and intersection are wanted.
+"""What a network sees: HU scaled to [0, 1] and, if the model asks for it, a channel that marks the point.
 
 Training and prediction share these functions, so the two can't drift apart. They take numpy arrays or torch tensors.
 """
 
 POSITION_SIGMA_MM = 8.0
-MOST_READERS = 4
-
-
-def readers_level(readers):
-    """The constant that fills the channel of the number of readers: 0 for two, 0.5 for three, 1 for four."""
-    return (readers - 2) / (MOST_READERS - 2)
 
 
 def windows(window_hu) -> list:

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from .network_input import MOST_READERS, normalize_hu, position_channel, readers_level
+from .network_input import normalize_hu, position_channel
 
 # Through-plane axis of a view in (z, y, x) arrays.
 VIEWS = {"axial": 0, "coronal": 1, "sagittal": 2}
@@ -22,13 +22,10 @@ class Averaging:
         return cls(tuple(tuple(f) for f in options.get("flips", [[]])), tuple(options.get("views", ["axial"])))
 
 
-def view_input(
-    hu, point_offset_mm, spacing_mm, options: dict, first: int = 0, last: int | None = None, readers: int = MOST_READERS
-):
+def view_input(hu, point_offset_mm, spacing_mm, options: dict, first: int = 0, last: int | None = None):
     """Network input (slices, channels, H, W) of slices `first` to `last` (exclusive) of a cube (z, y, x) of HU.
 
     `point_offset_mm` (z, y, x) leads from the point to voxel (0, 0, 0). Beyond the cube the last slice is repeated.
-    `readers` (2 to 4): for how many of them union and intersection are wanted, of a network that asks.
     """
     import numpy as np
 
@@ -38,8 +35,6 @@ def view_input(
     if options["position"]:
         near = position_channel(hu.shape, point_offset_mm, spacing_mm)[first:last, None]
         stack = np.concatenate([stack, near], axis=1)
-    if options.get("reader_count"):
-        stack = np.concatenate([stack, np.full_like(stack[:, :1], readers_level(readers))], axis=1)
     return np.ascontiguousarray(stack)
 
 

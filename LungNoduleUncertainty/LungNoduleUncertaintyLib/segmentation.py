@@ -347,6 +347,8 @@ def segment_nodule(
         for name in INTERVAL_MAPS
     }
     hu = geometry.crop(ct, region)
+    slopes = model.metadata.get("size_calibration", {})
+    sizes = ", ".join(f"{name} {slope:g} per doubling" for name, slope in sorted(slopes.items()))
     for note in notes:
         _LOG.warning("%s", note)
     return NoduleSegmentation(
@@ -361,6 +363,7 @@ def segment_nodule(
             "thresholds": ", ".join(
                 f"{key} {cuts[key]:.3f}" for key in ("intersection", "final", "union") if key in cuts
             ),
+            **({"size_calibration": sizes} if sizes else {}),
             "averaging": f"{len(averaging.flips)} flips of {', '.join(averaging.views)} slices",
             "point_lps_mm": " ".join(f"{v:.2f}" for v in point),
         },

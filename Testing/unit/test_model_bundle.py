@@ -69,6 +69,15 @@ def test_changed_metadata_is_refused(bundle):
         load_model(bundle)
 
 
+@pytest.mark.parametrize("slopes", [0.8, {"intersection": "much"}])
+def test_a_calibration_for_size_without_slopes_is_refused(bundle, slopes):
+    rewrite(bundle, size_calibration={"intersection": 0.8})
+    assert read_metadata(bundle)["size_calibration"] == {"intersection": 0.8}
+    rewrite(bundle, size_calibration=slopes)
+    with pytest.raises(BundleError, match=r"metadata.json: size_calibration .* a slope for each map is wanted"):
+        load_model(bundle)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}"])
 def test_broken_metadata_is_refused(bundle, content):
     (bundle / "metadata.json").write_text(content)

@@ -405,6 +405,16 @@ def test_export_says_what_the_network_gives(run, tmp_path, network, intervals, t
     assert ("calibration" in loaded.metadata["figures"]) != alone
 
 
+def test_export_carries_the_calibration_for_size_where_there_is_an_interval(run, tmp_path):
+    slopes = {"intersection": 0.8}
+    loaded, card = exported(run(UGSNET), tmp_path, size_calibration=slopes)
+    assert loaded.metadata["size_calibration"] == slopes
+    assert '`{"intersection": 0.8}` for every doubling of the diameter' in card
+    loaded, card = exported(run(UNET, "other"), tmp_path / "alone", size_calibration=slopes)
+    assert "size_calibration" not in loaded.metadata
+    assert "doubling" not in card
+
+
 def test_export_without_calibration_and_with_other_figures(run, tmp_path):
     from Training.config import ConfigError
 

@@ -86,6 +86,8 @@ def test_maps_are_calibrated_for_the_nodules_size(radius):
     volumes = result.measurements["volumes_mm3"]
     assert volumes["union"] == pytest.approx(volume_of_ball(-650 - lower, radius), rel=0.05)
     assert volumes["hc"] == pytest.approx(volume_of_ball(-250 - 1.4 * lower, radius), rel=0.1)  # 75 voxels at 3 mm
+    assert result.provenance["size_calibration"] == "intersection 7 per doubling, union 5 per doubling"
+    assert "size_calibration" not in plain.provenance
     assert (volumes["hc"] > plain.measurements["volumes_mm3"]["hc"]) == (diameter > 8)
     assert volumes["final"] == plain.measurements["volumes_mm3"]["final"]
     # HC and LC don't move with the threshold of Final, as long as final holds HC.
@@ -260,7 +262,7 @@ def test_out_of_memory_falls_back_to_the_cpu(monkeypatch, caplog):
     model.device = torch.device("meta")  # stands for an accelerator
     real = prediction._run
 
-    def run(model, stack, progress=None):
+    def run(model, stack, progress=None, networks=None):
         calls.append(model.device.type)
         if model.device.type == "meta":
             raise torch.OutOfMemoryError("CUDA out of memory")

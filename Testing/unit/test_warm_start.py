@@ -1,27 +1,22 @@
-"""Starting from another run's weights, and the channel that says how many readers there are."""
+"""Starting from another run's weights."""
 
 import copy
 import json
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from LungNoduleUncertaintyLib.prediction import view_input
-from Training.batches import BatchMaker
 from Training.config import DEFAULTS, ConfigError, load_config
-from Training.slices import cut_slices, network_input
 from Training.trainer import Trainer, build_network, input_channels
-from Training.validation import cube_input
 from Training.warm_start import warm_start
 from training_data import make_nodule
 
 
-def config_of(offsets, init_from="", reader_count=False, width=8):
+def config_of(offsets, init_from="", width=8):
     config = copy.deepcopy(DEFAULTS)
     config["network"] = {"name": "ugsnet", "width": width, "levels": 2, "attention_pool": 4}
-    config["input"].update(slice_offsets=offsets, position=True, reader_count=reader_count)
+    config["input"].update(slice_offsets=offsets, position=True)
     config["data"].update(crop=16, large_crop=24, slices_per_nodule=2)
     config["training"].update(epochs=1, batch=4, init_from=str(init_from))
     return config
@@ -39,7 +34,7 @@ def run(tmp_path_factory):
 def test_a_network_that_sees_more_begins_where_the_other_ended(run):
     narrow = build_network(config_of([-1, 0, 1])).eval()
     narrow.load_state_dict(load_file(run / "best.safetensors"))
-    config = config_of([-3, -1, 0, 1, 2], run / "best.safetensors", reader_count=True)
+    config = config_of([-3, -1, 0, 1, 2], run / "best.safetensors")
     wide = build_network(config).eval()
     warm_start(wide, config)
     image = torch.rand(2, input_channels(config), 16, 16)
@@ -77,21 +72,3 @@ def test_a_missing_start_is_named(tmp_path):
     config = load_config("ugsnet-compact-refine", [f"training.init_from={tmp_path}/none.safetensors"])
     with pytest.raises(ConfigError, match=r"none\.safetensors not found"):
         warm_start(build_network(config), config)
-
-
-def test_the_number_of_readers_is_a_channel():
-    """0 for two readers, 1 for four: a nodule's own in training and validation, four in prediction."""
-    config = config_of([0], reader_count=True)
-    nodules = [make_nodule(n) for n in range(3)]  # of two, three and four readers
-    batch = BatchMaker(nodules, config)(0)
-    assert batch.image.shape[1] == input_channels(config) == 3
-    level = batch.image[:, -1].flatten(1)
-    assert torch.equal(level.amin(1), level.amax(1))
-    assert torch.equal(level[:, 0], (batch.valid.sum(1) - 2) / 2)
-    assert set(level[:, 0].tolist()) == {0.0, 0.5, 1.0}
-    for nodule, expected in zip(nodules, (0.0, 0.5, 1.0), strict=True):
-        assert (cube_input(nodule, config, 16)[:, -1] == expected).all()
-    cut = network_input(cut_slices(nodules, config), config)
-    assert cut[:, -1, 0, 0].tolist() == [0.0, 0.5, 1.0]
-    hu = np.zeros((4, 8, 8), np.int16)
-    assert (view_input(hu, np.zeros(3), np.ones(3), config["input"])[:, -1] == 1.0).all()
