@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--quiet", action="store_true", help="no progress bar")
 
     calibrate = commands.add_parser(
-        "calibrate", help="choose a run's thresholds on its validation patients; writes calibration.json"
+        "calibrate", help="choose thresholds and slope for size on a run's validation patients; writes calibration.json"
     )
     calibrate.add_argument("run", type=Path, nargs="+", help="run folder; of several the networks are averaged")
     calibrate.add_argument("--data", required=True, type=Path)
@@ -241,9 +241,8 @@ def _evaluate(args) -> int:
         scores = [evaluate_ensemble(n, models) for n in tqdm(nodules, desc="nodules")]
     else:
         scores = [evaluate_nodule(n, models[0], args.jitter) for n in tqdm(nodules, desc="nodules")]
-    is_bundle = loaded[0][1] is None
     summary = {
-        "model": args.model[0] if is_bundle else ", ".join(Path(name).name for name in args.model),
+        "model": ", ".join(Path(name).name for name in args.model),
         "combined": "members" if args.members else "average of networks" if len(args.model) > 1 else "one network",
         "data": Path(args.data).name,
         "fold": args.fold,

@@ -56,8 +56,8 @@ def probability_cases(model, nodules: list[Nodule], averaging=None, progress: bo
 def slopes_of(slope: float) -> dict:
     """What a bundle's `size_calibration` holds.
 
-    The union has none: on validation patients a slope helped it as much as the intersection, on test patients only the
-    intersection's held (Resources/results/ugsnet-compact).
+    The union has none: on validation patients a slope helped it too, on test patients it did harm
+    (Resources/results/ugsnet-compact).
     """
     return {"intersection": slope} if slope else {}
 
