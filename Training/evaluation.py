@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from LungNoduleUncertaintyLib.measurements import equivalent_diameter_mm
+
 from .folder_dataset import Nodule
 from .metrics import dice, generalized_energy_distance
 
@@ -84,7 +86,7 @@ def compare(nodule: Nodule, hc: np.ndarray | None, lc: np.ndarray | None, final:
         nodule.nodule_id,
         nodule.patient_id,
         len(nodule.readers),
-        float((6 / np.pi * consensus.sum() * voxel) ** (1 / 3)),
+        equivalent_diameter_mm(consensus.sum() * voxel),
         dice(final, consensus),
         None if hc is None else dice(hc, nodule.readers.all(0)),
         None if union is None else dice(union, nodule.readers.any(0)),

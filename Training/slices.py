@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from LungNoduleUncertaintyLib.measurements import equivalent_diameter_mm
 from LungNoduleUncertaintyLib.network_input import normalize_hu, position_channel
 from LungNoduleUncertaintyLib.prediction import to_probability
 
@@ -143,7 +144,7 @@ def cut_slices(nodules: list[Nodule], config: dict) -> SliceSet:
         near = position_channel((1, size, size), offset, (1.0, *spacing))
         volume = nodule.consensus.sum() * np.prod(nodule.spacing)
         # That of a ball, or of a disc where there is one slice only.
-        diameter = (6 / np.pi * volume) ** (1 / 3) if depth > 1 else (4 / np.pi * volume / nodule.spacing[0]) ** 0.5
+        diameter = equivalent_diameter_mm(volume) if depth > 1 else (4 / np.pi * volume / nodule.spacing[0]) ** 0.5
         rows.append((hu, masks, np.arange(MAX_READERS) < len(nodule.readers), spacing, near, diameter))
     hu, readers, valid, spacing, near, diameter = (np.stack(part) for part in zip(*rows, strict=True))
     nodules = [nodule for nodule, _ in chosen]

@@ -32,6 +32,8 @@ def warm_start(network: torch.nn.Module, config: dict) -> None:
     if before != now:
         if not set(before) <= set(now):
             raise ConfigError(f"training.init_from: {path} sees what this network doesn't: {set(before) - set(now)}")
+        if len(before) == len(now):  # nothing tells which tensors to put in another order
+            raise ConfigError(f"training.init_from: {path} has its slices in another order: {[n[-1] for n in before]}")
         places = [now.index(name) for name in before]
         for key, value in state.items():
             if key in own and value.shape != own[key].shape and value.dim() > 1 and value.shape[1] == len(before):

@@ -1,6 +1,7 @@
 """Probability maps become the masks of one nodule: cut at thresholds, kept apart from its neighbours, nested."""
 
 from .errors import NoduleError
+from .measurements import equivalent_diameter_mm
 
 _RIM_MM = 2.0  # LC reaches at least this far beyond final
 
@@ -34,8 +35,7 @@ def _rim(final, spacing):
     import numpy as np
     from scipy import ndimage
 
-    volume = final.sum() * np.prod(spacing)
-    reach = max(_RIM_MM, 0.2 * (6 * volume / np.pi) ** (1 / 3))
+    reach = max(_RIM_MM, 0.2 * equivalent_diameter_mm(final.sum() * np.prod(spacing)))
     return ndimage.distance_transform_edt(~final, sampling=spacing) <= max(reach, 1.01 * max(spacing))
 
 

@@ -20,6 +20,13 @@ SOLID_THRESHOLD_HU = -300.0
 _FEW_PIXELS = 10  # an outline of less is rounded off too much by smoothing
 
 
+def equivalent_diameter_mm(volume_mm3: float) -> float:
+    """Diameter of the ball of that volume."""
+    import math
+
+    return float((6 * volume_mm3 / math.pi) ** (1 / 3))
+
+
 def measure(
     ct_region: sitk.Image,
     hc: sitk.Image | None,
@@ -80,7 +87,7 @@ def measure(
         "short_axis_mm": {name: round(short, 1) for name, (_, short) in axes.items()},
         "mean_axis_mm": mean_axis,
         "solid_mean_axis_mm": {name: _solid_axis(masks[name] & solid, grid) for name in axes},
-        "equivalent_diameter_mm": {name: float((6 * volumes[name] / np.pi) ** (1 / 3)) for name in axes},
+        "equivalent_diameter_mm": {name: equivalent_diameter_mm(volumes[name]) for name in axes},
         "mean_hu": {name: float(found.mean()) for name, found in values.items()},
         "median_hu": {name: float(np.median(found)) for name, found in values.items()},
         "mass_mg": mass,

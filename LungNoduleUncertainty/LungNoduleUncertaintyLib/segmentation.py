@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from .cuts import final_mask, nested_masks
 from .errors import BundleError, NoduleError, NoNoduleError, PointError
+from .measurements import equivalent_diameter_mm, measure
 from .outputs import INTERVAL_MAPS
-from .size_calibration import calibrated, equivalent_diameter_mm
+from .size_calibration import calibrated
 
 _LOG = logging.getLogger(__name__)
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
@@ -263,7 +264,7 @@ def probability_maps(ct, point, model, cuts, averaging, report=lambda stage, sha
     maps = look.predict(_box(mask, look, look), averaging, lambda share: report("outlining", 0.5 + 0.4 * share))
     # At 0.5 and not at the threshold in use: moving Final must not move HC and LC.
     sized = look.nodule(maps, 0.5)
-    diameter = equivalent_diameter_mm(mask if sized is None else sized, look.spacing)
+    diameter = equivalent_diameter_mm((mask if sized is None else sized).sum() * np.prod(look.spacing))
     maps = calibrated(maps, diameter, model.metadata.get("size_calibration"))
     selected = look.nodule(maps, cuts["final"])
     selected = mask if selected is None else selected
@@ -297,7 +298,6 @@ def segment_nodule(
 
     from . import __version__, geometry
     from .ct_io import check_ct, check_point
-    from .measurements import measure
     from .model_bundle import Model, load_model
     from .prediction import Averaging
 

@@ -9,13 +9,6 @@ REFERENCE_MM = 8.0  # here nothing is shifted
 _DOUBLINGS = (-1.0, 2.0)  # from 4 to 32 mm; smaller and larger nodules count as these
 
 
-def equivalent_diameter_mm(mask, spacing_mm) -> float:
-    """Diameter of the ball that is as large as a mask (z, y, x) with voxels of `spacing_mm`."""
-    import numpy as np
-
-    return float((6 / np.pi * mask.sum() * np.prod(spacing_mm)) ** (1 / 3))
-
-
 def calibrated(maps: dict, diameter_mm: float, slopes: dict | None) -> dict:
     """The maps {output: probabilities} of a nodule of that diameter, as they would be at `REFERENCE_MM`.
 

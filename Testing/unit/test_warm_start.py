@@ -59,6 +59,7 @@ def test_a_bundle_is_a_start_too(run, tmp_path):
     ("config", "message"),
     [
         (config_of([0]), "sees what this network doesn't"),
+        (config_of([1, 0, -1]), r"has its slices in another order: \[-1, 0, 1, 'position'\]"),
         (config_of([-1, 0, 1], width=16), "isn't of this network"),
     ],
 )

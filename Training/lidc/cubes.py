@@ -10,6 +10,7 @@ import numpy as np
 
 from LungNoduleUncertaintyLib.errors import NoduleError
 from LungNoduleUncertaintyLib.geometry import Grid, sample
+from LungNoduleUncertaintyLib.measurements import equivalent_diameter_mm
 
 from .contours import bounding_box, interpolate_slices, stacked_masks
 from .dicom import slice_heights
@@ -103,7 +104,7 @@ def cube_row(nodule_id: str, scan: Scan, fold: int, cube: Cube, annotations: Seq
         "slices": str(cube.grid.size[2]),
         "largest_consensus_slice": str(int(consensus.sum(axis=(1, 2)).argmax())),
         "consensus_volume_mm3": f"{volume:.2f}",
-        "consensus_equivalent_diameter_mm": f"{(6 * volume / np.pi) ** (1 / 3):.2f}",
+        "consensus_equivalent_diameter_mm": f"{equivalent_diameter_mm(volume):.2f}",
         "intersection_volume_mm3": f"{cube.readers.all(0).sum() * voxel:.2f}",
         "union_volume_mm3": f"{cube.readers.any(0).sum() * voxel:.2f}",
         "reader_volumes_mm3": " ".join(f"{mask.sum() * voxel:.2f}" for mask in cube.readers),
