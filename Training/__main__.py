@@ -9,6 +9,7 @@ _EPILOG = """examples:
   python -m Training train ugsnet-compact --data ../shared/data/lidc-nodules --fold 0 --output runs/compact-0
   python -m Training calibrate runs/compact-0 --data ../shared/data/lidc-nodules
   python -m Training evaluate runs/compact-0 --data ../shared/data/lidc-nodules --fold 0 --jitter 10
+  python -m Training pool runs/compact-0/evaluation.json runs/compact-1/evaluation.json --output folds.json
   python -m Training export runs/compact-0 --output my-model --version 1.0
   torchrun --nproc-per-node 2 -m Training train ugsnet-compact --data DATA --fold 0   (the same, distributed)
 """
@@ -41,10 +42,23 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--quiet", action="store_true", help="no progress bar")
 
     calibrate = commands.add_parser(
-        "calibrate", help="choose thresholds and slope for size on a run's validation patients; writes calibration.json"
+        "calibrate",
+        help="choose thresholds and slope for size on a run's validation patients; writes calibration.json",
+        description="Choose thresholds and slope for size on four-reader nodules that the networks weren't fitted to. "
+        "A run's validation patients alone are few; with the runs of other folds (--with) nearly all patients count.",
     )
     calibrate.add_argument("run", type=Path, nargs="+", help="run folder; of several the networks are averaged")
     calibrate.add_argument("--data", required=True, type=Path)
+    calibrate.add_argument(
+        "--with",
+        dest="others",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs of other folds: their maps of patients that they weren't fitted to count too, except for the "
+        "patients that the calibrated run is to be measured on",
+    )
     calibrate.add_argument(
         "--output", type=Path, metavar="FILE.json", help="(default: calibration.json of the one run)"
     )
@@ -76,6 +90,15 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--min-readers", type=int, default=2, help="only nodules with at least so many readers")
     evaluate.add_argument("--limit", type=int, help="only the first N nodules")
     evaluate.add_argument("--output", type=Path, help="prefix of the two files (default: inside the run folder)")
+
+    pool = commands.add_parser(
+        "pool",
+        help="several folds' evaluations as one: every patient once, with intervals",
+        description="Take together what `evaluate` measured on several folds, each by a model that never saw it: "
+        "figures over all nodules with 95 % intervals (bootstrap over patients), and each fold's own.",
+    )
+    pool.add_argument("evaluation", type=Path, nargs="+", help="JSON of `evaluate`, with its CSV beside it")
+    pool.add_argument("--output", required=True, type=Path, metavar="FILE.json")
 
     export = commands.add_parser("export", help="write a run's bundle: safetensors, metadata.json, MODEL_CARD.md")
     export.add_argument("run", type=Path, nargs="+", help="run folder; several give a bundle that averages them")
@@ -158,10 +181,10 @@ def _under_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def _held_out(run: Path, part: str, nodules):
-    """The nodules of one part of a run's split."""
-    names = set(json.loads((run / "split.json").read_text(encoding="utf-8"))[part]["nodules"])
-    return [n for n in nodules if n.nodule_id in names]
+def _patients(run: Path, *parts: str) -> set[str]:
+    """The patients of these parts of a run's split."""
+    split = json.loads((run / "split.json").read_text(encoding="utf-8"))
+    return {patient for part in parts for patient in split[part]["patients"]}
 
 
 def _calibrate(args) -> int:
@@ -175,22 +198,28 @@ def _calibrate(args) -> int:
     output = args.output or (args.run[0] / "calibration.json" if len(args.run) == 1 else None)
     if output is None:
         raise ConfigError("calibrate: several runs have no calibration.json in common; say where with --output")
-    nodules = load_folder(args.data)
-    for run in args.run:  # what no run was fitted to
-        nodules = _held_out(run, "validation", nodules)
-    nodules = [n for n in nodules if len(n.readers) == 4]
+    nodules = [n for n in load_folder(args.data) if len(n.readers) == 4]
     averaging = Averaging.from_metadata(args.averaging or {})
-    cases = probability_cases(run_model(*args.run), nodules, averaging)
+    known = set().union(*(_patients(run, "training", "validation") for run in args.run))  # the others are its test
+    free = [n for n in nodules if all(n.patient_id in _patients(run, "validation") for run in args.run)]
+    cases = probability_cases(run_model(*args.run), free, averaging) if free else []
+    for run in args.others:
+        free = [n for n in nodules if n.patient_id in known - _patients(run, "training")]
+        cases += probability_cases(run_model(run), free, averaging)
     thresholds, slopes, figures = calibrate(cases, args.coverage, args.width)
+    patients = sorted({c.nodule.patient_id for c in cases})
+    distinct = len({c.nodule.nodule_id for c in cases})
     out = {
         "thresholds": thresholds,
         "size_calibration": slopes,
         "averaging": args.averaging or {"flips": [[]], "views": ["axial"]},
-        "calibrated_on": f"{len(cases)} four-reader nodules of the run's validation patients",
+        "calibrated_on": f"{distinct} four-reader nodules of {len(patients)} patients, unseen in training",
+        "runs": [run.resolve().name for run in (*args.run, *args.others)],
+        "patients": patients,
         "figures": figures,
     }
     output.write_text(json.dumps(out, indent=2), encoding="utf-8")
-    print(json.dumps(out, indent=2))
+    print(json.dumps({key: value for key, value in out.items() if key != "patients"}, indent=2))
     return 0
 
 
@@ -207,15 +236,13 @@ def _load_for_evaluation(names: list[str], calibration: Path | None = None):
             raise ConfigError(f"{' '.join(names)}: several models have to be run folders")
         return load_model(names[0]), None
     model = run_model(*runs)
+    seen = set().union(*(_patients(run, "training", "validation") for run in runs))
     calibration = calibration or (runs[0] / "calibration.json" if len(runs) == 1 else None)
     if calibration and calibration.is_file():
         found = json.loads(calibration.read_text(encoding="utf-8"))
         sizes = found.get("size_calibration", {})
         model.metadata.update(thresholds=found["thresholds"], averaging=found["averaging"], size_calibration=sizes)
-    seen = set()
-    for run in runs:
-        split = json.loads((run / "split.json").read_text(encoding="utf-8"))
-        seen |= {p for part in split.values() for p in part["patients"]}
+        seen |= set(found.get("patients", []))
     return model, seen
 
 
@@ -257,6 +284,15 @@ def _evaluate(args) -> int:
     write_csv(scores, prefix.with_suffix(".csv"))
     prefix.with_suffix(".json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(summary, indent=2))
+    return 0
+
+
+def _pool(args) -> int:
+    from .pooling import pool
+
+    pooled = pool(args.evaluation)
+    args.output.write_text(json.dumps(pooled, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps({key: value for key, value in pooled.items() if key != "folds"}, indent=2))
     return 0
 
 
@@ -303,7 +339,7 @@ def main(argv=None) -> int:
     from .experiments import runner
     from .folder_dataset import DatasetError
 
-    commands = {"train": _train, "calibrate": _calibrate, "evaluate": _evaluate, "export": _export}
+    commands = {"train": _train, "calibrate": _calibrate, "evaluate": _evaluate, "pool": _pool, "export": _export}
     commands.update({"prepare-images": prepare_images.run, "merge-images": prepare_images.run_merge})
     commands.update(
         {"prepare-lidc": prepare_lidc.run, "experiment": runner.run, "job": runner.run_job, "report": report.run}

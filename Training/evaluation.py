@@ -4,13 +4,13 @@ Every nodule is segmented by `LungNoduleUncertaintyLib` from its CT cube and a p
 3D with its readers. The human rows compare one reader with the others by the same metrics.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
 from LungNoduleUncertaintyLib.measurements import equivalent_diameter_mm
 
-from .folder_dataset import Nodule
+from .folder_dataset import DatasetError, Nodule
 from .metrics import dice, generalized_energy_distance
 
 
@@ -261,3 +261,27 @@ def write_csv(scores: list[Score], path) -> None:
             for key in ("readers_inside", "interval_mm3", "readers_interval_mm3"):
                 row[key] = " ".join(f"{float(v):g}" for v in row[key] or ())
             writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def read_csv(path) -> list[Score]:
+    """What `write_csv` wrote (to four decimals). Raises `DatasetError` for a file that isn't such a table."""
+    import csv
+
+    def numbers(text: str) -> list[float]:
+        return [float(value) for value in text.split()]
+
+    def score(row: dict) -> Score:
+        given = {f.name: row[f.name] for f in fields(Score)}
+        for key in ("equivalent_diameter_mm", "final", "hc", "union", "ged", "jitter"):
+            given[key] = float(given[key]) if given[key] else None
+        given["readers"] = int(given["readers"])
+        given["readers_inside"] = [bool(value) for value in numbers(given["readers_inside"])]
+        given["interval_mm3"] = tuple(numbers(given["interval_mm3"])) or None
+        given["readers_interval_mm3"] = tuple(numbers(given["readers_interval_mm3"]))
+        return Score(**given)
+
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            return [score(row) for row in csv.DictReader(stream)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path}: isn't an evaluation's table ({error!r})") from error

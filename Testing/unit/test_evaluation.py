@@ -1,6 +1,7 @@
 """Figures of the evaluation and the calibration of thresholds, on nodules whose right answer is known."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -9,15 +10,18 @@ from fake_model import bright_model
 from LungNoduleUncertaintyLib.geometry import Grid
 from Training.calibration import Case, calibrate, cut, probability_cases
 from Training.evaluation import (
+    Score,
     compare,
     evaluate_nodule,
     human_scores,
     nodule_image,
+    read_csv,
     summarize,
     summary_table,
     write_csv,
 )
-from Training.folder_dataset import Nodule
+from Training.folder_dataset import DatasetError, Nodule
+from Training.pooling import pool
 
 
 def soft_ball(radius=6.0, size=40, name="N0") -> Nodule:
@@ -78,6 +82,41 @@ def test_evaluation_goes_through_the_product(tmp_path):
         rows = list(csv.DictReader(stream))
     assert [row["nodule_id"] for row in rows] == ["N5.0", "N7.0"]
     assert float(rows[0]["final"]) == pytest.approx(scores[0].final, abs=1e-4)
+    assert summarize(read_csv(tmp_path / "scores.csv")) == pytest.approx(summarize(scores), abs=1e-4)
+
+
+def test_a_table_that_isnt_one_is_named(tmp_path):
+    (tmp_path / "other.csv").write_text("nodule_id,final\nN0,much\n")
+    with pytest.raises(DatasetError, match=r"other.csv: isn't an evaluation's table"):
+        read_csv(tmp_path / "other.csv")
+
+
+def test_pooled_folds_count_every_nodule_once(tmp_path):
+    """Means over all nodules of both folds, whose sizes differ; patients are drawn whole for the interval."""
+    paths = []
+    for fold, dices in enumerate([(0.8, 0.6), (0.7,)]):
+        rows = [
+            Score(f"N{fold}{i}", f"P{fold}{i}", 4, 9.0, d, d, d, [True, False], (1.0, 3.0), (1.0, 2.0), 0.2)
+            for i, d in enumerate(dices)
+        ]
+        paths.append(tmp_path / f"{fold}.json")
+        write_csv(rows, paths[-1].with_suffix(".csv"))
+        human = {"final": fold / 2, "coverage": 0.5, "nodules": len(rows)}
+        figures = {"four": summarize(rows), "all": summarize(rows), "human_four": human, "human_all": human}
+        paths[-1].write_text(json.dumps({"data": "d", "fold": fold, "model": "m", **figures}))
+    pooled = pool(paths)
+    assert pooled["four"]["final"] == pytest.approx(0.7)
+    assert pooled["four"]["final_interval"] == pytest.approx([0.6, 0.8], abs=0.001)
+    assert pooled["four"]["final_folds_sd"] == pytest.approx(0.0)
+    assert pooled["four"]["coverage_interval"] == [0.5, 0.5]
+    assert pooled["four"]["width_ratio"] == 2.0
+    assert pooled["human_four"] == {"final": pytest.approx(1 / 6), "coverage": pytest.approx(0.5), "nodules": 3}
+    assert [fold["fold"] for fold in pooled["folds"]] == [0, 1]
+    with pytest.raises(DatasetError, match=r"0.json: N00 \(and 1 more\) are in an earlier evaluation too"):
+        pool([*paths, paths[0]])
+    paths[0].write_text("{}")
+    with pytest.raises(DatasetError, match="isn't the summary of an evaluation"):
+        pool(paths)
 
 
 def test_nothing_found_is_a_failure_and_not_left_out():

@@ -305,6 +305,36 @@ def test_several_runs_are_averaged_or_an_ensemble(tmp_path, capsys):
     assert "can't be averaged" in capsys.readouterr().err
 
 
+def test_folds_share_a_calibration_and_are_pooled(tmp_path, capsys):
+    """Thresholds from the held-out patients of both runs, except those to be measured; then both folds as one."""
+    data, runs = write_folder(tmp_path / "data"), [tmp_path / "1", tmp_path / "2"]
+    common = ["--data", str(data)]
+    for fold, run in enumerate(runs, 1):
+        options = ["--fold", str(fold), "--output", str(run), "--quiet", *settings(), "--set", "training.ema=0.0"]
+        options += ["--set", "training.epochs=30", "--set", "training.validate_every=10"]
+        assert main(["train", "unet-compact", *common, *options]) == 0
+    folds = {n.patient_id: n.fold for n in load_folder(data, progress=False)}
+    for fold, (run, other) in enumerate([runs, runs[::-1]], 1):
+        assert main(["calibrate", str(run), "--with", str(other), *common]) == 0
+        calibrated_on = json.loads((run / "calibration.json").read_text())["patients"]
+        assert calibrated_on
+        assert fold not in {folds[p] for p in calibrated_on}
+        assert 3 - fold in {folds[p] for p in calibrated_on}
+        assert main(["evaluate", str(run), *common, "--fold", str(fold)]) == 0
+    wrong = ["--calibration", str(runs[1] / "calibration.json"), "--fold", "1", "--output", str(tmp_path / "wrong")]
+    assert main(["evaluate", str(runs[0]), *common, *wrong]) == 1
+    assert "was trained or calibrated on patients of these nodules" in capsys.readouterr().err
+    measured = [str(run / "evaluation.json") for run in runs]
+    assert main(["pool", *measured, "--output", str(tmp_path / "pooled.json")]) == 0
+    pooled = json.loads((tmp_path / "pooled.json").read_text())
+    assert pooled["fold"] == [1, 2]
+    assert pooled["all"]["nodules"] == 8
+    assert pooled["all"]["final_interval"][0] <= pooled["all"]["final"] <= pooled["all"]["final_interval"][1]
+    assert main(["pool", *measured, measured[0], "--output", str(tmp_path / "twice.json")]) == 1
+    assert "in an earlier evaluation too" in capsys.readouterr().err
+    assert not (tmp_path / "twice.json").exists()
+
+
 def test_missing_data_is_one_line(tmp_path, capsys):
     assert main(["train", "ugsnet-compact", "--data", str(tmp_path / "none"), "--quiet"]) == 1
     assert capsys.readouterr().err.strip().endswith("(see `prepare-lidc --help`)")

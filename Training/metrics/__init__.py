@@ -35,7 +35,14 @@ from .readers import (
     pairwise_dice,
     pairwise_iou,
 )
-from .stats import DistributionDistance, PairedTest, distribution_distance, paired_test, population_sd
+from .stats import (
+    DistributionDistance,
+    PairedTest,
+    distribution_distance,
+    mean_interval,
+    paired_test,
+    population_sd,
+)
 from .surface import (
     average_symmetric_surface_distance,
     hausdorff_distance,
@@ -71,6 +78,7 @@ __all__ = [
     "leave_one_out",
     "mean_absolute_error",
     "mean_absolute_error_released",
+    "mean_interval",
     "minmax_cut",
     "normalized_surface_dice",
     "nsd_released",

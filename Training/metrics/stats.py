@@ -41,15 +41,27 @@ class DistributionDistance:
     wasserstein: float
 
 
-def _cluster_means(difference: np.ndarray, cluster: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Mean difference of each resample; whole clusters are drawn with replacement."""
-    sums, sizes = np.bincount(cluster, weights=difference), np.bincount(cluster)
+def _cluster_means(values: np.ndarray, cluster: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Mean of each resample; whole clusters are drawn with replacement."""
+    sums, sizes = np.bincount(cluster, weights=values), np.bincount(cluster)
     rng = np.random.default_rng(seed)
     means = []
     for begin in range(0, resamples, BOOTSTRAP_CHUNK):
         drawn = rng.integers(0, len(sums), (min(BOOTSTRAP_CHUNK, resamples - begin), len(sums)))
         means.append(sums[drawn].sum(1) / sizes[drawn].sum(1))
     return np.concatenate(means)
+
+
+def mean_interval(values, groups, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile bootstrap interval of the mean of values (N,) that draws whole groups (N,), such as patients.
+
+    A single group gives one without ends (-inf, inf): drawn again and again it tells nothing about others.
+    """
+    cluster = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+    if not cluster.any():
+        return -np.inf, np.inf
+    low, high = np.percentile(_cluster_means(np.asarray(values, np.float64), cluster, resamples, seed), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def paired_test(a, b, groups=None, resamples: int = 10_000, seed: int = 0) -> PairedTest:
@@ -71,10 +83,7 @@ def paired_test(a, b, groups=None, resamples: int = 10_000, seed: int = 0) -> Pa
     if n < 2:
         raise MetricError(f"paired values: {n} usable pairs; at least two are wanted")
     labels = np.arange(n) if groups is None else np.asarray(groups)[usable]
-    cluster = np.unique(labels, return_inverse=True)[1].ravel()
-    low, high = -np.inf, np.inf  # one group, drawn again and again, tells nothing about others
-    if cluster.any():
-        low, high = np.percentile(_cluster_means(difference, cluster, resamples, seed), [2.5, 97.5])
+    low, high = mean_interval(difference, labels, resamples, seed)
     mean, sd = float(difference.mean()), float(difference.std(ddof=1))
     if not difference.any():
         t_p = wilcoxon_p = 1.0
@@ -88,7 +97,7 @@ def paired_test(a, b, groups=None, resamples: int = 10_000, seed: int = 0) -> Pa
         constant = sd <= 1e-12 * abs(mean)
         t_p = 0.0 if constant else float(stats.ttest_1samp(difference, 0.0).pvalue)
         dz = float(np.copysign(np.inf, mean)) if constant else mean / sd
-    return PairedTest(n, mean, float(low), float(high), t_p, wilcoxon_p, dz, biserial, int(cluster.max()) + 1)
+    return PairedTest(n, mean, low, high, t_p, wilcoxon_p, dz, biserial, len(np.unique(labels)))
 
 
 def population_sd(values) -> float:
