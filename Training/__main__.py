@@ -201,11 +201,11 @@ def _calibrate(args) -> int:
     nodules = [n for n in load_folder(args.data) if len(n.readers) == 4]
     averaging = Averaging.from_metadata(args.averaging or {})
     known = set().union(*(_patients(run, "training", "validation") for run in args.run))  # the others are its test
-    free = [n for n in nodules if all(n.patient_id in _patients(run, "validation") for run in args.run)]
-    cases = probability_cases(run_model(*args.run), free, averaging) if free else []
-    for run in args.others:
-        free = [n for n in nodules if n.patient_id in known - _patients(run, "training")]
-        cases += probability_cases(run_model(run), free, averaging)
+    parts = [(args.run, set.intersection(*(_patients(run, "validation") for run in args.run)))]
+    parts += [([run], known - _patients(run, "training")) for run in args.others]
+    cases = []
+    for runs, free in parts:
+        cases += probability_cases(run_model(*runs), [n for n in nodules if n.patient_id in free], averaging)
     thresholds, slopes, figures = calibrate(cases, args.coverage, args.width)
     patients = sorted({c.nodule.patient_id for c in cases})
     distinct = len({c.nodule.nodule_id for c in cases})
