@@ -111,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="HC and LC also of a network with a single map: cuts of it at calibrated thresholds (else Final alone)",
     )
-    export.add_argument("--figures", type=Path, help="evaluation.json whose figures go into the card")
+    export.add_argument("--figures", type=Path, help="JSON of `evaluate` or `pool` whose figures go into the card")
     export.add_argument(
         "--figures-note", default="", help="a sentence that says which model and patients the figures are of"
     )
@@ -312,6 +312,8 @@ def _export(args) -> int:
         figures["test"] = {k: measured[k] for k in ("four", "all", "human_four", "human_all")}
         wanted = ("model", "data", "fold", "thresholds", "size_calibration", "conditions")
         figures["test_conditions"] = {k: measured[k] for k in wanted if k in measured}
+        if "folds" in measured:  # of `pool`
+            figures["test_conditions"]["folds"] = [{k: f[k] for k in wanted if k in f} for f in measured["folds"]]
         figures["conditions"] = args.figures_note
     folder = export_bundle(
         args.run,

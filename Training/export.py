@@ -1,6 +1,7 @@
 """A training run becomes a bundle: averaged weights in half precision, metadata and a model card."""
 
 import json
+import re
 from pathlib import Path
 
 from LungNoduleUncertaintyLib.model_bundle import Model, write_bundle
@@ -165,6 +166,7 @@ def _thresholds(gives: Outputs, calibrated: dict | None, name: str) -> dict:
     return {key: calibrated[key] for key in gives.thresholds}
 
 
+_SPREAD = re.compile("_(folds_)?sd$|_interval$")  # what a figure's spread has behind the figure's name
 _OF_INTERVALS = ("hc", "union", "coverage", "width_ratio", "ged")
 
 
@@ -180,7 +182,7 @@ def _figures(gives: Outputs, figures: dict, thresholds: dict) -> dict:
         )
 
     def kept(values: dict) -> dict:
-        return {key: v for key, v in values.items() if key.removesuffix("_sd") not in _OF_INTERVALS}
+        return {key: v for key, v in values.items() if _SPREAD.sub("", key) not in _OF_INTERVALS}
 
     # What was calibrated is the triple of thresholds, whose figures say nothing of this bundle.
     out = {key: value for key, value in figures.items() if key not in ("calibration", "calibrated_on")}
@@ -215,17 +217,25 @@ _COLUMNS = {
 }
 
 
+def _cell(values: dict, key: str) -> str:
+    if values.get(key) is None:
+        return ""
+    low, high = values.get(f"{key}_interval", (None, None))
+    return f"{values[key]:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
+
+
 def model_card(metadata: dict) -> str:
     """The card in Markdown, from the metadata alone, so that the two can't disagree."""
     training, figures, gives = metadata["training"], metadata["figures"], read_outputs(metadata)
     shown = [c for c in _COLUMNS if gives.has_interval or _COLUMNS[c][0] not in _OF_INTERVALS]
     rows = []
     for group, values in figures.get("test", {}).items():
-        keys = [_COLUMNS[column][0] for column in shown]
-        cells = [f"{values[key]:.3f}" if values.get(key) is not None else "" for key in keys]
+        cells = [_cell(values, _COLUMNS[column][0]) for column in shown]
         rows.append(f"| {group} | {values['nodules']} | {' | '.join(cells)} |")
     table = "\n".join([f"| nodules | n | {' | '.join(shown)} |", "|---" * (len(shown) + 2) + "|", *rows])
     meanings = "; ".join(_COLUMNS[column][1] for column in shown)
+    if any(key.endswith("_interval") for values in figures.get("test", {}).values() for key in values):
+        meanings += "; in brackets 95 % intervals (bootstrap over patients)"
     limits = "Final says what at least half of the readers would include, not how far they would differ."
     if gives.has_interval:
         limits = "HC and LC say where readers would differ, not where the tissue's border is."

@@ -408,6 +408,18 @@ def test_export_says_what_the_network_gives(run, tmp_path, network, intervals, t
     assert ("calibration" in loaded.metadata["figures"]) != alone
 
 
+def test_a_card_shows_pooled_figures_with_their_intervals(run, tmp_path):
+    spread = {"final_interval": [0.78, 0.82], "final_folds_sd": 0.01, "hc_interval": [0.6, 0.8], "hc_folds_sd": 0.02}
+    figures = {"test": {"all": {**FIGURES["test"]["all"], **spread}}}
+    loaded, card = exported(run(UNET), tmp_path, figures=figures)
+    assert "| all | 3 | 0.800 (0.780 to 0.820) |" in card
+    assert "95 % intervals" in card
+    shown = loaded.metadata["figures"]["test"]["all"]
+    assert {k for k in shown if k.endswith(("_interval", "_folds_sd"))} == {"final_interval", "final_folds_sd"}
+    loaded, card = exported(run(UGSNET, "other"), tmp_path / "other", figures=figures)
+    assert "0.700 (0.600 to 0.800)" in card
+
+
 def test_export_carries_the_calibration_for_size_where_there_is_an_interval(run, tmp_path):
     slopes = {"intersection": 0.8}
     loaded, card = exported(run(UGSNET), tmp_path, size_calibration=slopes)

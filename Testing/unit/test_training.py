@@ -330,6 +330,10 @@ def test_folds_share_a_calibration_and_are_pooled(tmp_path, capsys):
     assert pooled["fold"] == [1, 2]
     assert pooled["all"]["nodules"] == 8
     assert pooled["all"]["final_interval"][0] <= pooled["all"]["final"] <= pooled["all"]["final_interval"][1]
+    export = ["export", str(runs[0]), "--output", str(tmp_path / "bundle"), "--version", "1", "--figures"]
+    assert main([*export, str(tmp_path / "pooled.json")]) == 0
+    figures = load_model(tmp_path / "bundle", "cpu").metadata["figures"]
+    assert [fold["fold"] for fold in figures["test_conditions"]["folds"]] == [1, 2]
     assert main(["pool", *measured, measured[0], "--output", str(tmp_path / "twice.json")]) == 1
     assert "in an earlier evaluation too" in capsys.readouterr().err
     assert not (tmp_path / "twice.json").exists()
