@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from LungNoduleUncertaintyLib.cuts import high_confidence, nested_masks
 from LungNoduleUncertaintyLib.size_calibration import calibrated
 
 from .evaluation import center_point, compare, nodule_image, place, summarize
@@ -62,13 +63,14 @@ def slopes_of(slope: float) -> dict:
     return {"intersection": slope} if slope else {}
 
 
+def _cut_region(case: Case, thresholds: dict, slopes: dict | None = None):
+    maps = calibrated(case.maps, case.diameter_mm, slopes)
+    return nested_masks(maps, case.selected, thresholds, [], tuple(case.nodule.spacing))
+
+
 def cut(case: Case, thresholds: dict, slopes: dict | None = None):
     """HC, LC and final (z, y, x) on the whole cube at other thresholds and another calibration for size."""
-    from LungNoduleUncertaintyLib.segmentation import nested_masks
-
-    spacing = tuple(case.nodule.spacing)
-    maps = calibrated(case.maps, case.diameter_mm, slopes)
-    return [place(m, case.region, case.nodule) for m in nested_masks(maps, case.selected, thresholds, [], spacing)]
+    return [place(mask, case.region, case.nodule) for mask in _cut_region(case, thresholds, slopes)]
 
 
 def calibrate(
@@ -101,18 +103,17 @@ def calibrate(
         return quality - 5 * max(coverage - covered, 0) - 5 * max(ratio - width, 0)
 
     # With final fixed, HC depends on `intersection` and the slope alone, and the union on `union` alone.
-    low, high = {}, {}
-    for slope in tqdm(SLOPES, desc="slopes for size", disable=not progress, leave=False):
+    low, high = {(slope, t): [] for slope in SLOPES for t in GRID}, {t: [] for t in GRID}
+    for case in tqdm(cases, desc="cuts", disable=not progress, leave=False):
+        readers = case.nodule.readers
+        sized = {s: calibrated(case.maps, case.diameter_mm, slopes_of(s))["intersection"] for s in SLOPES}
         for t in GRID:
-            cuts = [cut(c, {"final": final, "intersection": t, "union": t}, slopes_of(slope)) for c in cases]
-            low[slope, t] = [
-                (dice(h, c.nodule.readers.all(0)), h.sum()) for c, (h, _, _) in zip(cases, cuts, strict=True)
-            ]
-            if t not in high:
-                high[t] = [
-                    (dice(h | lc, c.nodule.readers.any(0)), (h | lc).sum())
-                    for c, (h, lc, _) in zip(cases, cuts, strict=True)
-                ]
+            hc, lc, inner = _cut_region(case, {"final": final, "intersection": t, "union": t})
+            outer = place(hc | lc, case.region, case.nodule)
+            high[t].append((dice(outer, readers.any(0)), outer.sum()))
+            for slope, values in sized.items():
+                hc = place(high_confidence(values, inner, t, []), case.region, case.nodule)
+                low[slope, t].append((dice(hc, readers.all(0)), hc.sum()))
     triples = [(s, i, u) for s in SLOPES for i in GRID for u in GRID if u <= i + 0.2]
     slope, intersection, union = max(triples, key=lambda x: merit(low[x[:2]], high[x[2]]))
     thresholds = {"union": float(union), "intersection": float(intersection), "final": float(final)}

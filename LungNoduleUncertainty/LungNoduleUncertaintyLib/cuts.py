@@ -76,6 +76,19 @@ def final_mask(final_map, selected, threshold, notes):
     return _whole_and_final(final_map, np.zeros(final_map.shape, bool), selected, threshold, notes)[1]
 
 
+def high_confidence(intersection_map, final, threshold, notes):
+    """HC (z, y, x) of a nodule whose final mask is known; a sentence about the fallback for an empty one to `notes`."""
+    import numpy as np
+
+    hc = (intersection_map >= threshold) & final
+    if not hc.any():
+        notes.append("no voxel reaches the threshold of high confidence: HC is the most probable tenth of final")
+        inside = np.where(final, intersection_map, -1.0)
+        kept = max(int(final.sum()) // 10, 1)
+        hc = final & (inside >= np.partition(inside.ravel(), -kept)[-kept])
+    return hc
+
+
 def nested_masks(maps, selected, thresholds, notes, spacing=(1.0, 1.0, 1.0)):
     """Disjoint HC and LC and the final mask (z, y, x): probability maps cut at thresholds, limited to one nodule.
 
@@ -88,12 +101,7 @@ def nested_masks(maps, selected, thresholds, notes, spacing=(1.0, 1.0, 1.0)):
     union = maps["union"] >= thresholds["union"]
     union, final = _whole_and_final(maps["final"], union, selected, thresholds["final"], notes)
     union &= _rim(final, spacing)
-    hc = (maps["intersection"] >= thresholds["intersection"]) & final
-    if not hc.any():
-        notes.append("no voxel reaches the threshold of high confidence: HC is the most probable tenth of final")
-        inside = np.where(final, maps["intersection"], -1.0)
-        kept = max(int(final.sum()) // 10, 1)
-        hc = final & (inside >= np.partition(inside.ravel(), -kept)[-kept])
+    hc = high_confidence(maps["intersection"], final, thresholds["intersection"], notes)
     lc = union & ~hc
     if not lc.any():
         ring = ndimage.binary_dilation(union) & ~union
