@@ -49,7 +49,7 @@ def _group(name: str, scores: list[Score], folds: list[dict]) -> dict:
     for key in (key for key in _INTERVALS if key in out):
         # Coverage counts reader volumes, of which a nodule has as many as readers.
         rows = [(p, x) for p, s in zip(patients, scores, strict=True) for x in _values(s, key)]
-        if len(rows) > 1:
+        if len(set(patients)) > 1:  # one patient tells nothing about others
             out[f"{key}_interval"] = list(mean_interval([x for _, x in rows], [p for p, _ in rows]))
         means = [fold[name][key] for fold in folds if fold[name]["nodules"]]
         if len(means) > 1:

@@ -112,6 +112,7 @@ def test_pooled_folds_count_every_nodule_once(tmp_path):
     assert pooled["four"]["width_ratio"] == 2.0
     assert pooled["human_four"] == {"final": pytest.approx(1 / 6), "coverage": pytest.approx(0.5), "nodules": 3}
     assert [fold["fold"] for fold in pooled["folds"]] == [0, 1]
+    assert "final_interval" not in pool(paths[1:])["four"]  # of one patient
     with pytest.raises(DatasetError, match=r"0.json: N00 \(and 1 more\) are in an earlier evaluation too"):
         pool([*paths, paths[0]])
     paths[0].write_text("{}")
