@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         "--width", type=float, default=1.15, help="largest median width of the interval, times readers'"
     )
     _averaging_argument(calibrate)
+    _slices_argument(calibrate)
 
     evaluate = commands.add_parser(
         "evaluate", help="3D Dice, interval coverage and stability on a fold; writes a CSV and a JSON summary"
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument("--data", required=True, type=Path)
     evaluate.add_argument("--fold", type=int, help="the held-out fold (refused if the run was trained on its patients)")
+    _slices_argument(evaluate)
     evaluate.add_argument("--jitter", type=int, default=0, help="points moved by up to 1.5 mm per nodule")
     evaluate.add_argument("--min-readers", type=int, default=2, help="only nodules with at least so many readers")
     evaluate.add_argument("--limit", type=int, help="only the first N nodules")
@@ -135,6 +137,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _slices_argument(parser) -> None:
+    parser.add_argument(
+        "--cubes",
+        action="store_true",
+        help="on the data folder's cubes as they are, interpolated along z; without, on the slices of the scans, where "
+        "readers drew and a user's CT is (recovered from the cubes)",
+    )
+
+
 def _averaging_argument(parser):
     parser.add_argument(
         "--averaging",
@@ -149,6 +160,8 @@ def _train(args) -> int:
     import torch
     from lightning_fabric import Fabric
 
+    from LungNoduleUncertaintyLib.network_input import sees_own_slices
+
     from .config import load_config
     from .folder_dataset import load_folder
     from .splits import configured_split
@@ -157,7 +170,8 @@ def _train(args) -> int:
     config = load_config(args.config, args.set)
     if args.threads:
         torch.set_num_threads(args.threads)
-    nodules = load_folder(args.data, progress=not args.quiet)
+    own = sees_own_slices(config["input"])
+    nodules = load_folder(args.data, own_slices=own, progress=not args.quiet)
     training, validation, _ = configured_split(nodules, args.fold, config)
     place = "all" if args.fold is None else f"fold{args.fold}"
     output = args.output or Path("runs") / f"{config['name']}-{place}"
@@ -198,7 +212,7 @@ def _calibrate(args) -> int:
     output = args.output or (args.run[0] / "calibration.json" if len(args.run) == 1 else None)
     if output is None:
         raise ConfigError("calibrate: several runs have no calibration.json in common; say where with --output")
-    nodules = [n for n in load_folder(args.data) if len(n.readers) == 4]
+    nodules = [n for n in load_folder(args.data, own_slices=not args.cubes) if len(n.readers) == 4]
     averaging = Averaging.from_metadata(args.averaging or {})
     known = set().union(*(_patients(run, "training", "validation") for run in args.run))  # the others are its test
     parts = [(args.run, set.intersection(*(_patients(run, "validation") for run in args.run)))]
@@ -256,7 +270,7 @@ def _evaluate(args) -> int:
 
     groups = [[name] for name in args.model] if args.members else [args.model]
     loaded = [_load_for_evaluation(group, args.calibration) for group in groups]
-    nodules = [n for n in load_folder(args.data) if args.fold is None or n.fold == args.fold]
+    nodules = [n for n in load_folder(args.data, own_slices=not args.cubes) if args.fold is None or n.fold == args.fold]
     seen = set().union(*(known or () for _, known in loaded))
     if any(n.patient_id in seen for n in nodules):
         raise ConfigError(
@@ -273,6 +287,7 @@ def _evaluate(args) -> int:
         "combined": "members" if args.members else "average of networks" if len(args.model) > 1 else "one network",
         "data": Path(args.data).name,
         "fold": args.fold,
+        "slices": "cubes" if args.cubes else "own",
         "thresholds": models[0].metadata["thresholds"],
         "size_calibration": models[0].metadata.get("size_calibration", {}),
         "averaging": models[0].metadata["averaging"],

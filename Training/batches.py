@@ -6,7 +6,12 @@ Nothing here keeps state between steps, so a resumed run sees exactly the batche
 import numpy as np
 import torch
 
-from LungNoduleUncertaintyLib.network_input import position_channel
+from LungNoduleUncertaintyLib.network_input import (
+    distance_channel,
+    neighbouring_slices,
+    position_channel,
+    sees_own_slices,
+)
 
 from .augmentation import Batch, augment
 from .folder_dataset import MAX_READERS, Nodule
@@ -20,12 +25,26 @@ class BatchMaker:
         self.batch, self.seed = config["training"]["batch"], config["seed"]
         extents = [np.flatnonzero(n.readers.any((0, 2, 3)))[[0, -1]] for n in nodules]
         margin = config["data"]["empty_margin"]
-        self.first = np.array([max(e[0] - margin, 0) for e in extents])
-        self.last = np.array([min(e[1] + margin, len(n.hu) - 1) for e, n in zip(extents, nodules, strict=True)])
+        ends = [self._end(n) for n in nodules]
+        self.first = np.array([max(e[0] - margin, end) for e, end in zip(extents, ends, strict=True)])
+        self.last = np.array(
+            [min(e[1] + margin, len(n.hu) - 1 - end) for e, n, end in zip(extents, nodules, ends, strict=True)]
+        )
         self.centers = np.stack([n.center() for n in nodules])
         self.share = np.array([config["data"]["reader_share"][len(n.readers) - 2] for n in nodules])
         samples = self.share.sum() * config["data"]["slices_per_nodule"]
         self.epoch_steps = max(int(samples) // (self.batch * world), 1)
+
+    def _end(self, nodule: Nodule) -> int:
+        """How many slices at a cube's ends aren't drawn, because what they see would give away where the cube ends.
+
+        Among own slices alone: their cubes are cut a few mm, not a few slices, beyond the nodule.
+        """
+        options = self.config["input"]
+        if not sees_own_slices(options):
+            return 0
+        reach = np.abs(options["slice_offsets"]).max() * nodule.spacing[1] / nodule.spacing[0]
+        return int(np.ceil(reach - 1e-3))
 
     def _order(self, epoch: int) -> np.ndarray:
         """Nodule indices of one epoch: every nodule `slices_per_nodule` times (its share of them), shuffled."""
@@ -65,12 +84,12 @@ class BatchMaker:
         nodule, options = self.nodules[index], self.config["augmentation"]
         point = self.centers[index] + rng.normal(0, 1, 3) * options["point_jitter_mm"] / nodule.spacing
         z = int(rng.integers(self.first[index], self.last[index] + 1))
-        depth, height, width = nodule.hu.shape
+        _, height, width = nodule.hu.shape
         # Beyond the cube the edge is repeated, as at the border of a CT in prediction.
         rows = np.clip(round(point[1]) - crop // 2 + np.arange(crop), 0, height - 1)
         columns = np.clip(round(point[2]) - crop // 2 + np.arange(crop), 0, width - 1)
-        slices = np.clip(z + np.array(self.config["input"]["slice_offsets"]), 0, depth - 1)
-        hu = nodule.hu[np.ix_(slices, rows, columns)].astype(np.float32)
+        window = nodule.hu[:, rows[:, None], columns]
+        hu = neighbouring_slices(window, [z], nodule.spacing, self.config["input"])[0].astype(np.float32)
         masks = np.zeros((MAX_READERS, crop, crop), np.float32)
         masks[: len(nodule.readers)] = nodule.readers[:, z][:, rows][:, :, columns]
         if self.config["data"]["first_reader"] == "random":
@@ -78,4 +97,7 @@ class BatchMaker:
         valid = np.arange(MAX_READERS) < len(nodule.readers)
         top_left = np.array([round(point[1]) - crop // 2, round(point[2]) - crop // 2])
         offset = (np.array([z, *top_left]) - point) * nodule.spacing
-        return hu, masks, valid, position_channel((1, crop, crop), offset, nodule.spacing)
+        position = position_channel((1, crop, crop), offset, nodule.spacing)
+        if sees_own_slices(self.config["input"]):
+            position = np.concatenate([position, distance_channel((1, crop, crop), nodule.spacing)])
+        return hu, masks, valid, position

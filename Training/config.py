@@ -18,6 +18,8 @@ DEFAULTS = {
     "network": {"name": "ugsnet", "preset": "default"},
     "input": {
         "slice_offsets": [0],  # neighbouring slices (in voxels of the grid) that become input channels
+        "through_plane": "isotropic",  # slices are as far apart as pixels; or own: as far as in the CT, where that is
+        # further, with their distance as one more channel (volume protocol)
         "position": False,  # one more channel: how near a pixel lies to the point (see Lib's network_input)
         "window_hu": [-1000.0, 300.0],  # or a list of windows, each a channel
     },

@@ -68,10 +68,12 @@ def is_image_set(folder) -> bool:
     return (Path(folder) / IMAGES).is_file() and not (Path(folder) / NODULES).is_file()
 
 
-def load_folder(folder, *, nodules=None, progress: bool = True) -> list[Nodule]:
+def load_folder(folder, *, nodules=None, own_slices: bool = False, progress: bool = True) -> list[Nodule]:
     """Every nodule of `nodules.csv`, or every image of `images.csv` (see `image_sets`).
 
-    nodules: the ids wanted (all). Raises DatasetError naming what is missing or inconsistent.
+    nodules: the ids wanted (all). own_slices: on the slices of their scans in place of interpolated ones, where these
+    are further apart than the cubes' voxels (see `scan_slices`). Raises DatasetError naming what is missing or
+    inconsistent.
     """
     from tqdm import tqdm
 
@@ -83,7 +85,12 @@ def load_folder(folder, *, nodules=None, progress: bool = True) -> list[Nodule]:
     rows = [r for r in read_table(folder) if nodules is None or r["nodule_id"] in nodules]
     if not rows:
         raise DatasetError(f"{folder / NODULES}: lists no nodule")
-    return [read_nodule(folder, row) for row in tqdm(rows, desc="reading nodules", disable=not progress, leave=False)]
+    read = [read_nodule(folder, row) for row in tqdm(rows, desc="reading nodules", disable=not progress, leave=False)]
+    if not own_slices:
+        return read
+    from .scan_slices import on_own_slices
+
+    return [on_own_slices(n) for n in tqdm(read, desc="finding the scans' slices", disable=not progress, leave=False)]
 
 
 def read_table(folder) -> list[dict]:

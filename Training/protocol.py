@@ -1,5 +1,7 @@
 """What a run trains on and what ranks its checkpoints: `data.protocol` of the configuration."""
 
+from LungNoduleUncertaintyLib.network_input import sees_own_slices
+
 from .batches import BatchMaker
 from .config import ConfigError
 from .slices import SliceBatches, SliceValidator
@@ -12,6 +14,8 @@ def make_protocol(config: dict, training: list, validation: list, rank: int = 0,
     `validator(model, fabric)` gives figures, of which `score` ranks checkpoints. Raises ConfigError.
     """
     name = config["data"]["protocol"]
+    if sees_own_slices(config["input"]) and (name != "volume" or config["data"]["net_size"]):
+        raise ConfigError("input.through_plane own is for data.protocol volume with data.net_size 0")
     if name == "slice":
         return SliceBatches(training, config, rank, world), SliceValidator(validation, config)
     if name == "super_resolution":

@@ -144,6 +144,15 @@ def nodule_grid(ct: sitk.Image, point_lps, size=(64, 64, 64), spacing=None) -> G
     return replace(lattice, origin=tuple(float(x) for x in origin))
 
 
+def own_slices_spacing(ct: sitk.Image) -> tuple[float, float, float]:
+    """Spacing (left, posterior, superior) in mm for `nodule_grid` on the CT's own axial slices.
+
+    In plane that of `nodule_grid` by itself; along the body the CT's, unless that is the finer one.
+    """
+    (plane, _, _), (order, _) = nodule_grid(ct, ct.GetOrigin(), (1, 1, 1)).spacing, _patient_axes(ct)
+    return plane, plane, max(plane, ct.GetSpacing()[order[2]])
+
+
 def sample(ct: sitk.Image, grid: Grid, outside: float | None = AIR_HU) -> np.ndarray:
     """Linear interpolation of an image on a grid: float32 (z, y, x). Voxels outside the image get `outside` (air), or
     repeat the image's border if that is None (for a grid whose axes are parallel to the image's, as `nodule_grid`'s).

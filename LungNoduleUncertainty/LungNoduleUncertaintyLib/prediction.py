@@ -3,7 +3,14 @@
 import logging
 from dataclasses import dataclass
 
-from .network_input import normalize_hu, position_channel
+from .errors import BundleError
+from .network_input import (
+    distance_channel,
+    neighbouring_slices,
+    normalize_hu,
+    position_channel,
+    sees_own_slices,
+)
 
 # Through-plane axis of a view in (z, y, x) arrays.
 VIEWS = {"axial": 0, "coronal": 1, "sagittal": 2}
@@ -30,11 +37,14 @@ def view_input(hu, point_offset_mm, spacing_mm, options: dict, first: int = 0, l
     import numpy as np
 
     last = len(hu) if last is None else last
-    slices = np.clip(np.arange(first, last)[:, None] + np.array(options["slice_offsets"]), 0, len(hu) - 1)
-    stack = normalize_hu(hu[slices], options["window_hu"]).astype(np.float32)
+    slices = neighbouring_slices(hu, np.arange(first, last), spacing_mm, options)
+    stack = normalize_hu(slices, options["window_hu"]).astype(np.float32)
     if options["position"]:
         near = position_channel(hu.shape, point_offset_mm, spacing_mm)[first:last, None]
         stack = np.concatenate([stack, near], axis=1)
+    if sees_own_slices(options):
+        distance = distance_channel((last - first, 1, *hu.shape[1:]), spacing_mm)
+        stack = np.concatenate([stack, distance], axis=1)
     return np.ascontiguousarray(stack)
 
 
@@ -100,6 +110,8 @@ def predict_cube(
     import numpy as np
 
     averaging = averaging or Averaging()
+    if sees_own_slices(model.metadata["input"]) and averaging.views != ("axial",):
+        raise BundleError(f"model {model.name!r}: it sees the CT's own axial slices and no {averaging.views}")
     box = box or tuple((0, n) for n in hu.shape)
     spacing_mm, point_offset_mm = np.asarray(spacing_mm, float), np.asarray(point_offset_mm, float)
     total, count, passes = {}, 0, len(averaging.views) * len(averaging.flips)

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from .cuts import final_mask, nested_masks
 from .errors import BundleError, NoduleError, NoNoduleError, PointError
 from .measurements import equivalent_diameter_mm, measure
+from .network_input import sees_own_slices
 from .outputs import INTERVAL_MAPS
 from .size_calibration import calibrated
 
 _LOG = logging.getLogger(__name__)
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
 _BORDER = 3  # voxels: a nodule this near the cube's border makes the cube grow
-_CONTEXT = 8  # voxels of empty slices computed beyond the nodule's ends
+_CONTEXT = 8  # pixels' breadths of empty slices computed beyond the nodule's ends
 _REGION_MARGIN_MM = 5.0  # what the result's region shows around the union
 
 
@@ -115,8 +116,8 @@ def _box(mask, look, previous):
     corners = previous.grid.indices_to_points([used.min(0)[::-1], used.max(0)[::-1]])
     low, high = np.round(look.grid.points_to_indices(corners)).astype(int)[:, ::-1]
     return tuple(
-        (int(np.clip(a - _CONTEXT, 0, n - 1)), int(np.clip(b + _CONTEXT + 1, 1, n)))
-        for a, b, n in zip(low, high, look.hu.shape, strict=True)
+        (int(np.clip(a - c, 0, n - 1)), int(np.clip(b + c + 1, 1, n)))
+        for a, b, c, n in zip(low, high, look.slices(_CONTEXT), look.hu.shape, strict=True)
     )
 
 
@@ -151,7 +152,7 @@ class _Look:
 
         self.model = model
         options = model.metadata["input"]
-        spacing = options.get("spacing_mm")
+        spacing = geometry.own_slices_spacing(ct) if sees_own_slices(options) else options.get("spacing_mm")
         if options.get("magnification", 1.0) != 1.0:
             spacing = spacing or min(geometry.nodule_grid(ct, point_lps, (1, 1, 1)).spacing)
             spacing /= options["magnification"]
@@ -174,9 +175,15 @@ class _Look:
                 np.moveaxis(values, axis, 0)[beyond] = 0.0
         return maps
 
-    def around_point(self, slices: int = 14):
+    def slices(self, pixels: int):
+        """Per axis (z, y, x), how many slices are as thick together as so many pixels are broad."""
+        import numpy as np
+
+        return np.ceil(pixels * self.spacing[1] / self.spacing - 1e-6).astype(int)
+
+    def around_point(self, pixels: int = 14):
         """The part of the cube that a first look takes in: all of every slice, but only slices near the point."""
-        middle = round(float(self.point[0]))
+        middle, slices = round(float(self.point[0])), self.slices(pixels)[0]
         depth, height, width = self.hu.shape
         return ((max(middle - slices, 0), min(middle + slices + 1, depth)), (0, height), (0, width))
 

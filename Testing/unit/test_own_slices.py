@@ -1,0 +1,228 @@
+"""The scan's own slices: found behind an interpolated cube, learnt from, and what a model of them sees in a CT."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from fake_model import bright_model
+from LungNoduleUncertaintyLib import segment_nodule
+from LungNoduleUncertaintyLib.errors import BundleError
+from LungNoduleUncertaintyLib.geometry import Grid, own_slices_spacing
+from LungNoduleUncertaintyLib.network_input import neighbouring_slices, sees_own_slices
+from LungNoduleUncertaintyLib.prediction import Averaging, predict_cube, view_input
+from test_segmentation import ball_ct, volume_of_ball
+from test_training import small_config
+from Training.__main__ import main
+from Training.batches import BatchMaker
+from Training.config import ConfigError
+from Training.folder_dataset import Nodule, load_folder
+from Training.scan_slices import find_slices, on_own_slices
+from Training.trainer import Trainer, input_channels
+from training_data import make_nodule, write_folder
+
+OWN = {"through_plane": "own"}
+
+
+def interpolated(distance, first, count=30, shape=(20, 20), rounding=5.2, seed=0):
+    """(cube of HU, places of the slices, their HU) of random slices, interpolated linearly and rounded."""
+    rng = np.random.default_rng(seed)
+    places = first + distance * np.arange(-2, int(count / distance) + 3)
+    slices = rng.normal(-500, 150, (len(places), *shape))
+    lower = np.searchsorted(places, np.arange(count), side="right") - 1
+    share = ((np.arange(count) - places[lower]) / distance)[:, None, None]
+    cube = (1 - share) * slices[lower] + share * slices[lower + 1]
+    return (np.round(cube / rounding) * rounding).astype(np.int16), places, slices
+
+
+@pytest.mark.parametrize(("distance", "first"), [(1.36, 0.7), (2.0, 0.5), (3.5556, 1.3), (5.2, 4.9)])
+def test_slices_are_found_behind_a_cube(distance, first):
+    cube, places, slices = interpolated(distance, first)
+    found, hu = find_slices(cube, distance)
+    nearest = np.abs(found[:, None] - places).argmin(1)
+    np.testing.assert_allclose(found, places[nearest], atol=0.05)
+    inside = (found >= 0) & (found <= len(cube) - 1)
+    assert inside.sum() >= len(cube) // distance - 1
+    assert np.sqrt(np.mean((hu - slices[nearest])[inside] ** 2)) < 8  # steps of 5.2, of random slices
+    # Every voxel's nearest slice is among them, those beyond the cube's ends too.
+    assert np.abs(np.arange(len(cube))[:, None] - found).min(1).max() <= distance / 2 + 0.05
+
+
+def test_what_isnt_interpolated_stays_as_it_is():
+    noise = np.random.default_rng(1).normal(-500, 150, (30, 20, 20)).astype(np.int16)
+    assert find_slices(noise, 3.0) is None
+    cube, _, _ = interpolated(3.0, 0.4)
+    assert find_slices(cube, 2.3) is None
+    assert find_slices(cube, 1.0) is None
+    nodule = make_nodule(0)
+    assert on_own_slices(nodule) is nodule  # its table names no distance
+
+
+def test_readers_are_those_of_the_nearest_voxels():
+    cube, places, _ = interpolated(3.5, 1.2)
+    owner = np.abs(np.arange(len(cube))[:, None] - places).argmin(1)
+    drawn = np.random.default_rng(2).random((3, len(places), 20, 20)) < 0.4
+    nodule = Nodule("N", "P", 0, cube, drawn[:, owner], np.full(3, 0.7), {"ct_slice_spacing_mm": "2.45"})
+    own = on_own_slices(nodule)
+    np.testing.assert_allclose(own.spacing, [2.45, 0.7, 0.7])
+    np.testing.assert_array_equal(own.readers, drawn[:, np.unique(owner)])
+    assert own.hu.shape == own.readers.shape[1:]
+    assert own.hu.dtype == np.int16
+
+
+def test_between_own_slices_is_interpolated_and_at_their_ends_repeated():
+    hu = np.array([0.0, 100.0, 300.0])[:, None, None] * np.ones((1, 2, 2))
+    seen = neighbouring_slices(hu, [1], (2.0, 1.0, 1.0), {**OWN, "slice_offsets": [-3, -1, 0, 1, 3]})
+    np.testing.assert_allclose(seen[0, :, 0, 0], [0, 50, 100, 200, 300])
+    # As far apart as pixels: the slices themselves.
+    same = neighbouring_slices(hu, [0, 1, 2], (1.0, 1.0, 1.0), {**OWN, "slice_offsets": [-1, 0, 1]})
+    np.testing.assert_array_equal(
+        same, neighbouring_slices(hu, [0, 1, 2], (1.0, 1.0, 1.0), {"slice_offsets": [-1, 0, 1]})
+    )
+    with pytest.raises(ValueError, match="through_plane is isotropic or own, got 'thick'"):
+        sees_own_slices({"through_plane": "thick"})
+
+
+def thick_nodule(number=0, depth=9):
+    nodule = make_nodule(number, shape=(depth, 32, 32))
+    nodule.spacing = np.array([2.0, 0.8, 0.8])
+    return nodule
+
+
+def test_training_sees_what_prediction_sees():
+    config = small_config()
+    config["input"].update(OWN)
+    config["augmentation"].update(
+        flip=False, rotate_degrees=0.0, scale=[1.0, 1.0], point_jitter_mm=0.0, noise_hu=0.0, shift_hu=0.0, blur=0.0
+    )
+    config["data"].update(crop=32, large_crop=32)
+    nodule = thick_nodule()
+    assert input_channels(config) == 5
+    batch = BatchMaker([nodule], config)(0)
+    whole = view_input(nodule.hu, -nodule.center() * nodule.spacing, nodule.spacing, config["input"])
+    np.testing.assert_array_equal(whole[:, 4], np.full((9, 32, 32), np.float32(0.4)))
+    for image in batch.image.numpy():
+        assert min(np.abs(image - slice_).max() for slice_ in whole) < 1e-5
+
+
+def test_no_slice_is_drawn_that_sees_where_the_cube_ends():
+    config = small_config()
+    config["input"].update(OWN, slice_offsets=[-3, 0, 3])
+    nodule = thick_nodule()
+    nodule.readers = np.ones_like(nodule.readers)
+    batches = BatchMaker([nodule], config)
+    assert (batches.first[0], batches.last[0]) == (2, 6)  # three pixels of 0.8 mm reach 1.2 slices of 2 mm far
+    config["input"]["through_plane"] = "isotropic"
+    batches = BatchMaker([nodule], config)
+    assert (batches.first[0], batches.last[0]) == (0, 8)
+
+
+def test_own_slices_want_volumes(tmp_path):
+    config = small_config()
+    config["input"].update(OWN)
+    for change in ({"protocol": "slice"}, {"net_size": 32}):
+        other = copy.deepcopy(config)
+        other["data"].update(change)
+        with pytest.raises(ConfigError, match=r"own is for data\.protocol volume with data\.net_size 0"):
+            Trainer(other, [make_nodule(0)], [], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "axes", "expected"),
+    [
+        ((0.7, 0.7, 2.5), (1, 0, 0, 0, 1, 0, 0, 0, 1), (0.7, 0.7, 2.5)),
+        ((0.7, 0.7, 0.5), (1, 0, 0, 0, 1, 0, 0, 0, 1), (0.7, 0.7, 0.7)),
+        ((0.3, 0.3, 3.0), (1, 0, 0, 0, 1, 0, 0, 0, 1), (0.45, 0.45, 3.0)),
+        ((2.5, 0.7, 0.7), (0, 1, 0, 0, 0, 1, 1, 0, 0), (0.7, 0.7, 2.5)),  # stored head to foot first
+        ((0.7, 0.7, 3.0), (0, 0, 1, 1, 0, 0, 0, 1, 0), (0.7, 0.7, 0.7)),  # sagittal slices
+    ],
+)
+def test_the_grid_of_a_cts_own_slices(spacing, axes, expected):
+    ct = sitk.Image((20, 20, 20), sitk.sitkInt16)
+    ct.SetSpacing(spacing)
+    ct.SetDirection(axes)
+    assert own_slices_spacing(ct) == pytest.approx(expected)
+
+
+class Listening(torch.nn.Module):
+    """Remembers what it sees before another network answers."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.seen = network, []
+
+    def forward(self, x):
+        self.seen.append(x.clone())
+        return self.network(x)
+
+
+@pytest.mark.parametrize("thickness", [0.5, 1.0, 2.5])
+def test_a_model_of_own_slices_sees_them_and_outlines_on_them(thickness):
+    ct, center = ball_ct(size=(80, 80, round(50 / thickness)), spacing=(0.8, 0.8, thickness))
+    model = bright_model()
+    model.metadata = {**model.metadata, "input": {**model.metadata["input"], **OWN}}
+    heard = Listening(model.networks[0])
+    model.networks[0] = heard
+    result = segment_nodule(ct, center, model=model)
+    distance = max(thickness, 0.8)
+    assert all(torch.allclose(x[:, -1], torch.tensor(distance / 5)) for x in heard.seen)
+    assert Grid.of(result.final).spacing == pytest.approx(ct.GetSpacing())
+    assert result.measurements["volumes_mm3"]["final"] == pytest.approx(volume_of_ball(-450), rel=0.03)
+    if thickness > 0.8:  # what it sees are the CT's slices, as they are
+        around = sitk.GetArrayFromImage(ct)[:, :, :58]  # without the second ball, which lies beyond the cube
+        middle = (around.max((1, 2)) + 1000) / 1300
+        seen = torch.cat(heard.seen)[:, 1].amax((1, 2)).numpy()
+        assert all(np.abs(middle - value).min() < 1e-4 for value in seen)
+
+
+def test_a_model_of_own_slices_sees_no_other_view():
+    model = bright_model()
+    model.metadata = {**model.metadata, "input": {**model.metadata["input"], **OWN}}
+    with pytest.raises(BundleError, match="own axial slices and no"):
+        predict_cube(model, np.zeros((8, 8, 8)), [0, 0, 0], [1, 1, 1], averaging=Averaging(views=("axial", "coronal")))
+
+
+def test_evaluation_is_on_own_slices_unless_cubes_are_asked_for(tmp_path, monkeypatch, capsys):
+    """Both from the command line: a folder whose cubes are interpolated, and a model that isn't one of own slices."""
+    from Training import __main__ as command
+
+    data = write_folder(tmp_path / "data", 6)
+    spacings = []
+
+    def loading(folder, **options):
+        spacings.append(options["own_slices"])
+        return load_folder(folder, progress=False, **options)
+
+    monkeypatch.setattr("Training.folder_dataset.load_folder", loading)
+    monkeypatch.setattr(command, "_load_for_evaluation", lambda *_: (bright_model(), None))
+    for extra in ([], ["--cubes"]):
+        output = tmp_path / f"figures{len(extra)}"
+        assert main(["evaluate", "any", "--data", str(data), "--output", str(output), *extra]) == 0
+        assert json.loads(output.with_suffix(".json").read_text())["slices"] == ("cubes" if extra else "own")
+    assert spacings == [True, False]
+    capsys.readouterr()
+
+
+def test_a_folder_is_read_on_own_slices(tmp_path):
+    import csv
+
+    data = write_folder(tmp_path, 2)
+    cube, _, _ = interpolated(2.5, 0.9, count=16, shape=(32, 32))
+    rows = list(csv.DictReader((data / "nodules.csv").open()))
+    image = sitk.GetImageFromArray(cube)
+    image.SetSpacing((0.8, 0.8, 0.8))
+    sitk.WriteImage(image, str(data / f"{rows[0]['nodule_id']}_ct.nrrd"))
+    for row in rows:
+        row["ct_slice_spacing_mm"] = "2.0"
+    with (data / "nodules.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    changed, same = load_folder(data, own_slices=True, progress=False)
+    np.testing.assert_allclose(changed.spacing, [2.0, 0.8, 0.8])
+    assert len(changed.hu) < 9
+    np.testing.assert_allclose(same.spacing, 0.8)  # noise of its own in every slice: no interpolation
+    assert all(n.hu.shape == (16, 32, 32) for n in load_folder(data, progress=False))
