@@ -160,8 +160,6 @@ def _train(args) -> int:
     import torch
     from lightning_fabric import Fabric
 
-    from LungNoduleUncertaintyLib.network_input import sees_own_slices
-
     from .config import load_config
     from .folder_dataset import load_folder
     from .splits import configured_split
@@ -170,8 +168,7 @@ def _train(args) -> int:
     config = load_config(args.config, args.set)
     if args.threads:
         torch.set_num_threads(args.threads)
-    own = sees_own_slices(config["input"])
-    nodules = load_folder(args.data, own_slices=own, progress=not args.quiet)
+    nodules = load_folder(args.data, own_slices=config["data"]["own_slices"], progress=not args.quiet)
     training, validation, _ = configured_split(nodules, args.fold, config)
     place = "all" if args.fold is None else f"fold{args.fold}"
     output = args.output or Path("runs") / f"{config['name']}-{place}"

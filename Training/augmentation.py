@@ -33,8 +33,7 @@ def augment(hu, readers, valid, position, config: dict, size: int, generator) ->
     """An augmented batch on `size` x `size` pixels, with HU scaled for the network.
 
     hu (B, S, H, W) in HU, readers (B, 4, H, W) in [0, 1] (with a soft label as a fifth channel, if there is one),
-    position (B, 1, H, W), or (B, 2, H, W) with the slices' distance (see network_input); chance comes from `generator`
-    alone.
+    position (B, 1, H, W); chance comes from `generator` alone.
     """
     options = config["augmentation"]
     count = len(hu)
@@ -63,7 +62,7 @@ def augment(hu, readers, valid, position, config: dict, size: int, generator) ->
         stacked = functional.grid_sample(
             torch.cat([hu, readers, position], 1), grid, padding_mode="border", align_corners=False
         )
-        hu, readers, position = stacked.split([hu.shape[1], readers.shape[1], position.shape[1]], 1)
+        hu, readers, position = stacked.split([hu.shape[1], readers.shape[1], 1], 1)
     if options["blur"]:
         chosen = uniform(0, 1, 1, 1, 1) < options["blur"]
         kernel = torch.tensor([0.25, 0.5, 0.25])
@@ -78,7 +77,8 @@ def augment(hu, readers, valid, position, config: dict, size: int, generator) ->
     image = normalize_hu(hu, config["input"]["window_hu"])
     if options["brightness"] or options["contrast"] or options["clahe"]:
         image = _grey_levels(image, options, uniform)
-    image = torch.cat([image, position if config["input"]["position"] else position[:, 1:]], 1)
+    if config["input"]["position"]:
+        image = torch.cat([image, position], 1)
     soft = readers[:, MAX_READERS:].contiguous() if readers.shape[1] > MAX_READERS else None
     return Batch(image.contiguous(), readers[:, :MAX_READERS].contiguous(), valid, soft)
 

@@ -6,12 +6,7 @@ Nothing here keeps state between steps, so a resumed run sees exactly the batche
 import numpy as np
 import torch
 
-from LungNoduleUncertaintyLib.network_input import (
-    distance_channel,
-    neighbouring_slices,
-    position_channel,
-    sees_own_slices,
-)
+from LungNoduleUncertaintyLib.network_input import neighbouring_slices, position_channel, slices_a_pixel
 
 from .augmentation import Batch, augment
 from .folder_dataset import MAX_READERS, Nodule
@@ -38,13 +33,11 @@ class BatchMaker:
     def _end(self, nodule: Nodule) -> int:
         """How many slices at a cube's ends aren't drawn, because what they see would give away where the cube ends.
 
-        Among own slices alone: their cubes are cut a few mm, not a few slices, beyond the nodule.
+        Among a scan's own slices alone: these cubes end a few mm, not a few slices, beyond the nodule.
         """
         options = self.config["input"]
-        if not sees_own_slices(options):
-            return 0
-        reach = np.abs(options["slice_offsets"]).max() * nodule.spacing[1] / nodule.spacing[0]
-        return int(np.ceil(reach - 1e-3))
+        step = slices_a_pixel(nodule.spacing, options)
+        return 0 if step == 1 else int(np.ceil(np.abs(options["slice_offsets"]).max() * step - 1e-3))
 
     def _order(self, epoch: int) -> np.ndarray:
         """Nodule indices of one epoch: every nodule `slices_per_nodule` times (its share of them), shuffled."""
@@ -97,7 +90,4 @@ class BatchMaker:
         valid = np.arange(MAX_READERS) < len(nodule.readers)
         top_left = np.array([round(point[1]) - crop // 2, round(point[2]) - crop // 2])
         offset = (np.array([z, *top_left]) - point) * nodule.spacing
-        position = position_channel((1, crop, crop), offset, nodule.spacing)
-        if sees_own_slices(self.config["input"]):
-            position = np.concatenate([position, distance_channel((1, crop, crop), nodule.spacing)])
-        return hu, masks, valid, position
+        return hu, masks, valid, position_channel((1, crop, crop), offset, nodule.spacing)

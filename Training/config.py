@@ -17,15 +17,16 @@ DEFAULTS = {
     "seed": 0,
     "network": {"name": "ugsnet", "preset": "default"},
     "input": {
-        "slice_offsets": [0],  # neighbouring slices (in voxels of the grid) that become input channels
-        "through_plane": "isotropic",  # slices are as far apart as pixels; or own: as far as in the CT, where that is
-        # further, with their distance as one more channel (volume protocol)
+        "slice_offsets": [0],  # neighbouring slices that become input channels, as far off as so many pixels
+        "through_plane": "isotropic",  # a CT is shown in slices as far apart as pixels; or own: in its own slices,
+        # where they are further apart (volume protocol)
         "position": False,  # one more channel: how near a pixel lies to the point (see Lib's network_input)
         "window_hu": [-1000.0, 300.0],  # or a list of windows, each a channel
     },
     "data": {
         "protocol": "volume",  # random slices of every nodule, judged in 3D; or slice: the papers' one slice a
         # nodule; or super_resolution: slices from themselves at a quarter of the resolution
+        "own_slices": False,  # of the volume protocol: learns from the scans' slices alone, not from what lies between
         "crop": 48,  # pixels
         "pixel_mm": 0.0,  # of the slice protocol: crops are `crop` pixels of this size; 0: of the scan's own
         "fit": "crop",  # of the slice protocol; or pad: whole images, padded to a square and resized to net_size

@@ -14,8 +14,11 @@ def make_protocol(config: dict, training: list, validation: list, rank: int = 0,
     `validator(model, fabric)` gives figures, of which `score` ranks checkpoints. Raises ConfigError.
     """
     name = config["data"]["protocol"]
-    if sees_own_slices(config["input"]) and (name != "volume" or config["data"]["net_size"]):
+    own = sees_own_slices(config["input"])
+    if own and (name != "volume" or config["data"]["net_size"]):
         raise ConfigError("input.through_plane own is for data.protocol volume with data.net_size 0")
+    if config["data"]["own_slices"] and not own:
+        raise ConfigError("data.own_slices wants input.through_plane own")
     if name == "slice":
         return SliceBatches(training, config, rank, world), SliceValidator(validation, config)
     if name == "super_resolution":

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.ct_io import write_whole
-from LungNoduleUncertaintyLib.network_input import sees_own_slices, windows
+from LungNoduleUncertaintyLib.network_input import windows
 
 from .config import ConfigError, with_defaults
 from .folder_dataset import Nodule
@@ -54,9 +54,9 @@ def conditions() -> dict:
 
 
 def input_channels(config: dict) -> int:
-    """Slices times HU windows, and one each for the position and the slices' distance."""
+    """Slices times HU windows, and one for the position channel."""
     slices = len(config["input"]["slice_offsets"]) * len(windows(config["input"]["window_hu"]))
-    return slices + int(config["input"]["position"]) + int(sees_own_slices(config["input"]))
+    return slices + int(config["input"]["position"])
 
 
 def build_network(config: dict) -> torch.nn.Module:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from LungNoduleUncertaintyLib.network_input import sees_own_slices, windows
+from LungNoduleUncertaintyLib.network_input import windows
 
 from .config import DEFAULTS, ConfigError
 
@@ -14,8 +14,7 @@ from .config import DEFAULTS, ConfigError
 def input_names(options: dict) -> list[tuple]:
     """What each input channel of an `input` table holds, in the network's order."""
     names = [("HU", tuple(w), offset) for w in windows(options["window_hu"]) for offset in options["slice_offsets"]]
-    names += [("position",)] if options["position"] else []
-    return [*names, ("distance",)] if sees_own_slices(options) else names
+    return [*names, ("position",)] if options["position"] else names
 
 
 def warm_start(network: torch.nn.Module, config: dict) -> None:

@@ -1,47 +1,48 @@
-"""What a network sees: HU scaled to [0, 1] and, if asked for, channels for the point and the slices' distance.
+"""What a network sees: HU scaled to [0, 1] and, if the model asks for it, a channel that marks the point.
 
 Training and prediction share these functions, so the two can't drift apart. They take numpy arrays, and
 `normalize_hu` torch tensors too.
 
-A network sees axial slices on a grid of one spacing, or (`through_plane = "own"`) the CT's own slices, on which readers
-draw, where these are further apart than pixels.
+A network is shown axial slices as far apart as pixels, or (`through_plane = "own"`) the CT's own slices, on which
+readers draw. Its channels are equally far from the slice in mm, so that weights learnt on the former serve the latter.
 """
 
+from .errors import NoduleError
+from .geometry import SAME_SPACING
+
 POSITION_SIGMA_MM = 8.0
-_DISTANCE_MM = 5.0  # the slices' distance that its channel shows as 1
 
 
 def sees_own_slices(options: dict) -> bool:
-    """Whether an `input` table asks for the CT's own slices. Raises ValueError for a word that isn't known."""
+    """Whether an `input` table asks for the CT's own slices. Raises NoduleError for a word that isn't known."""
     known = ("isotropic", "own")
     if options.get("through_plane", known[0]) not in known:
-        raise ValueError(f"input.through_plane is {' or '.join(known)}, got {options['through_plane']!r}")
+        raise NoduleError(f"input.through_plane is {' or '.join(known)}, got {options['through_plane']!r}")
     return options.get("through_plane") == "own"
+
+
+def slices_a_pixel(spacing_mm, options: dict) -> float:
+    """How many slices (`spacing_mm` is (z, y, x)) are as thick as a pixel is broad: 1 unless they are a CT's own."""
+    step = float(spacing_mm[1] / spacing_mm[0])
+    return step if sees_own_slices(options) and abs(step - 1) > SAME_SPACING else 1.0
 
 
 def neighbouring_slices(hu, slices, spacing_mm, options: dict):
     """HU (N, S, H, W) of slices of a stack (z, H, W) and of their neighbours, `slice_offsets` off.
 
-    Offsets are slices or, among a CT's own slices, pixels (`spacing_mm` is (z, y, x)): what lies between two slices is
-    interpolated linearly. Beyond the stack its last slice is repeated.
+    Offsets are in pixels; what lies between a CT's own slices is interpolated linearly. Beyond the stack its last slice
+    is repeated.
     """
     import numpy as np
 
-    offsets = np.array(options["slice_offsets"])
-    if not sees_own_slices(options):
-        return hu[np.clip(np.asarray(slices)[:, None] + offsets, 0, len(hu) - 1)]
-    places = np.clip(np.asarray(slices)[:, None] + offsets * (spacing_mm[1] / spacing_mm[0]), 0, len(hu) - 1)
+    step = slices_a_pixel(spacing_mm, options)
+    places = np.clip(np.asarray(slices)[:, None] + np.array(options["slice_offsets"]) * step, 0, len(hu) - 1)
+    if step == 1:
+        return hu[places.astype(int)]
     lower = np.floor(places + 1e-3).astype(int)
     share = np.maximum(places - lower, 0).astype(np.float32)[..., None, None]
     values = hu[lower].astype(np.float32)
-    return values + share * (hu[np.minimum(lower + 1, len(hu) - 1)] - values) if share.any() else values
-
-
-def distance_channel(shape, spacing_mm):
-    """The distance of a CT's own slices as an image: float32 array of `shape`, 1 at 5 mm."""
-    import numpy as np
-
-    return np.full(shape, spacing_mm[0] / _DISTANCE_MM, np.float32)
+    return values + share * (hu[np.minimum(lower + 1, len(hu) - 1)] - values)
 
 
 def windows(window_hu) -> list:

@@ -4,13 +4,7 @@ import logging
 from dataclasses import dataclass
 
 from .errors import BundleError
-from .network_input import (
-    distance_channel,
-    neighbouring_slices,
-    normalize_hu,
-    position_channel,
-    sees_own_slices,
-)
+from .network_input import neighbouring_slices, normalize_hu, position_channel, sees_own_slices
 
 # Through-plane axis of a view in (z, y, x) arrays.
 VIEWS = {"axial": 0, "coronal": 1, "sagittal": 2}
@@ -42,9 +36,6 @@ def view_input(hu, point_offset_mm, spacing_mm, options: dict, first: int = 0, l
     if options["position"]:
         near = position_channel(hu.shape, point_offset_mm, spacing_mm)[first:last, None]
         stack = np.concatenate([stack, near], axis=1)
-    if sees_own_slices(options):
-        distance = distance_channel((last - first, 1, *hu.shape[1:]), spacing_mm)
-        stack = np.concatenate([stack, distance], axis=1)
     return np.ascontiguousarray(stack)
 
 

