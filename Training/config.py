@@ -19,7 +19,7 @@ DEFAULTS = {
     "input": {
         "slice_offsets": [0],  # neighbouring slices that become input channels, as far off as so many pixels
         "through_plane": "isotropic",  # a CT is shown in slices as far apart as pixels; or own: in its own slices,
-        # where they are further apart (volume protocol)
+        # where they are further apart
         "position": False,  # one more channel: how near a pixel lies to the point (see Lib's network_input)
         "window_hu": [-1000.0, 300.0],  # or a list of windows, each a channel
     },

@@ -14,9 +14,9 @@ def make_protocol(config: dict, training: list, validation: list, rank: int = 0,
     `validator(model, fabric)` gives figures, of which `score` ranks checkpoints. Raises ConfigError.
     """
     name = config["data"]["protocol"]
-    own = sees_own_slices(config["input"])
-    if own and (name != "volume" or config["data"]["net_size"]):
-        raise ConfigError("input.through_plane own is for data.protocol volume with data.net_size 0")
+    own, stacks = sees_own_slices(config["input"]), config["input"]["slice_offsets"] != [0]
+    if own and stacks and (name != "volume" or config["data"]["net_size"]):
+        raise ConfigError("input.through_plane own with neighbouring slices is for data.protocol volume and net_size 0")
     if config["data"]["own_slices"] and not own:
         raise ConfigError("data.own_slices wants input.through_plane own")
     if name == "slice":

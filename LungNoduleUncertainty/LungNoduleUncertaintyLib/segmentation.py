@@ -19,8 +19,10 @@ from .size_calibration import calibrated
 
 _LOG = logging.getLogger(__name__)
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
-_BORDER = 3  # voxels: a nodule this near the cube's border makes the cube grow
-_CONTEXT = 8  # pixels' breadths of empty slices computed beyond the nodule's ends
+# In pixels' breadths, of which a thick slice has several:
+_BORDER = 3  # a nodule this near the cube's border makes the cube grow
+_CONTEXT = 8  # what is computed beyond the nodule's ends
+_NEAR = 12  # what the union may add to the result's region around the nodule
 _REGION_MARGIN_MM = 5.0  # what the result's region shows around the union
 
 
@@ -96,13 +98,15 @@ def _nodule_at(probability, threshold, point_index, spacing):
     return labels == label
 
 
-def _touches_border(mask, box=None) -> bool:
-    """Whether a mask comes near the border of its cube, or near a side of `box` where the cube goes on beyond it."""
+def _touches_border(mask, borders, box=None) -> bool:
+    """Whether a mask comes within `borders` (slices an axis) of the border of its cube, or of a side of `box` where the
+    cube goes on beyond it.
+    """
     inner = []
-    for axis, size in enumerate(mask.shape):
+    for axis, (size, border) in enumerate(zip(mask.shape, borders, strict=True)):
         low, high = box[axis] if box else (0, size)
         counts_low, counts_high = box is None or low > 0, box is None or high < size
-        inner.append(slice(low + _BORDER if counts_low else 0, high - _BORDER if counts_high else size))
+        inner.append(slice(low + border if counts_low else 0, high - border if counts_high else size))
     return bool(mask[tuple(inner)].sum() < mask.sum())
 
 
@@ -152,10 +156,8 @@ class _Look:
 
         self.model = model
         options = model.metadata["input"]
-        spacing = geometry.own_slices_spacing(ct) if sees_own_slices(options) else options.get("spacing_mm")
-        if options.get("magnification", 1.0) != 1.0:
-            spacing = spacing or min(geometry.nodule_grid(ct, point_lps, (1, 1, 1)).spacing)
-            spacing /= options["magnification"]
+        plane, magnification = options.get("spacing_mm"), options.get("magnification", 1.0)
+        spacing = geometry.grid_spacing(ct, plane, magnification, sees_own_slices(options))
         self.grid = geometry.nodule_grid(ct, point_lps, (size, size, size), spacing)
         # Beyond the CT its border goes on: a step to air there would look like the nodule's end.
         self.hu = geometry.sample(ct, self.grid, outside=None)
@@ -217,9 +219,10 @@ def _find(ct, point_lps, model, threshold, report):
         center = np.round(np.array(ndimage.center_of_mass(mask)))
         shift = np.abs(center - np.round(look.point)).max()
         size = look.hu.shape[0]
-        grows = _touches_border(mask) and size < sizes[-1]
+        borders = look.slices(_BORDER)
+        grows = _touches_border(mask, borders) and size < sizes[-1]
         settled = attempt and (shift < 1 or (attempt > 1 and shift < 2))  # it may swing between neighbouring voxels
-        if settled and not grows and not _touches_border(mask, box):
+        if settled and not grows and not _touches_border(mask, borders, box):
             break
         size = next(s for s in sizes if s > size) if grows else size
         previous, look = look, _Look(ct, look.to_point(center), size, model)
@@ -227,13 +230,13 @@ def _find(ct, point_lps, model, threshold, report):
     return look, mask
 
 
-def _near(mask, voxels: int = 12):
-    """What lies within `voxels` of a mask's bounding box: other nodules further off don't widen the region."""
+def _near(mask, slices):
+    """What lies within `slices` per axis of a mask's bounding box: nodules further off don't widen the region."""
     import numpy as np
 
     out = np.zeros_like(mask)
     used = np.argwhere(mask)
-    low, high = np.maximum(used.min(0) - voxels, 0), used.max(0) + voxels + 1
+    low, high = np.maximum(used.min(0) - slices, 0), used.max(0) + slices + 1
     out[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = True
     return out
 
@@ -276,10 +279,10 @@ def probability_maps(ct, point, model, cuts, averaging, report=lambda stage, sha
     selected = look.nodule(maps, cuts["final"])
     selected = mask if selected is None else selected
     notes = []
-    if look.hu.shape[0] >= _cube_sizes(model)[-1] and _touches_border(selected):
+    if look.hu.shape[0] >= _cube_sizes(model)[-1] and _touches_border(selected, look.slices(_BORDER)):
         notes.append("the nodule reaches the border of the largest region that the model looks at: it may go on")
     widest = "union" if "union" in maps else "final"
-    seen = np.argwhere(selected | (maps[widest] >= cuts[widest]) & _near(selected))
+    seen = np.argwhere(selected | (maps[widest] >= cuts[widest]) & _near(selected, look.slices(_NEAR)))
     corners = look.grid.indices_to_points([seen.min(0)[::-1], seen.max(0)[::-1]])
     region = geometry.region_of_interest(ct, corners, margin_mm=_REGION_MARGIN_MM)
     back = {key: geometry.put_back(maps[key], look.grid, region) for key in INTERVAL_MAPS if key in maps}

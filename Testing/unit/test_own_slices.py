@@ -11,7 +11,7 @@ import torch
 from fake_model import bright_model
 from LungNoduleUncertaintyLib import segment_nodule
 from LungNoduleUncertaintyLib.errors import BundleError, NoduleError
-from LungNoduleUncertaintyLib.geometry import Grid, own_slices_spacing
+from LungNoduleUncertaintyLib.geometry import Grid, grid_spacing
 from LungNoduleUncertaintyLib.network_input import neighbouring_slices, sees_own_slices
 from LungNoduleUncertaintyLib.prediction import Averaging, predict_cube, view_input
 from test_segmentation import ball_ct, volume_of_ball
@@ -139,7 +139,7 @@ def test_own_slices_want_volumes(tmp_path):
     for change in ({"protocol": "slice"}, {"net_size": 32}):
         other = copy.deepcopy(config)
         other["data"].update(change)
-        with pytest.raises(ConfigError, match=r"own is for data\.protocol volume with data\.net_size 0"):
+        with pytest.raises(ConfigError, match=r"neighbouring slices is for data\.protocol volume"):
             Trainer(other, [make_nodule(0)], [], tmp_path)
 
 
@@ -157,7 +157,16 @@ def test_the_grid_of_a_cts_own_slices(spacing, axes, expected):
     ct = sitk.Image((20, 20, 20), sitk.sitkInt16)
     ct.SetSpacing(spacing)
     ct.SetDirection(axes)
-    assert own_slices_spacing(ct) == pytest.approx(expected)
+    assert grid_spacing(ct, None, own_slices=True) == pytest.approx(expected)
+
+
+def test_a_magnified_grid_keeps_the_cts_own_slices():
+    ct = sitk.Image((20, 20, 20), sitk.sitkInt16)
+    ct.SetSpacing((0.8, 0.8, 2.0))
+    assert grid_spacing(ct, None, 1.28, own_slices=True) == pytest.approx((0.625, 0.625, 2.0))
+    assert grid_spacing(ct, 0.5, own_slices=True) == pytest.approx((0.5, 0.5, 2.0))
+    assert grid_spacing(ct, 0.5) == pytest.approx((0.5, 0.5, 0.5))
+    assert grid_spacing(ct, None) == pytest.approx((0.8, 0.8, 0.8))
 
 
 class Listening(torch.nn.Module):
@@ -187,6 +196,19 @@ def test_a_model_of_own_slices_sees_them_and_outlines_on_them(thickness):
         middle = (around.max((1, 2)) + 1000) / 1300
         seen = torch.cat(heard.seen)[:, 1].amax((1, 2)).numpy()
         assert all(np.abs(middle - value).min() < 1e-4 for value in seen)
+
+
+def test_thick_slices_are_looked_at_as_often_as_thin_ones():
+    """A border of three voxels in slices of 5 mm would be 15 mm, and no look would ever be wide enough."""
+    looks = {}
+    for thickness in (1.0, 5.0):
+        ct, center = ball_ct(10.0, size=(80, 80, round(100 / thickness)), spacing=(0.8, 0.8, thickness))
+        model = bright_model()
+        model.metadata = {**model.metadata, "input": {**model.metadata["input"], **OWN}}
+        stages = []
+        segment_nodule(ct, center, model=model, progress=lambda stage, share, seen=stages: seen.append((stage, share)))
+        looks[thickness] = sum(stage == "finding the nodule" and 10 * share % 1 < 1e-6 for stage, share in stages)
+    assert looks[5.0] <= looks[1.0] <= 3
 
 
 def test_a_model_of_own_slices_sees_no_other_view():
