@@ -224,6 +224,7 @@ def _calibrate(args) -> int:
         "thresholds": thresholds,
         "size_calibration": slopes,
         "averaging": args.averaging or {"flips": [[]], "views": ["axial"]},
+        "slices": "cubes" if args.cubes else "own",
         "calibrated_on": f"{distinct} four-reader nodules of {len(patients)} patients, unseen in training",
         "runs": [run.resolve().name for run in (*args.run, *args.others)],
         "patients": patients,

@@ -19,9 +19,9 @@ def pool(paths: list[Path]) -> dict:
     `four` and `all` are as in one evaluation, over all nodules, with 95 % intervals of the means (`final_interval` ...:
     a bootstrap that draws whole patients) and the standard deviation of the folds' means (`final_folds_sd` ...).
     `human_four` and `human_all` are the readers' rows of the same nodules. Raises `DatasetError` if a nodule was
-    measured twice, or a file isn't of an evaluation.
+    measured twice, some were measured on own slices and others on cubes, or a file isn't of an evaluation.
     """
-    folds, scores = [], []
+    folds, scores, slices = [], [], set()
     for path in map(Path, paths):
         found = json.loads(path.read_text(encoding="utf-8"))
         if not {"four", "all", "data"} <= set(found):
@@ -31,12 +31,18 @@ def pool(paths: list[Path]) -> dict:
         twice = sorted(s.nodule_id for s in own if s.nodule_id in known)
         if twice:
             raise DatasetError(f"{path}: {twice[0]} (and {len(twice) - 1} more) are in an earlier evaluation too")
+        slices.add(found.get("slices", "cubes"))  # before there was a choice they were measured on cubes
+        if len(slices) > 1:
+            raise DatasetError(
+                f"{path}: its slices are {found.get('slices', 'cubes')}, those of the earlier ones aren't"
+            )
         folds.append(found)
         scores += own
     groups = {"four": [s for s in scores if s.readers == 4], "all": scores}
     return {
         "data": folds[0]["data"],
         "fold": [fold["fold"] for fold in folds],
+        "slices": slices.pop(),
         **{key: _group(key, chosen, folds) for key, chosen in groups.items()},
         **{key: _humans([fold[key] for fold in folds]) for key in ("human_four", "human_all")},
         "folds": [{key: fold[key] for key in _OF_FOLD if key in fold} for fold in folds],

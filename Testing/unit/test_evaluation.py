@@ -115,6 +115,10 @@ def test_pooled_folds_count_every_nodule_once(tmp_path):
     assert "final_interval" not in pool(paths[1:])["four"]  # of one patient
     with pytest.raises(DatasetError, match=r"0.json: N00 \(and 1 more\) are in an earlier evaluation too"):
         pool([*paths, paths[0]])
+    assert pooled["slices"] == "cubes"
+    paths[1].write_text(json.dumps({**json.loads(paths[1].read_text()), "slices": "own"}))
+    with pytest.raises(DatasetError, match="1.json: its slices are own, those of the earlier ones aren't"):
+        pool(paths)
     paths[0].write_text("{}")
     with pytest.raises(DatasetError, match="isn't the summary of an evaluation"):
         pool(paths)
