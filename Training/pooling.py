@@ -33,9 +33,7 @@ def pool(paths: list[Path]) -> dict:
             raise DatasetError(f"{path}: {twice[0]} (and {len(twice) - 1} more) are in an earlier evaluation too")
         slices.add(found.get("slices", "cubes"))  # before there was a choice they were measured on cubes
         if len(slices) > 1:
-            raise DatasetError(
-                f"{path}: its slices are {found.get('slices', 'cubes')}, those of the earlier ones aren't"
-            )
+            raise DatasetError(f"{path}: some were measured on own slices and others on cubes")
         folds.append(found)
         scores += own
     groups = {"four": [s for s in scores if s.readers == 4], "all": scores}
