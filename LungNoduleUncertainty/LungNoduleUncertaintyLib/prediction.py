@@ -3,8 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from .errors import BundleError
-from .network_input import neighbouring_slices, normalize_hu, position_channel, sees_own_slices
+from .network_input import neighbouring_slices, normalize_hu, position_channel
 
 # Through-plane axis of a view in (z, y, x) arrays.
 VIEWS = {"axial": 0, "coronal": 1, "sagittal": 2}
@@ -101,8 +100,6 @@ def predict_cube(
     import numpy as np
 
     averaging = averaging or Averaging()
-    if sees_own_slices(model.metadata["input"]) and averaging.views != ("axial",):
-        raise BundleError(f"model {model.name!r}: it sees the CT's own axial slices and no {averaging.views}")
     box = box or tuple((0, n) for n in hu.shape)
     spacing_mm, point_offset_mm = np.asarray(spacing_mm, float), np.asarray(point_offset_mm, float)
     total, count, passes = {}, 0, len(averaging.views) * len(averaging.flips)

@@ -149,7 +149,7 @@ def _cube_sizes(model):
 class _Look:
     """One cube: its grid, its HU, and the model applied to it."""
 
-    def __init__(self, ct, point_lps, size, model):
+    def __init__(self, ct, point_lps, size, model, own_slices: bool):
         import numpy as np
 
         from . import geometry
@@ -157,7 +157,7 @@ class _Look:
         self.model = model
         options = model.metadata["input"]
         plane, magnification = options.get("spacing_mm"), options.get("magnification", 1.0)
-        spacing = geometry.grid_spacing(ct, plane, magnification, sees_own_slices(options))
+        spacing = geometry.grid_spacing(ct, plane, magnification, own_slices)
         self.grid = geometry.nodule_grid(ct, point_lps, (size, size, size), spacing)
         # Beyond the CT its border goes on: a step to air there would look like the nodule's end.
         self.hu = geometry.sample(ct, self.grid, outside=None)
@@ -196,13 +196,13 @@ class _Look:
         return tuple(float(v) for v in self.grid.indices_to_points([tuple(index_zyx[::-1])])[0])
 
 
-def _find(ct, point_lps, model, threshold, report):
+def _find(ct, point_lps, model, own_slices, threshold, report):
     """(cube centred on the nodule and large enough for it, the nodule's mask in it)."""
     import numpy as np
     from scipy import ndimage
 
     sizes = _cube_sizes(model)
-    look, mask = _Look(ct, point_lps, sizes[0], model), None
+    look, mask = _Look(ct, point_lps, sizes[0], model, own_slices), None
     box = look.around_point()
     for attempt in range(2 * len(sizes) + 2):
         begin = min(0.1 + 0.1 * attempt, 0.45)
@@ -225,7 +225,7 @@ def _find(ct, point_lps, model, threshold, report):
         if settled and not grows and not _touches_border(mask, borders, box):
             break
         size = next(s for s in sizes if s > size) if grows else size
-        previous, look = look, _Look(ct, look.to_point(center), size, model)
+        previous, look = look, _Look(ct, look.to_point(center), size, model, own_slices)
         box = _box(mask, look, previous)
     return look, mask
 
@@ -270,7 +270,9 @@ def probability_maps(ct, point, model, cuts, averaging, report=lambda stage, sha
 
     from . import geometry
 
-    look, mask = _find(ct, point, model, cuts["final"], report)
+    # Coronal and sagittal slices want voxels of one size.
+    own_slices = sees_own_slices(model.metadata["input"]) and set(averaging.views) == {"axial"}
+    look, mask = _find(ct, point, model, own_slices, cuts["final"], report)
     maps = look.predict(_box(mask, look, look), averaging, lambda share: report("outlining", 0.5 + 0.4 * share))
     # At 0.5 and not at the threshold in use: moving Final must not move HC and LC.
     sized = look.nodule(maps, 0.5)

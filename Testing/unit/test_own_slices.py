@@ -10,10 +10,10 @@ import torch
 
 from fake_model import bright_model
 from LungNoduleUncertaintyLib import segment_nodule
-from LungNoduleUncertaintyLib.errors import BundleError, NoduleError
+from LungNoduleUncertaintyLib.errors import NoduleError
 from LungNoduleUncertaintyLib.geometry import Grid, grid_spacing
 from LungNoduleUncertaintyLib.network_input import neighbouring_slices, sees_own_slices
-from LungNoduleUncertaintyLib.prediction import Averaging, predict_cube, view_input
+from LungNoduleUncertaintyLib.prediction import Averaging, view_input
 from test_segmentation import ball_ct, volume_of_ball
 from test_training import small_config
 from Training.__main__ import main
@@ -211,11 +211,15 @@ def test_thick_slices_are_looked_at_as_often_as_thin_ones():
     assert looks[5.0] <= looks[1.0] <= 3
 
 
-def test_a_model_of_own_slices_sees_no_other_view():
-    model = bright_model()
+def test_other_views_want_voxels_of_one_size():
+    """What the panel calls three views: as of a model that doesn't see the CT's own slices."""
+    ct, center = ball_ct(size=(80, 80, 24), spacing=(0.8, 0.8, 2.5))
+    averaging = Averaging(views=("axial", "coronal", "sagittal"))
+    model, plain = bright_model(), bright_model()
     model.metadata = {**model.metadata, "input": {**model.metadata["input"], **OWN}}
-    with pytest.raises(BundleError, match="own axial slices and no"):
-        predict_cube(model, np.zeros((8, 8, 8)), [0, 0, 0], [1, 1, 1], averaging=Averaging(views=("axial", "coronal")))
+    results = [segment_nodule(ct, center, model=m, averaging=averaging) for m in (model, plain)]
+    volumes = [r.measurements["volumes_mm3"] for r in results]
+    assert volumes[0] == volumes[1]
 
 
 def test_evaluation_is_on_own_slices_unless_cubes_are_asked_for(tmp_path, monkeypatch, capsys):
