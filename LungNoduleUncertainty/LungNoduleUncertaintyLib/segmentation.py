@@ -147,9 +147,9 @@ def _cube_sizes(model):
 
 
 class _Look:
-    """One cube: its grid, its HU, and the model applied to it."""
+    """One cube around a point: its grid, its HU, and the model applied to it. `clicked_lps`: what was asked for."""
 
-    def __init__(self, ct, point_lps, size, model, own_slices: bool):
+    def __init__(self, ct, point_lps, clicked_lps, size, model, own_slices: bool):
         import numpy as np
 
         from . import geometry
@@ -162,7 +162,9 @@ class _Look:
         # Beyond the CT its border goes on: a step to air there would look like the nodule's end.
         self.hu = geometry.sample(ct, self.grid, outside=None)
         self.spacing = np.array(self.grid.spacing[::-1])
-        self.point = np.array(self.grid.points_to_indices([point_lps])[0])[::-1]
+        self.point, self.clicked = (
+            np.array(index)[::-1] for index in self.grid.points_to_indices([point_lps, clicked_lps])
+        )
         self.outside = _outside(ct, self.grid)
 
     def predict(self, box=None, averaging=None, progress=None, networks=None):
@@ -190,7 +192,15 @@ class _Look:
         return ((max(middle - slices, 0), min(middle + slices + 1, depth)), (0, height), (0, width))
 
     def nodule(self, maps, threshold):
-        return _nodule_at(maps["final"], threshold, self.point, self.spacing)
+        """Mask of the part that was clicked or, of a click beside it, the part at the cube's point.
+
+        A cube centred on two parts that hung together in an earlier look may have the wrong one at its point.
+        """
+        import numpy as np
+
+        values, index = maps["final"], np.round(self.clicked).astype(int)
+        seen = (index >= 0).all() and (index < values.shape).all() and values[tuple(index)] >= threshold
+        return _nodule_at(values, threshold, self.clicked if seen else self.point, self.spacing)
 
     def to_point(self, index_zyx):
         return tuple(float(v) for v in self.grid.indices_to_points([tuple(index_zyx[::-1])])[0])
@@ -202,7 +212,7 @@ def _find(ct, point_lps, model, own_slices, threshold, report):
     from scipy import ndimage
 
     sizes = _cube_sizes(model)
-    look, mask = _Look(ct, point_lps, sizes[0], model, own_slices), None
+    look, mask = _Look(ct, point_lps, point_lps, sizes[0], model, own_slices), None
     box = look.around_point()
     for attempt in range(2 * len(sizes) + 2):
         begin = min(0.1 + 0.1 * attempt, 0.45)
@@ -225,7 +235,7 @@ def _find(ct, point_lps, model, own_slices, threshold, report):
         if settled and not grows and not _touches_border(mask, borders, box):
             break
         size = next(s for s in sizes if s > size) if grows else size
-        previous, look = look, _Look(ct, look.to_point(center), size, model, own_slices)
+        previous, look = look, _Look(ct, look.to_point(center), point_lps, size, model, own_slices)
         box = _box(mask, look, previous)
     return look, mask
 

@@ -137,6 +137,31 @@ def test_nearby_points_give_the_same_voxels():
         assert np.array_equal(array(segment_nodule(ct, moved, model=bright_model()).final), reference)
 
 
+def test_what_was_clicked_is_outlined_though_it_hung_together_with_a_larger_neighbour():
+    """The first look sees one part, whose centre lies in the larger ball; the next ones see two."""
+    ct, center = ball_ct()
+    small = (center[0] + 25.0, *center[1:])
+    values = array(ct)
+    _, y, x = np.round(Grid.of(ct).points_to_indices([center])[0]).astype(int)[::-1]
+    z = values.shape[0] // 2
+    values[z - 2 : z + 3, y - 2 : y + 3, x : x + 32] = np.maximum(
+        values[z - 2 : z + 3, y - 2 : y + 3, x : x + 32], -550
+    )
+    model = bright_model()
+    forward, calls = model.networks[0].forward, []
+
+    def changing(stack):
+        calls.append(len(stack))
+        return {key: value + (10 if len(calls) <= 3 else 0) for key, value in forward(stack).items()}
+
+    model.metadata = {**model.metadata, "input": {**model.metadata["input"], "cube_sizes": [96]}}
+    model.networks[0].forward = changing
+    result = segment_nodule(Grid.of(ct).image(values), small, model=model)
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.Execute(result.final)
+    assert np.linalg.norm(np.array(shape.GetCentroid(1)) - small) < 2
+
+
 def test_a_point_a_little_beside_a_small_nodule_finds_it():
     ct, center = ball_ct(radius=3.0)
     assert segment_nodule(ct, (center[0] + 6, center[1], center[2]), model=bright_model())
