@@ -5,6 +5,8 @@
    nodule no longer touches its border.
 3. The averaged prediction there is calibrated for the nodule's size, put back on the CT's own grid and cut at the
    model's thresholds.
+
+A cube's axial slices are as far apart as its pixels or, of a model that asks for it, the CT's own.
 """
 
 import logging
