@@ -19,7 +19,7 @@ from training_data import write_folder
 def experiment():
     """The shipped definition, with three of its networks on 16 x 16 pixels."""
     loaded = definition.load("dsnet_time", "tiny")
-    options = {**loaded.options, "size": 16, "batches": [1, 2], "repeats": 4, "seconds": 5}
+    options = {**loaded.options, "size": 16, "batches": [1, 2], "repeats": 4, "seconds": 600}
     rows = [row for row in loaded.rows if row.key in ("softgan", "softgan_enlarged", "drtm")]
     return dataclasses.replace(loaded, rows=rows, options=options)
 
