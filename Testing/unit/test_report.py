@@ -152,6 +152,16 @@ def test_best_is_marked_among_networks_with_the_same_test_nodules(report, result
     assert "<strong>" not in attention + human
 
 
+def test_the_headline_compares_means_of_the_same_folds(report, results):
+    """One network was tested on fold 0 alone."""
+    text = (report / "index.html").read_text(encoding="utf-8")
+    with_jobs = [n for n in NETWORKS if n[4]]
+    means = {n[1]: np.mean(list(_column(results, n[0], 0, "dsc_label1").values())) for n in with_jobs}
+    best = max(means, key=means.get)
+    wanted = f"on what all were tested on (folds: 0): {best}, {100 * means[best]:.2f} %"
+    assert wanted in re.sub(r"\s+", " ", text)
+
+
 def test_paired_tests_join_by_nodule_and_cluster_by_patient(results, page, report):
     record = next(r for r in _rows(report, "table1-tests") if (r["measure"], r["row"]) == ("dsc_label1", "unet"))
     first, second, patients = [], [], []

@@ -47,9 +47,23 @@ def comparison_tables(store, experiment: dict) -> tuple[list, dict]:
     if reference is not None or own:
         tables.append(paired_table(f"{name}-tests", tests, single, wanted.tested))
     tables.append(_fold_table(f"{name}-folds", wanted, everyone))
-    found = {"means": {row.key: summarize(row, ranked).mean for row in everyone if row.jobs}, "tests": tests}
+    means, folds = _comparable_means(everyone, ranked)
+    found = {"means": means, "folds": folds, "tests": tests}
     found |= {"labels": {row.key: row.label for row in everyone}, "reference": single.key if single else None}
     return tables, found | {"measure": ranked.key, "label": ranked.label, "against": wanted.against}
+
+
+def _comparable_means(rows: list, measure) -> tuple[dict, str]:
+    """({row: mean}, folds in words): means over the folds that all rows have, named where some rows have more.
+
+    Means of different folds are of different nodules. Without a fold in common every row has the mean of its own.
+    """
+    folds = {row.key: summarize(row, measure).folds for row in rows if row.jobs}
+    shared = sorted(set.intersection(*(set(values) for values in folds.values())))
+    if not shared:
+        return {row.key: summarize(row, measure).mean for row in rows if row.jobs}, ""
+    means = {key: sum(values[f] for f in shared) / len(shared) for key, values in folds.items()}
+    return means, "" if all(len(v) == len(shared) for v in folds.values()) else fold_text(shared)
 
 
 def reference_row(experiment: dict, rows: list):

@@ -129,6 +129,7 @@ def comparison_sentences(found: dict) -> list:
     if not networks:
         return []
     labels, dice, against = found["labels"], found["label"], found["against"]
+    against += f" on what all were tested on (folds: {found['folds']})" if found["folds"] else ""
     best = max(networks, key=networks.get)
     text = "" if len(networks) == 1 else f"Highest mean {dice} against {against}: {labels[best]}, "
     text = (text or f"Mean {dice} against {against} of {labels[best]}: ") + f"{show_percent(networks[best])} %"
