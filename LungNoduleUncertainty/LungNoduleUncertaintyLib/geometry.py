@@ -144,15 +144,17 @@ def nodule_grid(ct: sitk.Image, point_lps, size=(64, 64, 64), spacing=None) -> G
     return replace(lattice, origin=tuple(float(x) for x in origin))
 
 
-def grid_spacing(ct: sitk.Image, plane: float | None, magnification: float = 1.0, own_slices: bool = False):
+def grid_spacing(
+    ct: sitk.Image, plane: float | None, magnification: float = 1.0, own_slices: bool = False
+) -> tuple[float, float, float]:
     """Spacing (left, posterior, superior) in mm for `nodule_grid`.
 
     In plane `plane` or, if that is None, what `nodule_grid` takes by itself, over `magnification`. Along the body the
     same or, on the CT's own axial slices, the CT's, where that is the coarser one.
     """
-    plane = (plane or min(nodule_grid(ct, ct.GetOrigin(), (1, 1, 1)).spacing)) / magnification
-    along = ct.GetSpacing()[_patient_axes(ct)[0][2]] if own_slices else plane
-    return plane, plane, max(plane, along)
+    own = [ct.GetSpacing()[axis] for axis in _patient_axes(ct)[0]]
+    plane = (plane or _in_plane_spacing(own)) / magnification
+    return plane, plane, max(plane, own[2]) if own_slices else plane
 
 
 def sample(ct: sitk.Image, grid: Grid, outside: float | None = AIR_HU) -> np.ndarray:

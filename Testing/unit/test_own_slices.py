@@ -223,14 +223,14 @@ def test_other_views_want_voxels_of_one_size():
 
 
 def test_evaluation_is_on_own_slices_unless_cubes_are_asked_for(tmp_path, monkeypatch, capsys):
-    """Both from the command line: a folder whose cubes are interpolated, and a model that isn't one of own slices."""
+    """From the command line; which of the two it was stands in the summary."""
     from Training import __main__ as command
 
     data = write_folder(tmp_path / "data", 6)
-    spacings = []
+    asked = []
 
     def loading(folder, **options):
-        spacings.append(options["own_slices"])
+        asked.append(options["own_slices"])
         return load_folder(folder, progress=False, **options)
 
     monkeypatch.setattr("Training.folder_dataset.load_folder", loading)
@@ -239,7 +239,7 @@ def test_evaluation_is_on_own_slices_unless_cubes_are_asked_for(tmp_path, monkey
         output = tmp_path / f"figures{len(extra)}"
         assert main(["evaluate", "any", "--data", str(data), "--output", str(output), *extra]) == 0
         assert json.loads(output.with_suffix(".json").read_text())["slices"] == ("cubes" if extra else "own")
-    assert spacings == [True, False]
+    assert asked == [True, False]
     capsys.readouterr()
 
 
