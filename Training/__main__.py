@@ -118,9 +118,12 @@ def _parser() -> argparse.ArgumentParser:
         "--figures-note", default="", help="a sentence that says which model and patients the figures are of"
     )
 
-    from . import prepare_images, prepare_lidc, report
+    from . import panels, prepare_images, prepare_lidc, report
     from .experiments import runner
 
+    readers = commands.add_parser("readers", help="how well a data folder's readers agree, and another panel would")
+    panels.add_arguments(readers)
+    _slices_argument(readers)
     experiment = commands.add_parser(
         "experiment",
         help="run a table or figure of the papers: every job trains, predicts and scores one network on one fold",
@@ -349,12 +352,19 @@ def main(argv=None) -> int:
     args = _parser().parse_args(argv)
     from LungNoduleUncertaintyLib.errors import NoduleError
 
-    from . import prepare_images, prepare_lidc, report
+    from . import panels, prepare_images, prepare_lidc, report
     from .config import ConfigError
     from .experiments import runner
     from .folder_dataset import DatasetError
 
-    commands = {"train": _train, "calibrate": _calibrate, "evaluate": _evaluate, "pool": _pool, "export": _export}
+    commands = {
+        "train": _train,
+        "calibrate": _calibrate,
+        "evaluate": _evaluate,
+        "pool": _pool,
+        "export": _export,
+        "readers": panels.run,
+    }
     commands.update({"prepare-images": prepare_images.run, "merge-images": prepare_images.run_merge})
     commands.update(
         {"prepare-lidc": prepare_lidc.run, "experiment": runner.run, "job": runner.run_job, "report": report.run}

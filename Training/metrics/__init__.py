@@ -24,6 +24,7 @@ from .dichotomous import (
 from .human import consensus, leave_one_out, one_against_others
 from .image import peak_signal_to_noise_ratio, structural_similarity
 from .overlap import dice, iou, positive_predictive_value, sensitivity, soft_dice
+from .panels import PanelCounts, another_panel, panel_counts
 from .per_nodule import score_human, score_nodule
 from .readers import (
     brier_score,
@@ -55,6 +56,8 @@ __all__ = [
     "DistributionDistance",
     "MetricError",
     "PairedTest",
+    "PanelCounts",
+    "another_panel",
     "average_surface_distance_released",
     "average_symmetric_surface_distance",
     "brier_score",
@@ -86,6 +89,7 @@ __all__ = [
     "paired_test",
     "pairwise_dice",
     "pairwise_iou",
+    "panel_counts",
     "peak_signal_to_noise_ratio",
     "population_sd",
     "positive_predictive_value",

@@ -41,7 +41,7 @@ class DistributionDistance:
     wasserstein: float
 
 
-def _cluster_means(values: np.ndarray, cluster: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def cluster_means(values: np.ndarray, cluster: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Mean of each resample; whole clusters are drawn with replacement."""
     sums, sizes = np.bincount(cluster, weights=values), np.bincount(cluster)
     rng = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def mean_interval(values, groups, resamples: int = 10_000, seed: int = 0) -> tup
     cluster = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
     if not cluster.any():
         return -np.inf, np.inf
-    low, high = np.percentile(_cluster_means(np.asarray(values, np.float64), cluster, resamples, seed), [2.5, 97.5])
+    low, high = np.percentile(cluster_means(np.asarray(values, np.float64), cluster, resamples, seed), [2.5, 97.5])
     return float(low), float(high)
 
 
