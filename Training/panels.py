@@ -28,7 +28,6 @@ def agreement(nodules: list, progress: bool = False) -> dict:
     import numpy as np
     from tqdm import tqdm
 
-    from .evaluation import human_scores
     from .metrics import another_panel, dice, one_against_others, panel_counts
 
     counts = [panel_counts(n.readers) for n in tqdm(nodules, desc="nodules", disable=not progress, leave=False)]
@@ -43,8 +42,7 @@ def agreement(nodules: list, progress: bool = False) -> dict:
         "readers": size,
         "nodules": len(nodules),
         "patients": len({n.patient_id for n in nodules}),
-        "two_readers": float(np.mean([one_against_others(n.readers, dice, "pairwise") for n in nodules])),
-        "one_against_the_others": human_scores(nodules)["final"],
+        "one_against_the_others": float(np.mean([one_against_others(n.readers, dice) for n in nodules])),
         "panels": panels,
         "another_panel_at_most": another_panel(counts, [n.patient_id for n in nodules]),
     }
