@@ -55,13 +55,13 @@ def registerSampleData():
 
 def loadSample(source=None):
     """Adds the chest phantom and a point on its first nodule to the scene; returns [volume node, point list node]."""
-    from LungNoduleUncertaintyLib.mrml_sample import add_phantom
+    from LungNoduleUncertaintyLib.scene.sample import add_phantom
 
     return list(add_phantom(slicer.mrmlScene, SAMPLE_NAME))
 
 
 class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel as Slicer knows it; what it does is in `LungNoduleUncertaintyLib.panel`."""
+    """The panel as Slicer knows it; what it does is in `LungNoduleUncertaintyLib.panel.panel`."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -69,7 +69,7 @@ class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.logic = self.panel = None
 
     def setup(self):
-        from LungNoduleUncertaintyLib.panel import Panel
+        from LungNoduleUncertaintyLib.panel.panel import Panel
 
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/LungNoduleUncertainty.ui"))
@@ -108,12 +108,12 @@ class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
 class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
     """Segmentation without user interface. `lastResult` is what the last call of `segment` found: measurements,
-    probability maps and warnings. `runs` (see `LungNoduleUncertaintyLib.mrml_runs`) is what the panel works with.
+    probability maps and warnings. `runs` (see `LungNoduleUncertaintyLib.scene.runs`) is what the panel works with.
     """
 
     def __init__(self, segmentNodule=None):
         """`segmentNodule` stands in for `LungNoduleUncertaintyLib.segment_nodule`; then no packages are needed."""
-        from LungNoduleUncertaintyLib.mrml_runs import Runs
+        from LungNoduleUncertaintyLib.scene.runs import Runs
 
         ScriptedLoadableModuleLogic.__init__(self)
         self._segmentNodule = segmentNodule
@@ -121,7 +121,7 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
         self.lastResult = None
 
     def getParameterNode(self):
-        from LungNoduleUncertaintyLib.panel_parameters import parameter_class
+        from LungNoduleUncertaintyLib.panel.parameters import parameter_class
 
         if not hasattr(self, "_parameterClass"):
             self._parameterClass = parameter_class()
@@ -150,11 +150,11 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
         prefix: comes before the segments' names, "Nodule 2" makes "Nodule 2 HC"; None: the next free "Nodule N".
         thresholds: in place of the model's, keys union, intersection, final (final alone where the model gives nothing
         else). maps: names of maps that are added as volumes, as far as the model gives them, see
-        `LungNoduleUncertaintyLib.mrml_outputs.MAPS`.
+        `LungNoduleUncertaintyLib.scene.outputs.MAPS`.
 
-        Raises LungNoduleUncertaintyLib.errors.NoduleError, with one line on what is wrong; the scene is then unchanged.
+        Raises LungNoduleKit.errors.NoduleError, with one line on what is wrong; the scene is then unchanged.
         """
-        from LungNoduleUncertaintyLib.mrml_runs import Request
+        from LungNoduleUncertaintyLib.scene.runs import Request
 
         self.ensurePackages(interactive)
         request = Request(
@@ -174,19 +174,19 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
 
     def nodules(self, segmentationNode):
         """The nodules of a segmentation, each with name, segment IDs and measurements; see `mrml_nodules.Nodule`."""
-        from LungNoduleUncertaintyLib.mrml_nodules import nodules
+        from LungNoduleUncertaintyLib.scene.nodules import nodules
 
         return nodules(segmentationNode)
 
     def measurementTable(self, segmentationNode):
         """The table node with a row for each nodule of the segmentation; made or brought up to date."""
-        from LungNoduleUncertaintyLib.mrml_outputs import update_table
+        from LungNoduleUncertaintyLib.scene.outputs import update_table
 
         return update_table(segmentationNode)
 
     def densityPlot(self, nodule):
         """The chart node with the HU densities of a nodule's HC and LC, or of Final alone."""
-        from LungNoduleUncertaintyLib.mrml_outputs import plot_densities
+        from LungNoduleUncertaintyLib.scene.outputs import plot_densities
 
         return plot_densities(nodule)
 
@@ -199,7 +199,7 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
 
         Raises NoduleError if a package is still missing.
         """
-        from LungNoduleUncertaintyLib import dependencies
+        from LungNoduleUncertaintyLib.scene import packages as dependencies
 
         if self._segmentNodule is None:
             dependencies.ensure(self._ask if interactive else None)
@@ -227,8 +227,8 @@ class LungNoduleUncertaintyTest(ScriptedLoadableModuleTest):
         self.test_SyntheticNodule()
 
     def test_SyntheticNodule(self):
-        from LungNoduleUncertaintyLib import mrml_bridge
-        from LungNoduleUncertaintyLib.errors import NoduleError
+        from LungNoduleKit.errors import NoduleError
+        from LungNoduleUncertaintyLib.scene import segments as mrml_bridge
 
         logic = self.logic
         if logic is None:

@@ -68,7 +68,7 @@ def outlines(scan, name, annotations):
 
 def main(output=OUTPUT):
     sys.path[:0] = [str(ROOT), str(ROOT / "LungNoduleUncertainty")]
-    from Training.lidc import Database
+    from Training.data.lidc import Database
 
     database = Database()
     nodules = []

@@ -4,7 +4,7 @@
     python Resources/make_screenshots.py --ct FILE_OR_DICOM_FOLDER --point R A S --output FOLDER
     python Resources/make_screenshots.py --nodule FOLDER NAME --output FOLDER
 
-Without a CT it takes the generated chest (`LungNoduleUncertaintyLib.phantom`). `--point` is in the world, RAS mm.
+Without a CT it takes the generated chest (`LungNoduleUncertaintyLib.phantom.chest`). `--point` is in the world, RAS mm.
 `--nodule` takes FOLDER/NAME_ct.nrrd, and as the point the middle of what half of the readers in
 FOLDER/NAME_readers.seg.nrrd marked. The shipped model segments the nodule into a MRML scene, and Slicer's own
 displayable managers draw it off screen; needed: slicer-core and OpenGL off screen (EGL or OSMesa).
@@ -18,14 +18,14 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "LungNoduleUncertainty"), str(ROOT / "Testing/mrml")]
+sys.path[:0] = [str(ROOT / "LungNoduleUncertainty"), str(ROOT / "Testing/scene")]
 
 VIEWS = ("axial", "coronal", "3d")
 
 
 def phantom_nodule():
     """(CT, point in RAS) of the generated chest's spiculated nodule."""
-    from LungNoduleUncertaintyLib.phantom import chest_phantom
+    from LungNoduleUncertaintyLib.phantom.chest import chest_phantom
 
     ct, nodules = chest_phantom()
     x, y, z = nodules[0].center_lps
@@ -37,8 +37,8 @@ def lidc_nodule(folder, name):
     import numpy as np
     import SimpleITK as sitk
 
-    from LungNoduleUncertaintyLib.ct_io import read_ct
-    from LungNoduleUncertaintyLib.seg_nrrd import read_segmentation
+    from LungNoduleKit.images import read_ct
+    from LungNoduleKit.segmentation_file import read_segmentation
 
     readers = list(read_segmentation(Path(folder) / f"{name}_readers.seg.nrrd").values())
     votes = np.mean([sitk.GetArrayFromImage(mask) for mask in readers], axis=0)
@@ -57,7 +57,7 @@ def make_screenshots(ct, point_ras, output, *, stem="nodule", device="auto", siz
     import slicer
     from rendering import add_ct, new_scene, render_3d, render_slice
 
-    from LungNoduleUncertaintyLib import mrml_bridge
+    from LungNoduleUncertaintyLib.scene import segments as mrml_bridge
 
     scene = new_scene()
     volume = add_ct(scene, ct)
@@ -92,7 +92,7 @@ def _write_row(pictures, path, gap=6):
     import numpy as np
     import SimpleITK as sitk
 
-    from LungNoduleUncertaintyLib.ct_io import write_whole
+    from LungNoduleKit.images import write_whole
 
     space = np.full((pictures[0].shape[0], gap, 3), 255, np.uint8)
     row = [part for picture in pictures for part in (picture, space)][:-1]
@@ -113,8 +113,8 @@ def main(argv=None):
         parser.error("--ct and --point belong together")
     from rendering import off_screen_gl
 
-    from LungNoduleUncertaintyLib.ct_io import read_ct
-    from LungNoduleUncertaintyLib.errors import NoduleError
+    from LungNoduleKit.errors import NoduleError
+    from LungNoduleKit.images import read_ct
 
     reason = off_screen_gl()
     if reason:

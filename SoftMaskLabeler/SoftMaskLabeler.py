@@ -35,7 +35,7 @@ class SoftMaskLabeler(ScriptedLoadableModule):
 
 
 class SoftMaskLabelerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel as Slicer knows it; what it does is in `SoftMaskLabelerLib.panel`."""
+    """The panel as Slicer knows it; what it does is in `SoftMaskLabelerLib.panel.panel`."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -43,7 +43,7 @@ class SoftMaskLabelerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = self.panel = None
 
     def setup(self):
-        from SoftMaskLabelerLib.panel import Panel
+        from SoftMaskLabelerLib.panel.panel import Panel
 
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/SoftMaskLabeler.ui"))
@@ -86,19 +86,19 @@ class SoftMaskLabelerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 class SoftMaskLabelerLogic(ScriptedLoadableModuleLogic):
     """Soft masks without user interface. `lastResult` is what the last call of `softMask` added: the nodes, the
-    segment's ID and notes. `runs` (see `SoftMaskLabelerLib.mrml_runs`) is what the panel works with.
+    segment's ID and notes. `runs` (see `SoftMaskLabelerLib.scene.runs`) is what the panel works with.
     """
 
     def __init__(self, softMaskVolume=None):
         """`softMaskVolume` stands in for `SoftMaskLabelerLib.pipeline.soft_mask_volume`."""
-        from SoftMaskLabelerLib.mrml_runs import Runs
+        from SoftMaskLabelerLib.scene.runs import Runs
 
         ScriptedLoadableModuleLogic.__init__(self)
         self.runs = Runs(softMaskVolume)
         self.lastResult = None
 
     def getParameterNode(self):
-        from SoftMaskLabelerLib.panel_parameters import parameter_class
+        from SoftMaskLabelerLib.panel.parameters import parameter_class
 
         if not hasattr(self, "_parameterClass"):
             self._parameterClass = parameter_class()
@@ -147,13 +147,13 @@ class SoftMaskLabelerLogic(ScriptedLoadableModuleLogic):
 
     def ensurePackages(self, interactive=False):
         """Installs OpenCV if it is missing and the user may be asked and agrees; returns whether it is there."""
-        from SoftMaskLabelerLib import dependencies
+        from SoftMaskLabelerLib.scene import packages as dependencies
 
         return dependencies.ensure(self._ask if interactive else None)
 
     def _request(self, volumeNode, segments, lines, trimap, segmentationNode, parameters):
-        from SoftMaskLabelerLib.mrml_runs import Request
-        from SoftMaskLabelerLib.mrml_sources import Source
+        from SoftMaskLabelerLib.scene.runs import Request
+        from SoftMaskLabelerLib.scene.sources import Source
 
         source = Source(list(segments), tuple(lines), trimap)
         return Request(volumeNode, source, parameters, segmentationNode)

@@ -118,7 +118,10 @@ def _parser() -> argparse.ArgumentParser:
         "--figures-note", default="", help="a sentence that says which model and patients the figures are of"
     )
 
-    from . import panels, prepare_images, prepare_lidc, report
+    from . import report
+    from .data.images import prepare as prepare_images
+    from .data.lidc import prepare as prepare_lidc
+    from .evaluation import reader_agreement as panels
     from .experiments import runner
 
     readers = commands.add_parser("readers", help="how well a data folder's readers agree, and another panel would")
@@ -164,9 +167,9 @@ def _train(args) -> int:
     from lightning_fabric import Fabric
 
     from .config import load_config
-    from .folder_dataset import load_folder
-    from .splits import configured_split
-    from .trainers import make_trainer
+    from .data.folder import load_folder
+    from .data.splits import configured_split
+    from .trainers.registry import make_trainer
 
     config = load_config(args.config, args.set)
     if args.threads:
@@ -202,12 +205,12 @@ def _patients(run: Path, *parts: str) -> set[str]:
 
 
 def _calibrate(args) -> int:
-    from LungNoduleUncertaintyLib.prediction import Averaging
+    from LungNoduleUncertaintyLib.outlining.prediction import Averaging
 
-    from .calibration import calibrate, probability_cases
     from .config import ConfigError
-    from .export import run_model
-    from .folder_dataset import load_folder
+    from .data.folder import load_folder
+    from .evaluation.calibration import calibrate, probability_cases
+    from .evaluation.export import run_model
 
     output = args.output or (args.run[0] / "calibration.json" if len(args.run) == 1 else None)
     if output is None:
@@ -243,7 +246,7 @@ def _load_for_evaluation(names: list[str], calibration: Path | None = None):
     from LungNoduleUncertaintyLib import load_model
 
     from .config import ConfigError
-    from .export import run_model
+    from .evaluation.export import run_model
 
     runs = [Path(name) for name in names]
     if not all((run / "config.json").is_file() for run in runs):
@@ -265,9 +268,9 @@ def _evaluate(args) -> int:
     from tqdm import tqdm
 
     from .config import ConfigError
-    from .evaluation import evaluate_ensemble, evaluate_nodule, summary_table, write_csv
-    from .folder_dataset import load_folder
-    from .trainer import conditions
+    from .data.folder import load_folder
+    from .evaluation.nodules import evaluate_ensemble, evaluate_nodule, summary_table, write_csv
+    from .trainers.base import conditions
 
     groups = [[name] for name in args.model] if args.members else [args.model]
     loaded = [_load_for_evaluation(group, args.calibration) for group in groups]
@@ -304,7 +307,7 @@ def _evaluate(args) -> int:
 
 
 def _pool(args) -> int:
-    from .pooling import pool
+    from .evaluation.folds import pool
 
     pooled = pool(args.evaluation)
     args.output.write_text(json.dumps(pooled, indent=2) + "\n", encoding="utf-8")
@@ -314,7 +317,7 @@ def _pool(args) -> int:
 
 def _export(args) -> int:
     from .config import ConfigError
-    from .export import export_bundle
+    from .evaluation.export import export_bundle
 
     path = args.calibration or args.run[0] / "calibration.json"
     calibration, figures = {}, {}
@@ -350,12 +353,15 @@ def _export(args) -> int:
 def main(argv=None) -> int:
     """Run a command; returns the exit status: 0 done, 1 the input can't be processed, 2 wrong usage."""
     args = _parser().parse_args(argv)
-    from LungNoduleUncertaintyLib.errors import NoduleError
+    from LungNoduleKit.errors import NoduleError
 
-    from . import panels, prepare_images, prepare_lidc, report
+    from . import report
     from .config import ConfigError
+    from .data.folder import DatasetError
+    from .data.images import prepare as prepare_images
+    from .data.lidc import prepare as prepare_lidc
+    from .evaluation import reader_agreement as panels
     from .experiments import runner
-    from .folder_dataset import DatasetError
 
     commands = {
         "train": _train,

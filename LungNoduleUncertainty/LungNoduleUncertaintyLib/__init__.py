@@ -8,10 +8,10 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "load_model": ".model_bundle",
-    "segment_nodule": ".segmentation",
-    "NoduleSegmentation": ".segmentation",
-    "NoduleError": ".errors",
+    "load_model": ".models.bundle",
+    "segment_nodule": ".outlining.segmentation",
+    "NoduleSegmentation": ".outlining.segmentation",
+    "NoduleError": "LungNoduleKit.errors",
 }
 __all__ = sorted(_EXPORTS)
 

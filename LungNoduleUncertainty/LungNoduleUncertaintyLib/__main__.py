@@ -115,9 +115,10 @@ def write_outputs(
     """Write all outputs of one nodule; if one fails, those already written by this call are removed again."""
     import SimpleITK as sitk
 
-    from .ct_io import write_whole
-    from .geometry import Grid
-    from .seg_nrrd import write_segmentation
+    from LungNoduleKit.geometry import Grid
+    from LungNoduleKit.images import write_whole
+    from LungNoduleKit.segmentation_file import write_segmentation
+
     from .segments import SEGMENTS, TAG_PREFIX, masks_of
 
     segments = [(name, mask, SEGMENTS[name][1]) for name, mask in masks_of(result).items()]
@@ -132,7 +133,7 @@ def write_outputs(
         text = json.dumps(report, indent=2) + "\n"
         steps.append((report_path, lambda p: write_whole(p, lambda t: t.write_text(text, encoding="utf-8"))))
     if figure:
-        from .figure import result_figure
+        from .measuring.figure import result_figure
 
         steps.append((figure, lambda p: result_figure(ct, result, p, title=title)))
 
@@ -162,7 +163,7 @@ def write_outputs(
 
 
 def _check_output(path: Path, ending: str) -> None:
-    from .errors import OutputError
+    from LungNoduleKit.errors import OutputError
 
     if path and not path.name.endswith(ending):
         raise OutputError(f"{path}: the name must end in {ending}")
@@ -172,7 +173,7 @@ def _check_output(path: Path, ending: str) -> None:
 
 def _segment_one(ct, ct_name, point, near, model, quiet, **outputs):
     """Segment, write, and return (result, written paths)."""
-    from .segmentation import segment_nodule
+    from .outlining.segmentation import segment_nodule
 
     progress = _Progress(quiet)
     try:
@@ -200,8 +201,9 @@ def _summary(result) -> str:
 
 
 def _segment(args) -> int:
-    from .ct_io import read_ct, read_mask
-    from .model_bundle import load_model
+    from LungNoduleKit.images import read_ct, read_mask
+
+    from .models.bundle import load_model
 
     _check_output(args.output, ".seg.nrrd")
     _check_output(args.report, ".json")
@@ -231,9 +233,10 @@ def _segment(args) -> int:
 
 
 def _demo(args) -> int:
-    from .ct_io import read_ct, write_whole
-    from .errors import OutputError
-    from .model_bundle import load_model
+    from LungNoduleKit.errors import OutputError
+    from LungNoduleKit.images import read_ct, write_whole
+
+    from .models.bundle import load_model
 
     try:
         args.output.mkdir(parents=True, exist_ok=True)
@@ -246,7 +249,7 @@ def _demo(args) -> int:
     else:
         import SimpleITK as sitk
 
-        from .phantom import chest_phantom
+        from .phantom.chest import chest_phantom
 
         print("generating a chest phantom with nodules outlined by four LIDC readers each ...")
         ct, nodules = chest_phantom(args.seed)
@@ -295,8 +298,8 @@ def _with_intervals(gives) -> str:
 
 
 def _models(args) -> int:
-    from .model_bundle import DEFAULT_BUNDLE, available_bundles, find_bundle, read_metadata
-    from .outputs import read_outputs
+    from .models.bundle import DEFAULT_BUNDLE, available_bundles, find_bundle, read_metadata
+    from .models.outputs import read_outputs
 
     for name in available_bundles():
         folder = find_bundle(name)
@@ -317,7 +320,7 @@ def main(argv=None) -> int:
     args = parser.parse_args(argv)
     if args.command == "demo" and bool(args.ct) != bool(args.point):
         parser.error("demo: --ct and --point belong together")
-    from .errors import NoduleError
+    from LungNoduleKit.errors import NoduleError
 
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.captureWarnings(True)

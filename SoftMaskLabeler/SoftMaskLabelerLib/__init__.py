@@ -8,12 +8,12 @@ from importlib import import_module
 __version__ = "1.0.0"
 
 _EXPORTS = {
-    "trimap_from_mask": ".trimap",
-    "trimap_from_readers": ".trimap",
-    "trimap_from_recist": ".trimap",
-    "mask_from_recist": ".grabcut",
-    "closed_form_alpha": ".matting",
-    "closed_form_alpha_batch": ".matting_batch",
+    "trimap_from_mask": ".trimap.trimap",
+    "trimap_from_readers": ".trimap.trimap",
+    "trimap_from_recist": ".trimap.trimap",
+    "mask_from_recist": ".trimap.grabcut",
+    "closed_form_alpha": ".matting.closed_form",
+    "closed_form_alpha_batch": ".matting.batch",
     "dilation_label": ".soft_labels",
     "bilinear_label": ".soft_labels",
     "mean_of_readers": ".soft_labels",

@@ -207,8 +207,8 @@ def _build(args, parser) -> int:
     """The second form: a data set."""
     import os
 
-    from .dataset_builder import Settings, build
-    from .dataset_sources import deeplesion_cases, folder_cases
+    from .dataset.builder import Settings, build
+    from .dataset.sources import deeplesion_cases, folder_cases
 
     table = args.source.suffix.lower() == ".csv"
     if table != bool(args.images):
@@ -257,7 +257,7 @@ def _build(args, parser) -> int:
 
 
 def _apply_decisions(args, parser) -> int:
-    from .manifest import apply_decisions
+    from .dataset.manifest import apply_decisions
 
     path, counts = apply_decisions(args.folder, args.undecided)
     print(

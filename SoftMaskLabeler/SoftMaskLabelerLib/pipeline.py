@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import ImageError, MaskError, RecistError, TrimapError
-from .trimap import BACKGROUND, LESION, UNKNOWN
+from .trimap.trimap import BACKGROUND, LESION, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -153,7 +153,7 @@ def soft_mask_array(
     """
     import numpy as np
 
-    from .trimap import as_spacing, trimap_from_recist
+    from .trimap.trimap import as_spacing, trimap_from_recist
 
     parameters = parameters or Parameters()
     notes = [] if notes is None else notes
@@ -192,8 +192,8 @@ def _trimap_of_masks(masks, shape, spacing, parameters, notes):
     """The region that matters, as slices of the image, and the trimap there."""
     import numpy as np
 
-    from .morphology import bounding_box
-    from .trimap import as_mask, default_radius_mm, trimap_from_mask, trimap_from_readers
+    from .trimap.morphology import bounding_box
+    from .trimap.trimap import as_mask, default_radius_mm, trimap_from_mask, trimap_from_readers
 
     named = [f"the mask of reader {n}" if len(masks) > 1 else "the mask" for n in range(1, len(masks) + 1)]
     masks = [as_mask(mask, name) for mask, name in zip(masks, named, strict=True)]
@@ -229,7 +229,7 @@ def _trimap_of_masks(masks, shape, spacing, parameters, notes):
 def _box_of_trimap(trimap, shape, radius):
     import numpy as np
 
-    from .morphology import bounding_box
+    from .trimap.morphology import bounding_box
 
     if trimap.shape != shape:
         raise TrimapError(f"the trimap has shape {trimap.shape}, the image {shape}")
@@ -251,7 +251,7 @@ def _matting(gray, labels, parameters, progress, notes, first):
     """Alpha of a region; a stack slice by slice unless the parameters say 3D. `first`: the region's first slice."""
     import numpy as np
 
-    from .matting import closed_form_alpha
+    from .matting.closed_form import closed_form_alpha
 
     options = {"epsilon": parameters.epsilon, "radius": parameters.radius}
     if gray.ndim == 2 or parameters.dimension == 3:

@@ -31,7 +31,7 @@ def dilation_label(
     """
     import numpy as np
 
-    from .trimap import LESION, UNKNOWN, trimap_from_mask
+    from .trimap.trimap import LESION, UNKNOWN, trimap_from_mask
 
     if not 0 < value < 1:
         raise ValueError(f"the ring's value lies between 0 and 1, not {value!r}")
@@ -50,7 +50,7 @@ def bilinear_label(mask: ArrayLike, factor: int = 2, *, dimension: int = 2) -> n
     """
     import numpy as np
 
-    from .trimap import as_mask, check_dimension
+    from .trimap.trimap import as_mask, check_dimension
 
     inside = as_mask(mask, "the mask")
     check_dimension(dimension, inside.ndim)
@@ -69,7 +69,7 @@ def mean_of_readers(masks: ArrayLike | Sequence[ArrayLike]) -> np.ndarray:
     """
     import numpy as np
 
-    from .trimap import as_readers
+    from .trimap.trimap import as_readers
 
     return np.mean(as_readers(masks), axis=0, dtype=np.float64).astype(np.float32)
 

@@ -41,7 +41,7 @@ def one_nodule(threads: int) -> dict:
     import torch
 
     from LungNoduleUncertaintyLib import load_model, segment_nodule
-    from LungNoduleUncertaintyLib.phantom import chest_phantom
+    from LungNoduleUncertaintyLib.phantom.chest import chest_phantom
 
     torch.set_num_threads(threads)
     small, nodules = chest_phantom(0)
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
-    from Training.trainer import conditions
+    from Training.trainers.base import conditions
 
     figures = {
         "conditions": {**conditions(), "device": f"CPU, {args.threads} threads"},

@@ -29,8 +29,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, metavar="FILE.json")
     args = parser.parse_args()
-    from SoftMaskLabelerLib.dataset_builder import Settings, build
-    from SoftMaskLabelerLib.dataset_sources import STRATEGIES, folder_cases
+    from SoftMaskLabelerLib.dataset.builder import Settings, build
+    from SoftMaskLabelerLib.dataset.sources import STRATEGIES, folder_cases
 
     cases = folder_cases(args.data)[: args.limit]
     best: dict = {}

@@ -150,7 +150,9 @@ def solver_times(image, masks, repeats: int) -> dict:
     """Time of every solver on one system, from the assembled couplings to the solution; ms."""
     import numpy as np
 
-    from SoftMaskLabelerLib import matting_laplacian, matting_solvers, trimap_from_mask
+    from SoftMaskLabelerLib import trimap_from_mask
+    from SoftMaskLabelerLib.matting import laplacian as matting_laplacian
+    from SoftMaskLabelerLib.matting import solvers as matting_solvers
 
     trimap = trimap_from_mask(masks[0])
     region = matting_laplacian.frame(image, trimap == 255, np.flatnonzero(trimap == 128), 1)

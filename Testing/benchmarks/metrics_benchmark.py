@@ -50,7 +50,7 @@ def padded(mask: np.ndarray, size: int = SIZE) -> np.ndarray:
 
 def cases(folder: Path, count: int) -> dict[str, list]:
     """Pairs of masks and spacing by kind of case; nodules of all sizes, ordered by volume."""
-    from Training.folder_dataset import load_folder
+    from Training.data.folder import load_folder
 
     out = {"64x64": [], "64^3": []}
     if folder.is_dir():

@@ -17,7 +17,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "LungNoduleUncertainty")]
 
 
 def _fixtures():
-    spec = importlib.util.spec_from_file_location("rendering", ROOT / "Testing" / "mrml" / "rendering.py")
+    spec = importlib.util.spec_from_file_location("rendering", ROOT / "Testing" / "scene" / "rendering.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -28,7 +28,7 @@ def _whole_ct():
     import numpy as np
     import SimpleITK as sitk
 
-    from LungNoduleUncertaintyLib.phantom import chest_phantom
+    from LungNoduleUncertaintyLib.phantom.chest import chest_phantom
 
     small, nodules = chest_phantom(0)
     tile = sitk.GetArrayViewFromImage(small)
@@ -53,7 +53,7 @@ class _Stages:
 
 def click(runs, volume, point, node):
     """One click through the worker; returns (seconds by stage, segmentation node)."""
-    from LungNoduleUncertaintyLib.mrml_runs import Request
+    from LungNoduleUncertaintyLib.scene.runs import Request
 
     stages = _Stages()
     request = Request(volume, point, segmentationNode=node)
@@ -82,7 +82,7 @@ def main() -> None:
     args = parser.parse_args()
     import torch
 
-    from LungNoduleUncertaintyLib.mrml_runs import Runs
+    from LungNoduleUncertaintyLib.scene.runs import Runs
 
     torch.set_num_threads(args.threads)
     rendering = _fixtures()

@@ -61,7 +61,7 @@ def labels_of(image, spacing, masks) -> dict:
     """Labels of one mask, by method; `masks`: one reader's."""
     from SoftMaskLabelerLib import bilinear_label, dilation_label
     from SoftMaskLabelerLib.pipeline import soft_mask_array
-    from SoftMaskLabelerLib.recist import recist_axes
+    from SoftMaskLabelerLib.trimap.recist import recist_axes
 
     return {
         "strategy 1": soft_mask_array(image, spacing, masks=[masks])[0],
@@ -94,7 +94,7 @@ def judge(row, image, masks, spacing) -> dict:
     from scipy.ndimage import binary_dilation
 
     from SoftMaskLabelerLib.pipeline import soft_mask_array
-    from SoftMaskLabelerLib.recist import recist_axes
+    from SoftMaskLabelerLib.trimap.recist import recist_axes
 
     truth = masks.mean(axis=0)
     band = binary_dilation((truth > 0) & (truth < 1), np.ones((3, 3)))
@@ -182,9 +182,9 @@ def gallery(chosen, path: Path) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    from SoftMaskLabelerLib.morphology import bounding_box
     from SoftMaskLabelerLib.pipeline import soft_mask_array, windowed
-    from SoftMaskLabelerLib.recist import recist_axes
+    from SoftMaskLabelerLib.trimap.morphology import bounding_box
+    from SoftMaskLabelerLib.trimap.recist import recist_axes
 
     titles = ["CT", "four readers", "trimap 1\n(white reader)", "strategy 1", "trimap 2", "strategy 2"]
     titles += ["RECIST,\ntrimap 3", "strategy 3", "Kats", "SoftSeg", "mean of readers"]
@@ -229,7 +229,7 @@ def deeplesion_gallery(folder: Path, path: Path) -> list[str]:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    from SoftMaskLabelerLib.deeplesion import TYPES, key_slice_path, marks, read_key_slice, read_table
+    from SoftMaskLabelerLib.dataset.deeplesion import TYPES, key_slice_path, marks, read_key_slice, read_table
     from SoftMaskLabelerLib.errors import ImageError
     from SoftMaskLabelerLib.pipeline import Parameters, soft_mask_array, windowed
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from LungNoduleUncertaintyLib.model_bundle import Model
+from LungNoduleUncertaintyLib.models.bundle import Model
 
 SMALL_NETWORK = {"name": "ugsnet", "width": 8, "levels": 2, "in_channels": 3, "attention_pool": 2}
 

@@ -8,16 +8,16 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
+from LungNoduleKit.errors import BundleError
 from LungNoduleUncertaintyLib import load_model
-from LungNoduleUncertaintyLib.errors import BundleError
 from Training.__main__ import main
-from Training.adversarial import DSNetTrainer, SuperResolutionTrainer
 from Training.config import ConfigError, load_config
-from Training.export import run_model
+from Training.evaluation.export import run_model
 from Training.metrics import peak_signal_to_noise_ratio, structural_similarity
-from Training.super_resolution import SuperResolutionBatches, bicubic, measure, reduced
-from Training.teacher import teacher_weights
-from Training.trainers import make_trainer
+from Training.sampling.super_resolution import SuperResolutionBatches, bicubic, measure, reduced
+from Training.trainers.adversarial import DSNetTrainer, SuperResolutionTrainer
+from Training.trainers.registry import make_trainer
+from Training.trainers.teacher import teacher_weights
 from training_data import make_nodule, write_folder
 
 TEACHER = {"width": 4, "blocks": 1}
@@ -190,7 +190,7 @@ def test_the_generator_learns_to_beat_bicubic(nodules, tmp_path):
     config["super_resolution"]["adversarial"] = 0.0
     run = trainer(config, nodules, tmp_path)
     run.train()
-    from Training.export import run_model
+    from Training.evaluation.export import run_model
 
     network = run_model(tmp_path).networks[0]
     ours = measure(lambda x: network(x)["image"], nodules[8:], config)["psnr"].mean()
@@ -215,9 +215,9 @@ def test_a_dsnet_bundle_segments_and_a_generator_is_refused(tmp_path, capsys):
     export = ["--version", "1", "--calibration", str(calibration), "--output"]
     assert main(["export", str(run), *export, str(tmp_path / "ds-bundle")]) == 0
     assert main(["export", str(sr), *export, str(tmp_path / "sr-bundle")]) == 0
-    from LungNoduleUncertaintyLib.prediction import predict_cube
-    from LungNoduleUncertaintyLib.segmentation import segment_nodule
-    from Training.evaluation import center_point, nodule_image
+    from LungNoduleUncertaintyLib.outlining.prediction import predict_cube
+    from LungNoduleUncertaintyLib.outlining.segmentation import segment_nodule
+    from Training.evaluation.nodules import center_point, nodule_image
 
     model = load_model(tmp_path / "ds-bundle", "cpu")
     assert model.outputs == ["final", "soft"]

@@ -9,10 +9,10 @@ import torch
 from figure_jobs import SIZE, make_config, nodules, noisy_maps, write_job
 from LungNoduleUncertaintyLib import networks
 from Training.experiments import definition
-from Training.figures import FIGURES, save
-from Training.figures.attention import _auc, spatial_attention
-from Training.report.jobs import JobStore
-from Training.trainer import build_network
+from Training.report.figures import FIGURES, save
+from Training.report.figures.attention import _auc, spatial_attention
+from Training.report.store import JobStore
+from Training.trainers.base import build_network
 
 TEACHER = {"width": 4, "blocks": 1}
 

@@ -11,8 +11,8 @@ from figure_jobs import make_config, nodules, noisy_maps, write_job
 from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.networks import feature_enhancement as ife
 from Training.experiments import definition
-from Training.figures import FIGURES, save
-from Training.figures.channel_scores import (
+from Training.report.figures import FIGURES, save
+from Training.report.figures.channel_scores import (
     ALONE,
     FORMS,
     NONZERO,
@@ -27,8 +27,8 @@ from Training.figures.channel_scores import (
     rank_correlation,
     steadiness,
 )
-from Training.report.jobs import JobStore
-from Training.trainer import build_network
+from Training.report.store import JobStore
+from Training.trainers.base import build_network
 
 MASKS = np.zeros((5, 32, 32), bool)
 MASKS[:, 10:20, 12:22] = True

@@ -7,10 +7,10 @@ import pytest
 import SimpleITK as sitk
 
 from fake_model import bright_model
+from LungNoduleKit.geometry import Grid
+from LungNoduleKit.segmentation_file import read_segmentation
 from LungNoduleUncertaintyLib import __main__ as cli
-from LungNoduleUncertaintyLib import model_bundle
-from LungNoduleUncertaintyLib.geometry import Grid
-from LungNoduleUncertaintyLib.seg_nrrd import read_segmentation
+from LungNoduleUncertaintyLib.models import bundle as model_bundle
 from test_segmentation import ball_ct
 
 

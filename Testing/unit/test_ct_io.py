@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from LungNoduleUncertaintyLib.ct_io import check_ct, check_point, read_ct, read_mask, write_whole
-from LungNoduleUncertaintyLib.errors import ImageError, OutputError, PointError
-from LungNoduleUncertaintyLib.geometry import Grid
-from LungNoduleUncertaintyLib.seg_nrrd import write_segmentation
+from LungNoduleKit.errors import ImageError, OutputError, PointError
+from LungNoduleKit.geometry import Grid
+from LungNoduleKit.images import check_ct, check_point, read_ct, read_mask, write_whole
+from LungNoduleKit.segmentation_file import write_segmentation
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 IDENTITY = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)

@@ -5,8 +5,8 @@ import types
 
 import pytest
 
-from LungNoduleUncertaintyLib import dependencies
-from LungNoduleUncertaintyLib.dependencies import MissingPackagesError
+from LungNoduleUncertaintyLib.scene import packages as dependencies
+from LungNoduleUncertaintyLib.scene.packages import MissingPackagesError
 
 
 @pytest.fixture

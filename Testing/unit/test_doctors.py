@@ -8,12 +8,12 @@ import pytest
 from figure_jobs import make_config, nodules, noisy_maps, write_job
 from report_results import write_results
 from Training.experiments import definition
-from Training.figures import FIGURES
-from Training.figures.doctors_rows import doctor_rows
 from Training.metrics import MetricError, consensus, dice
 from Training.metrics.doctors import doctors_agreement, pair_numbers
 from Training.report import JobStore, make_report
-from Training.report.doctors import doctors_tables
+from Training.report.figures import FIGURES
+from Training.report.figures.doctors_rows import doctor_rows
+from Training.report.tables.doctors import doctors_tables
 
 PAPER = {"pairs": {"D1-D2": 70.65, "D3-D4": 76.31}, "readers": [77.5, 82.9, 83.0, 69.7], "network_consensus": 86.35}
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from LungNoduleUncertaintyLib.networks.dsnet import soft_alpha
 from LungNoduleUncertaintyLib.networks.pixel_discriminator import PixelDiscriminator
-from Training import dsnet_losses as losses
+from Training.losses import dsnet as losses
 
 
 @pytest.fixture

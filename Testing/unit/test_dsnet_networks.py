@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from fake_model import bundle_metadata
 from LungNoduleUncertaintyLib import NoduleError, networks, segment_nodule
-from LungNoduleUncertaintyLib.model_bundle import Model
+from LungNoduleUncertaintyLib.models.bundle import Model
 from LungNoduleUncertaintyLib.networks import cbam, detail, dsnet, pixel_discriminator, srgan
 
 SMALL = {"width": 8, "levels": 3, "teacher": {"width": 4, "blocks": 1}, "reduction": 4}

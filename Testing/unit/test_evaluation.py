@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from fake_model import bright_model
-from LungNoduleUncertaintyLib.geometry import Grid
-from Training.calibration import Case, calibrate, cut, probability_cases
-from Training.evaluation import (
+from LungNoduleKit.geometry import Grid
+from Training.data.folder import DatasetError, Nodule
+from Training.evaluation.calibration import Case, calibrate, cut, probability_cases
+from Training.evaluation.folds import pool
+from Training.evaluation.nodules import (
     Score,
     compare,
     evaluate_nodule,
@@ -20,8 +22,6 @@ from Training.evaluation import (
     summary_table,
     write_csv,
 )
-from Training.folder_dataset import DatasetError, Nodule
-from Training.pooling import pool
 
 
 def soft_ball(radius=6.0, size=40, name="N0") -> Nodule:

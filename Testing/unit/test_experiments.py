@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 from LungNoduleUncertaintyLib import networks
 from Training.__main__ import main
 from Training.config import ConfigError
+from Training.data.folder import DatasetError, load_folder
+from Training.data.splits import SPLIT_KEYS
 from Training.experiments import definition, engines, jobs
-from Training.folder_dataset import DatasetError, load_folder
-from Training.slices import fingerprint
-from Training.splits import SPLIT_KEYS
+from Training.sampling.single_slices import fingerprint
 from training_data import write_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,9 +114,9 @@ def test_every_network_of_the_table_works_in_the_predictor(row, tmp_path):
     """Weights of a run folder become a model whose cubes the network takes, whatever its stride and outputs."""
     from safetensors.torch import save_file
 
-    from LungNoduleUncertaintyLib.prediction import predict_cube
-    from Training.export import run_model
-    from Training.trainer import build_network
+    from LungNoduleUncertaintyLib.outlining.prediction import predict_cube
+    from Training.evaluation.export import run_model
+    from Training.trainers.base import build_network
 
     if row.key == "nnunet":
         pytest.importorskip("dynamic_network_architectures", reason="nnU-Net's package is optional")

@@ -8,7 +8,7 @@ from torch import nn
 
 from fake_model import bundle_metadata
 from LungNoduleUncertaintyLib import load_model, networks
-from LungNoduleUncertaintyLib.model_bundle import write_bundle
+from LungNoduleUncertaintyLib.models.bundle import write_bundle
 from LungNoduleUncertaintyLib.networks import feature_enhancement as ife
 
 PACKAGE = "dynamic_network_architectures"

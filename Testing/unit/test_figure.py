@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from fake_model import bright_model
+from LungNoduleKit.errors import OutputError
 from LungNoduleUncertaintyLib import segment_nodule
-from LungNoduleUncertaintyLib.errors import OutputError
-from LungNoduleUncertaintyLib.figure import axis_letters, measurement_lines, result_figure
+from LungNoduleUncertaintyLib.measuring.figure import axis_letters, measurement_lines, result_figure
 from test_segmentation import OBLIQUE, ball_ct
 
 

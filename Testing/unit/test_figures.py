@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from figure_jobs import COUNT, SIZE, UNCERTAIN, make_config, nodules, noisy_maps, write_job
-from LungNoduleUncertaintyLib.errors import OutputError
-from Training.figures import FIGURES, Drawn, complex_nodules, save
-from Training.figures.cases import Case, common_fold, evenly, load_cases, quantile_picks, uncertainty_row
-from Training.figures.densities import (
+from LungNoduleKit.errors import OutputError
+from Training.report.figures import FIGURES, Drawn, complex_nodules, save
+from Training.report.figures.cases import Case, common_fold, evenly, load_cases, quantile_picks, uncertainty_row
+from Training.report.figures.densities import (
     HIGHEST_HU,
     LOWEST_HU,
     STORED_STEP_HU,
@@ -24,10 +24,10 @@ from Training.figures.densities import (
     paired,
     regions,
 )
-from Training.figures.gallery import multi_confidence_mask
-from Training.figures.style import field_of_view
-from Training.report.jobs import JobStore
-from Training.trainer import build_network
+from Training.report.figures.gallery import multi_confidence_mask
+from Training.report.figures.style import field_of_view
+from Training.report.store import JobStore
+from Training.trainers.base import build_network
 
 
 @pytest.fixture(scope="module")

@@ -6,17 +6,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from LungNoduleUncertaintyLib.errors import ImageError, PointError
-from LungNoduleUncertaintyLib.geometry import (
-    AIR_HU,
-    Grid,
-    crop,
-    nodule_grid,
-    put_back,
-    region_of_interest,
-    sample,
-    sample_label,
-)
+from LungNoduleKit.errors import ImageError, PointError
+from LungNoduleKit.geometry import AIR_HU, Grid, crop, nodule_grid, put_back, region_of_interest, sample, sample_label
 
 IDENTITY = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 LEFT_HANDED = (1.0, 0, 0, 0, 1.0, 0, 0, 0, -1.0)

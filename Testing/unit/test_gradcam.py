@@ -7,10 +7,10 @@ from torch import nn
 
 from figure_jobs import make_config, nodules, noisy_maps, write_job
 from LungNoduleUncertaintyLib import networks
-from Training.figures import FIGURES
-from Training.figures.gradcam import grad_cams
-from Training.report.jobs import JobStore
-from Training.trainer import build_network
+from Training.report.figures import FIGURES
+from Training.report.figures.gradcam import grad_cams
+from Training.report.store import JobStore
+from Training.trainers.base import build_network
 
 
 @pytest.fixture

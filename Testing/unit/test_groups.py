@@ -9,11 +9,11 @@ import pytest
 from figure_jobs import make_config, nodules, noisy_maps, write_job
 from report_results import write_results
 from Training.experiments import characteristics, definition
-from Training.figures import FIGURES, save
-from Training.figures.groups import LEAST
-from Training.figures.nodule_groups import groupings
 from Training.report.content import make_section
-from Training.report.jobs import JobError, JobStore
+from Training.report.figures import FIGURES, save
+from Training.report.figures.groups import LEAST
+from Training.report.figures.nodule_groups import groupings
+from Training.report.store import JobError, JobStore
 from training_data import write_folder
 
 FOLDS = (0, 1)

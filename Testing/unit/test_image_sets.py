@@ -9,12 +9,12 @@ import pytest
 from image_files import disc, prepare, write, write_isbi
 from Training.__main__ import main
 from Training.config import ConfigError, load_config
-from Training.folder_dataset import load_folder
-from Training.image_sets import ImageItem, Sample, build, read_manifest
-from Training.image_sets.manifest import write_manifest
-from Training.image_sets.softening import soften
-from Training.slices import SliceBatches, cut_slices, fingerprint
-from Training.splits import configured_split
+from Training.data.folder import load_folder
+from Training.data.images import ImageItem, Sample, build, read_manifest
+from Training.data.images.manifest import write_manifest
+from Training.data.images.softening import soften
+from Training.data.splits import configured_split
+from Training.sampling.single_slices import SliceBatches, cut_slices, fingerprint
 from training_data import write_folder
 
 

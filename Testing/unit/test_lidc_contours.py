@@ -5,15 +5,9 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from LungNoduleUncertaintyLib.errors import NoduleError
-from Training.lidc.contours import (
-    contour_pixels,
-    fill_contour,
-    interpolate_slices,
-    slice_mask,
-    stacked_masks,
-)
-from Training.lidc.database import Annotation, Contour
+from LungNoduleKit.errors import NoduleError
+from Training.data.lidc.contours import contour_pixels, fill_contour, interpolate_slices, slice_mask, stacked_masks
+from Training.data.lidc.database import Annotation, Contour
 
 
 def outline(mask):

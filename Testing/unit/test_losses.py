@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from Training import losses
+from Training.losses import uncertainty as losses
 
 VALID = torch.tensor([[True, True, False, False], [True, True, True, False], [True, True, True, True]])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from LungNoduleUncertaintyLib.lung_rads import size_class, size_classes, size_sentence
+from LungNoduleUncertaintyLib.measuring.size_classes import size_class, size_classes, size_sentence
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from LungNoduleUncertaintyLib.errors import ImageError, NoNoduleError
-from LungNoduleUncertaintyLib.geometry import Grid
-from LungNoduleUncertaintyLib.measurements import axial_axes, measure
+from LungNoduleKit.errors import ImageError, NoNoduleError
+from LungNoduleKit.geometry import Grid
+from LungNoduleUncertaintyLib.measuring.measurements import axial_axes, measure
 
 IDENTITY = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 CORONAL = (1.0, 0, 0, 0, 0, 1.0, 0, -1.0, 0)

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from Training import metrics
-from Training.folder_dataset import load_folder
+from Training.data.folder import load_folder
 from Training.metrics import MetricError
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from fake_model import SMALL_NETWORK, bundle_metadata
+from LungNoduleKit.errors import BundleError
 from LungNoduleUncertaintyLib import NoduleError, load_model, networks
-from LungNoduleUncertaintyLib.errors import BundleError
-from LungNoduleUncertaintyLib.model_bundle import (
+from LungNoduleUncertaintyLib.models.bundle import (
     available_bundles,
     choose_device,
     file_sha256,

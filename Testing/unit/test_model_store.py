@@ -5,9 +5,9 @@ import zipfile
 
 import pytest
 
-from LungNoduleUncertaintyLib import model_store
-from LungNoduleUncertaintyLib.errors import BundleError, OutputError
-from LungNoduleUncertaintyLib.model_bundle import DEFAULT_BUNDLE, available_bundles, load_model, write_bundle
+from LungNoduleKit.errors import BundleError, OutputError
+from LungNoduleUncertaintyLib.models import store as model_store
+from LungNoduleUncertaintyLib.models.bundle import DEFAULT_BUNDLE, available_bundles, load_model, write_bundle
 
 SHIPPED = [DEFAULT_BUNDLE, "dsnet-compact"]
 
@@ -68,7 +68,7 @@ def test_a_damaged_or_foreign_source_leaves_nothing(home, bundle, tmp_path):
 
 @pytest.mark.parametrize("name", ["../out", ".hidden", "", "a/b", "a\\b"])
 def test_a_name_cant_lead_out_of_the_folder(home, bundle, name):
-    from LungNoduleUncertaintyLib.model_bundle import metadata_sha256
+    from LungNoduleUncertaintyLib.models.bundle import metadata_sha256
 
     path = bundle / "metadata.json"
     metadata = {**json.loads(path.read_text()), "name": name}
@@ -87,7 +87,7 @@ def test_archive_entries_cant_lead_out_of_the_folder(home, bundle, tmp_path):
 
 
 def test_shipped_bundles_can_be_neither_removed_nor_replaced(home, bundle):
-    from LungNoduleUncertaintyLib.model_bundle import metadata_sha256
+    from LungNoduleUncertaintyLib.models.bundle import metadata_sha256
 
     with pytest.raises(BundleError, match="only imported bundles"):
         model_store.remove_bundle(DEFAULT_BUNDLE)

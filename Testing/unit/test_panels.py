@@ -119,7 +119,7 @@ def test_readers_command(tmp_path, capsys):
 
 def test_real_readers(shared_data):
     """Panels of one reader are readers; larger panels agree better and hold more volumes."""
-    from Training.folder_dataset import load_folder, read_table
+    from Training.data.folder import load_folder, read_table
 
     folder = shared_data / "lidc-nodules"
     ids = [row["nodule_id"] for row in read_table(folder) if row["readers"] == "4"][:40]

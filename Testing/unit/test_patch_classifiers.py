@@ -7,18 +7,13 @@ import torch
 from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.networks.cascaded_cnn import OneLargeKernel
 from LungNoduleUncertaintyLib.networks.mcroi_cnn import channels
-from LungNoduleUncertaintyLib.networks.patch_blocks import (
-    CentralPool,
-    MultiCropPool,
-    central_bins,
-    central_intensities,
-)
+from LungNoduleUncertaintyLib.networks.patch_blocks import CentralPool, MultiCropPool, central_bins, central_intensities
 from LungNoduleUncertaintyLib.networks.patch_classifier import between
 from LungNoduleUncertaintyLib.networks.patches import PatchStack, nearest_slices, resize, stretch
 from Training.config import ConfigError, load_config
 from Training.experiments import definition
-from Training.patch_trainer import PATCH_CLASSIFIERS, PatchTrainer, boundary_distance, pixel_weights, sample_pixels
-from Training.trainers import TRAINERS, make_trainer
+from Training.trainers.patches import PATCH_CLASSIFIERS, PatchTrainer, boundary_distance, pixel_weights, sample_pixels
+from Training.trainers.registry import TRAINERS, make_trainer
 from training_data import make_nodule, write_folder
 
 # Name, slices, options of a small form.
@@ -391,11 +386,11 @@ def test_rows_have_their_own_base():
 
 
 def test_a_row_of_the_tiny_profile_runs_and_its_network_predicts_cubes(tmp_path):
-    from LungNoduleUncertaintyLib.prediction import predict_cube
+    from LungNoduleUncertaintyLib.outlining.prediction import predict_cube
+    from Training.data.folder import load_folder
+    from Training.evaluation.export import run_model
     from Training.experiments import jobs
-    from Training.export import run_model
-    from Training.folder_dataset import load_folder
-    from Training.slices import fingerprint
+    from Training.sampling.single_slices import fingerprint
 
     data = write_folder(tmp_path / "nodules")
     nodules = load_folder(data, progress=False)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from LungNoduleUncertaintyLib.geometry import Grid
-from LungNoduleUncertaintyLib.phantom import NOISE_HU, chest_phantom
-from LungNoduleUncertaintyLib.reader_outlines import reader_distances, sample_outlines
+from LungNoduleKit.geometry import Grid
+from LungNoduleUncertaintyLib.phantom.chest import NOISE_HU, chest_phantom
+from LungNoduleUncertaintyLib.phantom.reader_outlines import reader_distances, sample_outlines
 
 # Half the voxels of the default in each direction: the same chest, faster.
 SMALL = {"size": (200, 145, 46), "spacing": (1.7, 1.7, 2.8)}

@@ -14,7 +14,7 @@ from Training.metrics import MetricError, paired_test
 from Training.report import JobError, JobStore, add_arguments, make_report, run
 from Training.report.markup import VOID
 from Training.report.measures import show
-from Training.report.paired import holm
+from Training.report.tables.paired import holm
 
 
 class _Page(html.parser.HTMLParser):
@@ -290,7 +290,7 @@ def test_a_figure_that_fails_is_said_and_the_rest_is_shown(results, tmp_path, mo
     def broken(experiment, store):
         raise MetricError("no pixel <here>")
 
-    monkeypatch.setattr("Training.figures.FIGURES", {"densities": broken})
+    monkeypatch.setattr("Training.report.figures.FIGURES", {"densities": broken})
     sections, path = make_report(results, tmp_path)
     assert "no pixel <here>" in next(s for s in sections if s.name == "densities").problems[0]
     text = path.read_text(encoding="utf-8")

@@ -9,9 +9,9 @@ from scipy import stats
 
 from report_results import FOLDS, write_results
 from Training.report.cli import make_report
-from Training.report.comparison import comparison_tables
-from Training.report.jobs import JobError, JobStore
 from Training.report.measures import ife_measures, measure_set
+from Training.report.store import JobError, JobStore
+from Training.report.tables.comparison import comparison_tables
 
 PAPER = {"con": 84.41, "dsc": 93.695, "hce": 1.988, "mae": 1.338, "hd": 11.464, "assd": 2.287, "rvd": 7.145}
 

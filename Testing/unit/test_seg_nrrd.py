@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from LungNoduleUncertaintyLib.errors import ImageError, OutputError
-from LungNoduleUncertaintyLib.geometry import Grid
-from LungNoduleUncertaintyLib.seg_nrrd import NODULE_TERMINOLOGY, read_segmentation, write_segmentation
+from LungNoduleKit.errors import ImageError, OutputError
+from LungNoduleKit.geometry import Grid
+from LungNoduleKit.segmentation_file import NODULE_TERMINOLOGY, read_segmentation, write_segmentation
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 TILT = 0.3

@@ -6,11 +6,12 @@ import SimpleITK as sitk
 import torch
 
 from fake_model import bright_model
-from LungNoduleUncertaintyLib import prediction, segment_nodule
-from LungNoduleUncertaintyLib.errors import ImageError, NoNoduleError, PointError
-from LungNoduleUncertaintyLib.geometry import Grid
-from LungNoduleUncertaintyLib.prediction import Averaging, predict_cube
-from LungNoduleUncertaintyLib.segmentation import nested_masks
+from LungNoduleKit.errors import ImageError, NoNoduleError, PointError
+from LungNoduleKit.geometry import Grid
+from LungNoduleUncertaintyLib import segment_nodule
+from LungNoduleUncertaintyLib.outlining import prediction
+from LungNoduleUncertaintyLib.outlining.prediction import Averaging, predict_cube
+from LungNoduleUncertaintyLib.outlining.segmentation import nested_masks
 
 OBLIQUE = (0.96, -0.28, 0.0, 0.28, 0.96, 0.0, 0.0, 0.0, 1.0)
 

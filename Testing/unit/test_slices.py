@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from Training.config import ConfigError, load_config
-from Training.folder_dataset import DatasetError
-from Training.losses import UncertaintyLoss
-from Training.protocol import make_protocol
-from Training.slices import (
+from Training.data.folder import DatasetError
+from Training.data.soft_labels import KINDS
+from Training.data.splits import configured_split, nodule_fold, split
+from Training.losses.uncertainty import UncertaintyLoss
+from Training.sampling.single_slices import (
     SliceBatches,
     cut_slices,
     fingerprint,
@@ -20,8 +21,7 @@ from Training.slices import (
     predict_slices,
     spread_slices,
 )
-from Training.soft_labels import KINDS
-from Training.splits import configured_split, nodule_fold, split
+from Training.sampling.tasks import make_protocol
 from training_data import make_nodule
 
 

@@ -8,13 +8,14 @@ import pytest
 import SimpleITK as sitk
 
 from soft_cases import nodule_folder, rows_of
-from SoftMaskLabelerLib import dataset_builder, manifest
-from SoftMaskLabelerLib.contact_sheet import PANEL, Tile, contact_sheet, outline
-from SoftMaskLabelerLib.dataset_builder import Settings, build, crop, crop_corner, read_case
-from SoftMaskLabelerLib.dataset_sources import deeplesion_cases, file_name, folder_cases
+from SoftMaskLabelerLib.dataset import builder as dataset_builder
+from SoftMaskLabelerLib.dataset import manifest
+from SoftMaskLabelerLib.dataset.builder import Settings, build, crop, crop_corner, read_case
+from SoftMaskLabelerLib.dataset.contact_sheet import PANEL, Tile, contact_sheet, outline
+from SoftMaskLabelerLib.dataset.manifest import Manifest, apply_decisions
+from SoftMaskLabelerLib.dataset.parallel import run_many
+from SoftMaskLabelerLib.dataset.sources import deeplesion_cases, file_name, folder_cases
 from SoftMaskLabelerLib.errors import OutputError, SoftMaskError
-from SoftMaskLabelerLib.manifest import Manifest, apply_decisions
-from SoftMaskLabelerLib.parallel import run_many
 from SoftMaskLabelerLib.pipeline import Parameters, soft_mask_array
 
 

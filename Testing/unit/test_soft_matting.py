@@ -214,7 +214,7 @@ def test_a_wider_band_of_a_blend_gives_the_same_alpha():
 
 
 def test_all_solvers_agree(monkeypatch):
-    from SoftMaskLabelerLib import matting_solvers
+    from SoftMaskLabelerLib.matting import solvers as matting_solvers
 
     image, trimap = scene(6, (64, 64), 18.0)
     alpha = closed_form_alpha(image, trimap)

@@ -5,10 +5,10 @@ import pytest
 import SimpleITK as sitk
 
 from SoftMaskLabelerLib import closed_form_alpha, trimap_from_mask, trimap_from_readers
-from SoftMaskLabelerLib import deeplesion as dl
+from SoftMaskLabelerLib.dataset import deeplesion as dl
 from SoftMaskLabelerLib.errors import ImageError, MaskError, OutputError, RecistError, SoftMaskError, TrimapError
 from SoftMaskLabelerLib.pipeline import Parameters, soft_mask_array, soft_mask_volume, windowed
-from SoftMaskLabelerLib.recist import recist_axes
+from SoftMaskLabelerLib.trimap.recist import recist_axes
 from SoftMaskLabelerLib.volume_io import (
     image_writer,
     on_grid,

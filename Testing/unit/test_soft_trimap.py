@@ -14,7 +14,7 @@ from SoftMaskLabelerLib import (
     trimap_from_recist,
 )
 from SoftMaskLabelerLib.errors import ImageError, MaskError, RecistError
-from SoftMaskLabelerLib.morphology import dilate, erode
+from SoftMaskLabelerLib.trimap.morphology import dilate, erode
 
 
 def disc(shape, center, radius):

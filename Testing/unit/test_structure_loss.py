@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from Training.losses import UncertaintyLoss
-from Training.structure_loss import outline_weight, structure_loss
+from Training.losses.structure import outline_weight, structure_loss
+from Training.losses.uncertainty import UncertaintyLoss
 
 
 @pytest.fixture

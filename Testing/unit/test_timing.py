@@ -9,9 +9,9 @@ import torch
 from Training.__main__ import main
 from Training.config import ConfigError
 from Training.experiments import definition, timing
-from Training.figures import FIGURES
 from Training.report import make_report
-from Training.report.jobs import JobStore
+from Training.report.figures import FIGURES
+from Training.report.store import JobStore
 from training_data import write_folder
 
 

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 
 from LungNoduleUncertaintyLib import load_model
 from Training.__main__ import main
-from Training.batches import BatchMaker
 from Training.config import DEFAULTS, ConfigError, load_config
-from Training.folder_dataset import DatasetError, load_folder
-from Training.optimization import learning_rate_factor
-from Training.splits import split
-from Training.trainer import Trainer
-from Training.validation import validate
+from Training.data.folder import DatasetError, load_folder
+from Training.data.splits import split
+from Training.sampling.validation import validate
+from Training.sampling.volumes import BatchMaker
+from Training.trainers.base import Trainer
+from Training.trainers.optimization import learning_rate_factor
 from training_data import make_nodule, write_folder
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from Training.config import DEFAULTS, ConfigError, load_config
-from Training.trainer import Trainer, build_network, input_channels
-from Training.warm_start import warm_start
+from Training.trainers.base import Trainer, build_network, input_channels
+from Training.trainers.warm_start import warm_start
 from training_data import make_nodule
 
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from LungNoduleUncertaintyLib.errors import PointError
-from LungNoduleUncertaintyLib.worker import CancelledError, Worker
+from LungNoduleKit.errors import PointError
+from LungNoduleKit.scene.worker import CancelledError, Worker
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ The jobs know ids, sizes and readers only; data set, organ and modality of image
 
 from pathlib import Path
 
-from ..folder_dataset import NODULES, read_table
+from ..data.folder import NODULES, read_table
 from . import jobs
 
 FILE = "characteristics.json"

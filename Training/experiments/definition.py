@@ -16,9 +16,9 @@ from pathlib import Path
 from LungNoduleUncertaintyLib import networks
 
 from ..config import DEFAULTS, ConfigError, load_config, merge, tomllib
-from ..splits import SPLIT_KEYS
+from ..data.splits import SPLIT_KEYS
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "definitions"
 # Base configuration of each preset; a definition that names another `base` has the preset default only.
 BASES = {"default": "ugsnet", "paper": "ugsnet-paper", "released": "ugsnet-released"}
 TEACHER_BASE = "srgan"

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from LungNoduleUncertaintyLib.ct_io import write_whole
-from LungNoduleUncertaintyLib.model_bundle import file_sha256
+from LungNoduleKit.images import write_whole
+from LungNoduleUncertaintyLib.models.bundle import file_sha256
 
 from ..config import ConfigError, with_defaults
-from ..folder_dataset import DatasetError, load_folder
-from ..splits import configured_split
+from ..data.folder import DatasetError, load_folder
+from ..data.splits import configured_split
 
 EXAMPLES = 6  # images that a super-resolution job keeps
 RELEASED_BATCH = 8  # the released code's batch: its NSD is one number a batch
@@ -89,10 +89,10 @@ def run(job, data, *, device: str = "auto", threads: int = 0, progress: bool = T
 def _run(job, given, data, device, progress):
     from lightning_fabric import Fabric
 
-    from .. import slices as protocol
-    from ..export import run_state
-    from ..trainer import build_network, conditions
-    from ..trainers import make_trainer
+    from ..evaluation.export import run_state
+    from ..sampling import single_slices as protocol
+    from ..trainers.base import build_network, conditions
+    from ..trainers.registry import make_trainer
 
     # Options that have come since the job was prepared have their defaults.
     config, fold = with_defaults(given["config"], job.name), given["fold"]
@@ -155,7 +155,7 @@ def _run(job, given, data, device, progress):
 
 def _finish_super_resolution(job, network, test, config, fold, fabric) -> dict:
     """PSNR and SSIM of every test nodule's slice beside bicubic's; the images of the first ones for the figure."""
-    from ..super_resolution import bicubic, enlarged_slices, measure
+    from ..sampling.super_resolution import bicubic, enlarged_slices, measure
 
     network.eval()
     ours = measure(lambda x: network(x)["image"], test, config, fabric.device)

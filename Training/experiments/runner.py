@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..config import ConfigError
-from ..folder_dataset import IMAGES, is_image_set
+from ..data.folder import IMAGES, is_image_set
 from . import characteristics, definition, engines, jobs, timing
 
 
@@ -184,8 +184,8 @@ def _fitting(experiments: list, folder: Path, every: bool) -> list:
 
 def _data(folder: Path, progress: bool) -> dict:
     """Name, fingerprint and size of the data."""
-    from ..folder_dataset import load_folder
-    from ..slices import fingerprint
+    from ..data.folder import load_folder
+    from ..sampling.single_slices import fingerprint
 
     nodules = load_folder(folder, progress=progress)
     return {"name": folder.name, "sha256": fingerprint(nodules), "nodules": len(nodules)}

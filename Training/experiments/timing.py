@@ -74,7 +74,7 @@ def run(experiment: Experiment, output, *, device: str = "auto", threads: int = 
     """Measure and write, or read what was measured with the same settings; returns the file's content."""
     import torch
 
-    from ..trainer import conditions
+    from ..trainers.base import conditions
 
     path = path_of(experiment.name, output)
     if is_done(experiment, output):
@@ -107,7 +107,7 @@ def measure(given: dict, device) -> list[dict]:
     """
     import torch
 
-    from ..trainer import build_network, input_channels
+    from ..trainers.base import build_network, input_channels
 
     found = []
     built = []

@@ -36,14 +36,7 @@ from .readers import (
     pairwise_dice,
     pairwise_iou,
 )
-from .stats import (
-    DistributionDistance,
-    PairedTest,
-    distribution_distance,
-    mean_interval,
-    paired_test,
-    population_sd,
-)
+from .stats import DistributionDistance, PairedTest, distribution_distance, mean_interval, paired_test, population_sd
 from .surface import (
     average_symmetric_surface_distance,
     hausdorff_distance,

@@ -4,6 +4,6 @@
 """
 
 from .cli import add_arguments, make_report, run
-from .jobs import JobError, JobStore
+from .store import JobError, JobStore
 
 __all__ = ["JobError", "JobStore", "add_arguments", "make_report", "run"]

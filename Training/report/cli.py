@@ -5,9 +5,9 @@ import math
 import sys
 from pathlib import Path
 
-from LungNoduleUncertaintyLib.ct_io import write_whole
+from LungNoduleKit.images import write_whole
 
-from .jobs import JobError, JobStore
+from .store import JobError, JobStore
 
 __all__ = ["add_arguments", "make_report", "run"]
 
@@ -64,9 +64,9 @@ def make_report(experiments, output, only=None) -> tuple[list, Path]:
 
     Raises JobError when there is nothing to report or a result can't be read, OutputError when a file can't be written.
     """
-    from ..figures import FIGURES
     from . import overview
     from .content import make_section
+    from .figures import FIGURES
     from .page import render
 
     store = JobStore(experiments)
@@ -166,7 +166,7 @@ def _save_figures(sections: list, folder: Path) -> dict:
     """{file stem: PNG bytes}; the figures lie in the folder as PNG and SVG."""
     from dataclasses import replace
 
-    from ..figures import save
+    from .figures import save
 
     pictures = {}
     for section in sections:

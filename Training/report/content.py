@@ -2,20 +2,20 @@
 
 from dataclasses import dataclass, field
 
-from .comparison import comparison_tables
-from .complex_tables import complex_tables
-from .doctors import doctors_tables
-from .jobs import JobError, JobStore
 from .measures import show_percent
-from .paired import signed
-from .table import Cell, Head, Table
+from .store import JobError, JobStore
+from .tables.comparison import comparison_tables
+from .tables.complex_tables import complex_tables
+from .tables.doctors import doctors_tables
+from .tables.paired import signed
+from .tables.table import Cell, Head, Table
 
 __all__ = ["Section", "make_section"]
 
 
 @dataclass
 class Section:
-    """One experiment. ``drawn``: figures (see Training.figures.Drawn); ``problems``: lines on what isn't shown."""
+    """One experiment. ``drawn``: figures (see `figures.Drawn`); ``problems``: lines on what isn't shown."""
 
     name: str
     title: str

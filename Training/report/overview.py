@@ -3,10 +3,10 @@
 import inspect
 import shlex
 
-from .jobs import JobStore
 from .measures import of_images
+from .store import JobStore
 from .summary import fold_text
-from .table import Cell, Head, Table
+from .tables.table import Cell, Head, Table
 
 __all__ = ["PROTOCOL_FOLDS", "commands", "conditions_table", "facts", "missing", "missing_table", "used_jobs"]
 

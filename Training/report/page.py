@@ -3,7 +3,7 @@
 import base64
 import struct
 
-from ..figures.drawn import DPI
+from .figures.drawn import DPI
 from .markup import document, escape, tag
 from .measures import DSNET_MEASURES, MULTI_READER, PAPER_MEASURES, ife_measures
 

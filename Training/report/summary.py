@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..metrics.stats import population_sd
-from .jobs import JobError, JobStore
+from .store import JobError, JobStore
 
 __all__ = [
     "RowResult",

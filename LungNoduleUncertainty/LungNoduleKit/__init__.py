@@ -1,0 +1,1 @@
+"""What both modules stand on: errors, files, DICOM, geometry, segmentation files, MRML and Qt pieces; no network."""

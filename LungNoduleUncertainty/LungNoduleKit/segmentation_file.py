@@ -1,0 +1,192 @@
+"""Slicer segmentations (`.seg.nrrd`) read and written without Slicer: names, colors, terminology, overlapping segments.
+
+Every segment gets its own layer, so segments may overlap. The header keys are those that Slicer's segmentation storage
+node reads and writes (Slicer's developer guide, "Segmentations", file format of `.seg.nrrd`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import ImageError
+from .images import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    import SimpleITK as sitk
+
+    from .geometry import Grid
+
+# SNOMED CT codes: Morphologically Altered Structure, Nodule; Lung.
+NODULE_TERMINOLOGY = (
+    "Segmentation category and type - DICOM master list"
+    "~SCT^49755003^Morphologically Altered Structure~SCT^27925004^Nodule~^^"
+    "~Anatomic codes - DICOM master list~SCT^39607008^Lung~^^"
+)
+_REFERENCE_GEOMETRY = "Reference image geometry"
+
+
+def write_segmentation(
+    path: str | Path,
+    segments: Iterable[tuple[str, sitk.Image, tuple[float, float, float]]],
+    *,
+    tags: Mapping[str, str] | None = None,
+    reference: Grid | None = None,
+) -> None:
+    """Writes masks as a Slicer segmentation, gzip-compressed; the file appears whole or not at all.
+
+    `segments` holds (name, mask, color) for each segment: masks on one common grid, non-zero inside; color as red,
+    green, blue in [0, 1]. Each segment is tagged as a nodule in the lung; `tags` adds further tags (name to value) to
+    every segment. `reference` is the grid of the CT, of which the masks' grid is a part: Slicer and DICOM SEG export
+    use it as the segmentation's reference geometry. Raises `ImageError` for masks that don't share a grid, and
+    `OutputError` if the file can't be written.
+    """
+    import gzip
+
+    import numpy as np
+    import SimpleITK as sitk
+
+    from .geometry import Grid
+
+    segments = list(segments)
+    if not segments:
+        raise ImageError(f"{path}: there are no segments to write")
+    grid = Grid.of(segments[0][1])
+    for name, mask, _ in segments:
+        _check_on_grid(name, mask, grid)
+    layers = np.stack([sitk.GetArrayViewFromImage(mask) != 0 for _, mask, _ in segments], axis=-1).astype(np.uint8)
+    header = "\n".join(
+        [*_geometry_lines(grid, len(segments)), *_key_lines(segments, layers, grid, tags or {}, reference)]
+    )
+    content = header.encode() + b"\n\n" + gzip.compress(layers.tobytes(), compresslevel=6, mtime=0)
+    write_whole(path, lambda temporary: temporary.write_bytes(content))
+
+
+def read_segmentation(path: str | Path) -> dict[str, sitk.Image]:
+    """The segments of a `.seg.nrrd` by name, in the file's order: uint8 masks (0, 1) on the file's grid.
+
+    A name that occurs twice gets its number in the file appended. Raises `ImageError` if the file can't be read or
+    isn't a segmentation.
+    """
+    import numpy as np
+    import SimpleITK as sitk
+
+    from .geometry import Grid
+    from .images import read_image
+
+    image = read_image(path)
+    if image.GetDimension() != 3 or not image.HasMetaDataKey("Segment0_LabelValue"):
+        raise ImageError(f"{path}: it isn't a Slicer segmentation (.seg.nrrd)")
+    array = sitk.GetArrayViewFromImage(image)
+    grid, masks, number = Grid.of(image), {}, 0
+    while image.HasMetaDataKey(f"Segment{number}_LabelValue"):
+
+        def value(key, default, number=number):
+            full = f"Segment{number}_{key}"
+            return image.GetMetaData(full) if image.HasMetaDataKey(full) else default
+
+        layer = int(value("Layer", "0"))
+        if layer >= image.GetNumberOfComponentsPerPixel():
+            raise ImageError(f"{path}: segment {number} is in layer {layer}, which the file doesn't have")
+        labels = array[..., layer] if array.ndim == 4 else array
+        name = value("Name", f"Segment {number + 1}")
+        mask = grid.image((labels == int(value("LabelValue", "1"))).astype(np.uint8))
+        masks[name if name not in masks else f"{name} {number + 1}"] = mask
+        number += 1
+    return masks
+
+
+def _check_on_grid(name, mask, grid):
+    import numpy as np
+
+    from .geometry import Grid
+
+    if mask.GetDimension() != 3 or mask.GetNumberOfComponentsPerPixel() != 1:
+        raise ImageError(f"segment {name}: its mask isn't a scalar 3D image")
+    own = Grid.of(mask)
+    same = own.size == grid.size and np.allclose(own.origin, grid.origin, atol=1e-4)
+    if not same or not np.allclose(own.matrix, grid.matrix, atol=1e-6):
+        raise ImageError(f"segment {name}: its mask lies on another grid than the first segment's")
+
+
+def _geometry_lines(grid, count):
+    def vector(values):
+        return "(" + ",".join(repr(float(v)) for v in values) + ")"
+
+    return [
+        "NRRD0004",
+        "# Complete NRRD file format specification at:",
+        "# http://teem.sourceforge.net/nrrd/format.html",
+        "type: unsigned char",
+        "dimension: 4",
+        "space: left-posterior-superior",
+        f"sizes: {count} " + " ".join(str(n) for n in grid.size),
+        "space directions: none " + " ".join(vector(step) for step in grid.matrix.T),
+        "kinds: list domain domain domain",
+        "encoding: gzip",
+        f"space origin: {vector(grid.origin)}",
+    ]
+
+
+def _key_lines(segments, layers, grid, tags, reference):
+    import numpy as np
+
+    used: set[str] = set()
+    for number, (name, _, color) in enumerate(segments):
+        own = {"TerminologyEntry": NODULE_TERMINOLOGY, **tags}
+        filled = np.nonzero(layers[..., number])
+        # Slicer takes an extent that ends before it begins for an empty segment.
+        extent = [(int(axis.min()), int(axis.max())) if len(axis) else (0, -1) for axis in reversed(filled)]
+        keys = {
+            "ID": _identifier(name, used),
+            "Name": _one_line(name),
+            "NameAutoGenerated": "0",
+            "Color": " ".join(f"{float(c):.6g}" for c in color),
+            "ColorAutoGenerated": "0",
+            "LabelValue": "1",
+            "Layer": str(number),
+            "Extent": " ".join(f"{low} {high}" for low, high in extent),
+            "Tags": "".join(f"{_tag(key)}:{_tag(value)}|" for key, value in own.items()),
+        }
+        yield from (f"Segment{number}_{key}:={value}" for key, value in keys.items())
+    reference = grid if reference is None else reference
+    start = reference.points_to_indices(grid.origin)
+    aligned = np.allclose(start, np.rint(start), atol=1e-2) and np.allclose(reference.matrix, grid.matrix, atol=1e-6)
+    offset = np.rint(start).astype(int).tolist() if aligned else (0, 0, 0)
+    yield "Segmentation_ContainedRepresentationNames:=Binary labelmap|"
+    yield f"Segmentation_ConversionParameters:={_REFERENCE_GEOMETRY}|{_ras_geometry(reference)}|&"
+    yield "Segmentation_MasterRepresentation:=Binary labelmap"
+    yield "Segmentation_ReferenceImageExtentOffset:=" + " ".join(str(n) for n in offset)
+
+
+def _ras_geometry(grid):
+    """A grid as Slicer writes it: the index-to-RAS matrix, row by row, and the extent."""
+    import numpy as np
+
+    matrix = np.eye(4)
+    matrix[:3, :3] = grid.matrix
+    matrix[:3, 3] = grid.origin
+    matrix[:2] *= -1
+    extent = [bound for n in grid.size for bound in (0, n - 1)]
+    return "".join(f"{float(value) + 0.0!r};" for value in matrix.ravel()) + "".join(f"{bound};" for bound in extent)
+
+
+def _one_line(text):
+    return " ".join(str(text).split())
+
+
+def _tag(text):
+    return _one_line(text).replace("|", "/")
+
+
+def _identifier(name, used):
+    """A segment's ID: its name in letters that every reader keeps, unique in the file."""
+    stem = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in _one_line(name)) or "Segment"
+    identifier, number = stem, 1
+    while identifier in used:
+        number += 1
+        identifier = f"{stem}_{number}"
+    used.add(identifier)
+    return identifier

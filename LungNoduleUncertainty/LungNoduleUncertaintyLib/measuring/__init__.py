@@ -1,0 +1,1 @@
+"""Size, density and mass of a nodule with intervals; size classes, table and figure."""

@@ -1,0 +1,118 @@
+"""Probability maps become the masks of one nodule: cut at thresholds, kept apart from its neighbours, nested."""
+
+from LungNoduleKit.errors import NoduleError
+
+from ..measuring.measurements import equivalent_diameter_mm
+
+_RIM_MM = 2.0  # LC reaches at least this far beyond final
+
+
+def _neighbours_part(final, selected):
+    """Voxels that belong to another nodule: nearer to a part of `final` that isn't the selected nodule's than to it.
+
+    Two nodules whose unions touch would otherwise become one. Parts of less than a tenth of the selected one's size are
+    satellites of it and stay.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    labels, count = ndimage.label(final, np.ones((3, 3, 3)))
+    if count < 2:
+        return np.zeros_like(final)
+    own = 1 + int(np.argmax(ndimage.sum_labels(selected, labels, range(1, count + 1))))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    others = [n for n in range(1, count + 1) if n != own and sizes[n] >= 0.1 * sizes[own]]
+    if not others:
+        return np.zeros_like(final)
+    nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
+    return np.isin(labels[tuple(nearest)], others)
+
+
+def _rim(final, spacing):
+    """How far LC may reach: voxels within a rim of `final`, so that it can't run along a vessel or the pleura.
+
+    The rim is 2 mm, or a fifth of the nodule's equivalent diameter if that is more.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    reach = max(_RIM_MM, 0.2 * equivalent_diameter_mm(final.sum() * np.prod(spacing)))
+    return ndimage.distance_transform_edt(~final, sampling=spacing) <= max(reach, 1.01 * max(spacing))
+
+
+def _whole_and_final(final_map, union, selected, threshold, notes):
+    """(the connected part of `union` and final that holds the selected nodule, final in it), without its neighbours."""
+    import numpy as np
+    from scipy import ndimage
+
+    final = final_map >= threshold
+    union = union | final
+    labels, count = ndimage.label(union, np.ones((3, 3, 3)))
+    if count == 0:
+        # Slices so thick that no voxel centre reaches the threshold: the best voxel stands for the nodule.
+        notes.append("the nodule is smaller than the CT's voxels: its outline is the single most probable voxel")
+        best = np.unravel_index(np.argmax(final_map), final.shape)
+        union = np.zeros_like(final)
+        union[best] = final[best] = True
+        labels, count = union.astype(int), 1
+    weight = ndimage.sum_labels(selected, labels, range(1, count + 1))
+    union = labels == 1 + int(np.argmax(weight))
+    final &= union
+    union &= ~_neighbours_part(final, selected)
+    final &= union
+    if not final.any():
+        notes.append("final is empty at its threshold: the most probable voxel stands for it")
+        final[np.unravel_index(np.argmax(np.where(union, final_map, -1)), final.shape)] = True
+    return union, final
+
+
+def final_mask(final_map, selected, threshold, notes):
+    """The final mask (z, y, x) of a model that gives nothing else: its one map cut at a threshold.
+
+    The connected part that holds the nodule which `selected` (z, y, x) weighs. A sentence about a fallback (an outline
+    that would be empty) goes to `notes`.
+    """
+    import numpy as np
+
+    return _whole_and_final(final_map, np.zeros(final_map.shape, bool), selected, threshold, notes)[1]
+
+
+def high_confidence(intersection_map, final, threshold, notes):
+    """HC (z, y, x) of a nodule whose final mask is known; a sentence about the fallback for an empty one to `notes`."""
+    import numpy as np
+
+    hc = (intersection_map >= threshold) & final
+    if not hc.any():
+        notes.append("no voxel reaches the threshold of high confidence: HC is the most probable tenth of final")
+        inside = np.where(final, intersection_map, -1.0)
+        kept = max(int(final.sum()) // 10, 1)
+        hc = final & (inside >= np.partition(inside.ravel(), -kept)[-kept])
+    return hc
+
+
+def nested_masks(maps, selected, thresholds, notes, spacing=(1.0, 1.0, 1.0)):
+    """Disjoint HC and LC and the final mask (z, y, x): probability maps cut at thresholds, limited to one nodule.
+
+    `maps` holds `union`, `intersection` and `final`; `selected` weighs the voxels of the nodule that is meant;
+    `spacing` is the voxels' (z, y, x), mm. Sentences about fallbacks (an outline that would be empty) go to `notes`.
+    """
+    import numpy as np
+    from scipy import ndimage
+
+    union = maps["union"] >= thresholds["union"]
+    union, final = _whole_and_final(maps["final"], union, selected, thresholds["final"], notes)
+    union &= _rim(final, spacing)
+    hc = high_confidence(maps["intersection"], final, thresholds["intersection"], notes)
+    lc = union & ~hc
+    if not lc.any():
+        ring = ndimage.binary_dilation(union) & ~union
+        if ring.any():
+            notes.append("every voxel of the nodule is of high confidence: LC is the most probable voxel around it")
+            lc[np.unravel_index(np.argmax(np.where(ring, maps["union"], -1)), lc.shape)] = True
+        elif hc.sum() > 1:
+            notes.append("the region is all nodule and all of high confidence: LC is its least certain voxel")
+            least = np.unravel_index(np.argmin(np.where(hc, maps["intersection"], 2)), hc.shape)
+            hc[least], lc[least] = False, True
+        else:
+            raise NoduleError("the CT's region is too small to hold a nodule and its surroundings")
+    return hc, lc, final

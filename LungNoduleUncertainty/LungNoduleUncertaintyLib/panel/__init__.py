@@ -1,0 +1,1 @@
+"""The module's panel, one file for each part of it."""

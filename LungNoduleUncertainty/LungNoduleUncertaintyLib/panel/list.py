@@ -1,0 +1,208 @@
+"""The part of the panel that lists a segmentation's nodules, with what can be done to each."""
+
+from LungNoduleKit.errors import NoduleError
+
+from ..measuring import table as nodule_table
+from ..measuring.size_classes import KINDS, size_classes, size_sentence
+from ..scene import nodules as mrml_nodules
+from ..scene import outputs as mrml_outputs
+
+_NAME, _VOLUME, _AXIS, _CLASS = range(4)
+
+
+class NoduleList:
+    """Shows the nodules of `segmentationNode`. `rerun(key)` segments one again; `report(text)` says what happened."""
+
+    def __init__(self, ui, runs, rerun, report):
+        import qt
+        from slicer.i18n import tr as _
+
+        self.ui, self.runs, self._rerun, self._report = ui, runs, rerun, report
+        self.segmentationNode, self._nodules, self._filling = None, [], False
+        table = ui.noduleTable
+        table.setColumnCount(4)
+        table.setHorizontalHeaderLabels([_("Nodule"), _("Volume mm³"), _("Axis mm"), _("Class")])
+        table.horizontalHeader().setStretchLastSection(True)
+        table.horizontalHeader().defaultAlignment = qt.Qt.AlignLeft
+        table.verticalHeader().setVisible(False)
+        for kind in KINDS:
+            ui.kindSelector.addItem(kind)
+        table.connect("itemSelectionChanged()", self.onSelected)
+        table.connect("itemChanged(QTableWidgetItem*)", self.onRenamed)
+        for button, function in (
+            (ui.rerunButton, lambda *a: self._rerun(self.selected.key)),
+            (ui.deleteButton, self.onDelete),
+            (ui.undoButton, self.onUndo),
+            (ui.tableButton, self.onTable),
+            (ui.plotButton, self.onPlot),
+            (ui.copyButton, self.onCopy),
+            (ui.csvButton, self.onSave),
+        ):
+            button.connect("clicked(bool)", function)
+        ui.kindSelector.connect("activated(int)", self.onKind)
+        self.refresh()
+
+    @property
+    def selected(self):
+        """The selected `Nodule`, or None."""
+        row = self.ui.noduleTable.currentRow()
+        return self._nodules[row] if 0 <= row < len(self._nodules) else None
+
+    def show(self, segmentationNode):
+        """Lists another segmentation's nodules; None: nothing."""
+        self.segmentationNode = segmentationNode
+        self.ui.show3DButton.setSegmentationNode(segmentationNode)
+        self.refresh()
+
+    def refresh(self, select_key=None):
+        """Reads the list anew from the segments, keeping the selection or selecting the nodule with a key."""
+        import qt
+
+        keep = select_key or (self.selected.key if self.selected else None)
+        alive = self.segmentationNode is not None and self.segmentationNode.GetScene() is not None
+        self._nodules = mrml_nodules.nodules(self.segmentationNode) if alive else []
+        table, self._filling = self.ui.noduleTable, True
+        try:
+            table.setRowCount(len(self._nodules))
+            for row, nodule in enumerate(self._nodules):
+                for column, text in enumerate(self._cells(nodule)):
+                    item = qt.QTableWidgetItem(text)
+                    if column != _NAME:
+                        item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+                    table.setItem(row, column, item)
+            keys = [nodule.key for nodule in self._nodules]
+            if keep in keys:
+                table.selectRow(keys.index(keep))
+            else:
+                table.clearSelection()
+                table.setCurrentCell(-1, -1)
+            table.resizeColumnsToContents()
+        finally:
+            self._filling = False
+        self._show_selected()
+
+    def _cells(self, nodule):
+        if not nodule.measurements:
+            return [nodule.name, "", "", ""]
+        classes = size_classes(nodule.measurements, nodule.kind)
+        ends = sorted(set(classes.values()))
+        shown = ends[0] if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"
+        return [nodule.name, *nodule_table.interval_text(nodule.measurements), shown]
+
+    def _show_selected(self):
+        nodule, ui = self.selected, self.ui
+        measured = nodule is not None and bool(nodule.measurements)
+        ui.sizeLabel.text = size_sentence(nodule.measurements, nodule.kind) if measured else ""
+        for button in (ui.rerunButton, ui.deleteButton):
+            button.enabled = nodule is not None and not self.runs.busy
+        for widget in (ui.plotButton, ui.copyButton, ui.kindSelector):
+            widget.enabled = measured
+        if nodule is not None:
+            ui.kindSelector.setCurrentIndex(KINDS.index(nodule.kind))
+        for button in (ui.tableButton, ui.csvButton):
+            button.enabled = any(n.measurements for n in self._nodules)
+        ui.undoButton.enabled = self.runs.can_undo and not self.runs.busy
+
+    def onSelected(self):
+        """A row was selected: the views go to its nodule."""
+        if self._filling:
+            return
+        self._show_selected()
+        if self.selected is not None:
+            self._guarded(lambda: jump(self.selected.center_ras()))
+
+    def onRenamed(self, item):
+        """A name in the table was edited."""
+        if self._filling or item.column() != _NAME:
+            return
+        nodule = self._nodules[item.row()]
+        if item.text() != nodule.name:
+            self._guarded(lambda: self.runs.rename(self.segmentationNode, nodule.key, item.text()))
+        self.refresh()
+
+    def onDelete(self, *_unused):
+        self._guarded(lambda: self.runs.delete(self.segmentationNode, self.selected.key))
+        self.refresh()
+
+    def onUndo(self, *_unused):
+        from slicer.i18n import tr as _
+
+        what = self.runs.undo()
+        self._report(_("Undone: {what}.").format(what=what) if what else _("There is nothing to undo."))
+        self.refresh()
+
+    def onKind(self, index):
+        if self.selected is None:
+            return
+        mrml_nodules.set_kind(self.selected, KINDS[index])
+        mrml_outputs.update_table(self.segmentationNode, create=False)
+        self.refresh()
+
+    def onTable(self, *_unused):
+        """Shows the table of measurements in a layout with a table view."""
+        import slicer
+
+        table = mrml_outputs.update_table(self.segmentationNode)
+        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView)
+        application = slicer.app.applicationLogic()
+        application.GetSelectionNode().SetActiveTableID(table.GetID())
+        application.PropagateTableSelection()
+
+    def onPlot(self, *_unused):
+        """Shows the density plot of the selected nodule in a layout with a plot view."""
+        import slicer
+
+        chart = mrml_outputs.plot_densities(self.selected)
+        slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpPlotView)
+        application = slicer.app.applicationLogic()
+        application.GetSelectionNode().SetActivePlotChartID(chart.GetID())
+        application.PropagatePlotChartSelection()
+
+    def onCopy(self, *_unused):
+        import qt
+        from slicer.i18n import tr as _
+
+        nodule = self.selected
+        text = nodule_table.as_text(nodule.name, nodule.measurements, nodule.kind, nodule.model)
+        qt.QApplication.clipboard().setText(text)
+        self._report(_("The measurements of {name} were copied.").format(name=nodule.name))
+
+    def onSave(self, *_unused):
+        import qt
+        import slicer
+        from slicer.i18n import tr as _
+
+        path = qt.QFileDialog.getSaveFileName(
+            slicer.util.mainWindow(), _("Save measurements"), "nodules.csv", _("Comma-separated values (*.csv)")
+        )
+        if path and self._guarded(lambda: save_csv(self.segmentationNode, path)):
+            self._report(_("The measurements were written to {path}.").format(path=path))
+
+    def _guarded(self, function) -> bool:
+        try:
+            function()
+        except NoduleError as error:
+            self._report(str(error))
+            return False
+        return True
+
+
+def save_csv(segmentationNode, path):
+    """Writes the measurements of a segmentation's nodules as CSV (UTF-8), whole or not at all. Raises OutputError."""
+    from LungNoduleKit.images import write_whole
+
+    text = nodule_table.as_csv(mrml_outputs.table_rows(segmentationNode))
+    write_whole(path, lambda temporary: temporary.write_bytes(text.encode("utf-8-sig")))
+
+
+def jump(ras):
+    """Moves all slice views to a position (R, A, S) in the world, mm, and turns the 3D views' camera around it."""
+    import slicer
+
+    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *ras, slicer.vtkMRMLSliceNode.CenteredJumpSlice)
+    for number in range(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLCameraNode")):
+        camera = slicer.mrmlScene.GetNthNodeByClass(number, "vtkMRMLCameraNode")
+        shift = [new - old for new, old in zip(ras, camera.GetFocalPoint(), strict=True)]
+        camera.SetPosition([p + s for p, s in zip(camera.GetPosition(), shift, strict=True)])
+        camera.SetFocalPoint(ras)
+        camera.ResetClippingRange()

@@ -1,0 +1,147 @@
+"""The part of the panel that chooses, shows, imports and removes models."""
+
+from LungNoduleKit.errors import NoduleError
+
+from ..models.outputs import Outputs
+
+
+class ModelChooser:
+    """`changed()` is called when another model is chosen, `report(text)` with what went wrong or was done.
+
+    `gives` (`Outputs`) is what the chosen model gives, None if there is none or it is broken.
+    """
+
+    def __init__(self, ui, changed, report):
+        self.gives = None
+        self.ui, self._changed, self._report, self._filling = ui, changed, report, False
+        ui.modelSelector.connect("currentIndexChanged(int)", self._onChosen)
+        ui.importModelButton.connect("clicked(bool)", self.onImport)
+        ui.removeModelButton.connect("clicked(bool)", self.onRemove)
+        self.fill()
+
+    @property
+    def name(self) -> str:
+        """Name of the chosen bundle, empty if there is none."""
+        return self.ui.modelSelector.currentText
+
+    def choose(self, name: str):
+        """Chooses a bundle if it is there."""
+        index = self.ui.modelSelector.findText(name)
+        if index >= 0:
+            self.ui.modelSelector.setCurrentIndex(index)
+
+    def fill(self, chosen: str = ""):
+        """Lists the bundles that are there now; one that is gone is replaced by the default one."""
+        from ..models.bundle import DEFAULT_BUNDLE, available_bundles
+
+        names = available_bundles()
+        chosen = next((name for name in (chosen, self.name) if name in names), DEFAULT_BUNDLE)
+        self._filling = True
+        try:
+            self.ui.modelSelector.clear()
+            for name in names:
+                self.ui.modelSelector.addItem(name)
+            self.choose(chosen)
+        finally:
+            self._filling = False
+        self._onChosen()
+
+    def problem(self) -> str:
+        """Why the chosen model can't segment, or an empty text."""
+        from slicer.i18n import tr as _
+
+        if not self.name:
+            return _("No model is there: import one.")
+        try:
+            shown = self.summary()
+        except NoduleError as error:
+            return str(error)
+        if shown["segments"]:
+            return ""
+        return _("The model gives {outputs} and no final.").format(outputs=", ".join(shown["outputs"]))
+
+    def summary(self) -> dict:
+        """See `model_store.summary`."""
+        from ..models.store import summary
+
+        return summary(self.name)
+
+    def _onChosen(self, *_unused):
+        from slicer.i18n import tr as _
+
+        if self._filling:
+            return
+        removable, text, card, self.gives = False, "", "", None
+        if self.name:
+            try:
+                shown = self.summary()
+            except NoduleError as error:
+                text = str(error)
+            else:
+                self.gives = Outputs(*(tuple(shown[key]) for key in ("segments", "probabilities", "outputs")))
+                text = _("{description}\nVersion {version}, {license}, {size:.1f} MB. Gives {outputs}.").format(
+                    description=shown["description"],
+                    version=shown["version"],
+                    license=shown["license"],
+                    size=shown["size_mb"],
+                    outputs=_described(self.gives),
+                )
+                removable = shown["removable"]
+                card = shown["card"].read_text(encoding="utf-8") if shown["card"] else ""
+        self.ui.modelInfoLabel.text = text.strip()
+        self.ui.removeModelButton.enabled = removable
+        self.ui.modelCardBrowser.setMarkdown(card or _("This model has no card."))
+        self._changed()
+
+    def onImport(self, *_unused):
+        """Asks for a zip archive or a metadata.json and imports its bundle."""
+        from pathlib import Path
+
+        import qt
+        import slicer
+        from slicer.i18n import tr as _
+
+        from ..models.store import import_bundle
+
+        chosen = qt.QFileDialog.getOpenFileName(
+            slicer.util.mainWindow(), _("Import model"), "", _("Model bundles (*.zip metadata.json)")
+        )
+        if not chosen:
+            return
+        source = Path(chosen)
+        try:
+            name = import_bundle(source.parent if source.name == "metadata.json" else source)
+        except NoduleError as error:
+            self._report(str(error))
+            return
+        self.fill(name)
+        self._report(_("Model {name} was imported.").format(name=name))
+
+    def onRemove(self, *_unused):
+        """Removes the chosen model after a question."""
+        import slicer
+        from slicer.i18n import tr as _
+
+        from ..models.store import remove_bundle
+
+        name = self.name
+        if not slicer.util.confirmOkCancelDisplay(_("Delete the model {name} from this computer?").format(name=name)):
+            return
+        try:
+            remove_bundle(name)
+        except NoduleError as error:
+            self._report(str(error))
+            return
+        self.fill()
+        self._report(_("Model {name} was removed.").format(name=name))
+
+
+def _described(gives):
+    """What a model gives, in a few words."""
+    from slicer.i18n import tr as _
+
+    if gives.segments == ("Final",):
+        if gives.final_map == "soft":
+            return _("Final and a soft mask, without HC, LC and intervals")
+        return _("Final, without HC, LC and intervals")
+    return ", ".join(gives.segments or gives.maps)

@@ -1,0 +1,1 @@
+"""A generated chest CT with nodules of known outlines."""

@@ -1,0 +1,1 @@
+"""The module's work on MRML nodes: read, run, store, list, undo."""

@@ -1,0 +1,277 @@
+"""The nodules of a segmentation node: found again by their segments' tags, renamed, replaced, deleted, undone.
+
+Nothing is kept beside the scene: a nodule is the segments that carry the same `NODULE_TAG`, so a saved scene or a
+`.seg.nrrd` file brings its list along.
+"""
+
+import json
+from dataclasses import dataclass, field
+
+from LungNoduleKit.errors import NoduleError, OutputError
+from LungNoduleKit.scene.lattices import labelmap_name, to_world
+
+from ..segments import KIND_TAG, MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX
+from .display import display_of, show_parts
+from .segments import point_from_mask
+
+
+@dataclass
+class Nodule:
+    """`key` tells a segmentation's nodules apart; `ids` are its segments' IDs {"HC": ..., "LC": ..., "Final": ...}.
+
+    A part that the user deleted, or that the model doesn't give, is missing in `ids`. `measurements` are those of
+    `measurements.measure`, as they were when the nodule was segmented, or None. `kind` is its type for size classes.
+    """
+
+    segmentationNode: object
+    key: str
+    name: str
+    ids: dict = field(default_factory=dict)
+    measurements: dict | None = None
+    model: str = ""
+    kind: str = "solid"
+
+    def center_ras(self):
+        """Centroid (R, A, S) of the final outline, or of what is left, in the world, mm."""
+        part = next(p for p in ("Final", "HC", "LC") if p in self.ids)
+        return point_from_mask((self.segmentationNode, self.ids[part]))
+
+    def point_ras(self):
+        """The point (R, A, S) that was clicked, in the world, mm, wherever a transform has moved the segmentation."""
+        segment = self._segment(next(iter(self.ids)))
+        text = tag(segment, POINT_TAG)
+        if not text:
+            return self.center_ras()
+        return to_world(self.segmentationNode, [float(v) for v in text.split()])
+
+    def _segment(self, part):
+        return self.segmentationNode.GetSegmentation().GetSegment(self.ids[part])
+
+
+def tag(segment, name) -> str:
+    """A segment's tag as text, empty if it has none."""
+    import vtk
+
+    value = vtk.reference("")
+    return str(value) if segment.GetTag(name, value) else ""
+
+
+def nodules(segmentationNode) -> list[Nodule]:
+    """The nodules of a segmentation node, in the order of their first segments."""
+    found: dict[str, Nodule] = {}
+    segmentation = segmentationNode.GetSegmentation()
+    for number in range(segmentation.GetNumberOfSegments()):
+        segment_id = segmentation.GetNthSegmentID(number)
+        segment = segmentation.GetSegment(segment_id)
+        key, part = tag(segment, NODULE_TAG), tag(segment, PART_TAG)
+        if not key or part not in SEGMENTS:
+            continue
+        nodule = found.setdefault(key, Nodule(segmentationNode, key, ""))
+        nodule.ids[part] = segment_id
+        nodule.name = nodule.name or _name_of(segment.GetName(), part)
+        nodule.model = tag(segment, TAG_PREFIX + "model")
+        nodule.kind = tag(segment, KIND_TAG) or "solid"
+        if tag(segment, MEASUREMENTS_TAG):
+            nodule.measurements = json.loads(tag(segment, MEASUREMENTS_TAG))
+    return list(found.values())
+
+
+def find(segmentationNode, key) -> Nodule:
+    """The nodule with a key. Raises `NoduleError` if the segmentation has none such."""
+    for nodule in nodules(segmentationNode):
+        if nodule.key == key:
+            return nodule
+    raise NoduleError(f"segmentation {segmentationNode.GetName()!r}: the nodule isn't there any more")
+
+
+def next_name(segmentationNode=None) -> str:
+    """`Nodule N` with the first N that no nodule nor segment of the segmentation uses."""
+    taken = set()
+    if segmentationNode is not None:
+        segmentation = segmentationNode.GetSegmentation()
+        taken = {segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())}
+        taken |= {f"{nodule.name} Final" for nodule in nodules(segmentationNode)}
+    number = 1
+    while taken & {f"Nodule {number} {part}" for part in SEGMENTS}:
+        number += 1
+    return f"Nodule {number}"
+
+
+def rename(nodule: Nodule, name: str) -> "Undo":
+    """Gives a nodule's segments the names `<name> HC`, `<name> LC` and `<name> Final`.
+
+    Raises `OutputError` for an empty name, one that Slicer's file format can't hold, or one that is taken.
+    """
+    name = " ".join(str(name).split())
+    if not name or "|" in name:
+        raise OutputError(f"name {name!r}: a nodule's name can't be empty nor contain |")
+    if any(other.name == name and other.key != nodule.key for other in nodules(nodule.segmentationNode)):
+        raise OutputError(f"name {name!r}: another nodule of the segmentation has it")
+    segmentation = nodule.segmentationNode.GetSegmentation()
+    before = {i: segmentation.GetSegment(i).GetName() for i in nodule.ids.values()}
+    for part, segment_id in nodule.ids.items():
+        segmentation.GetSegment(segment_id).SetName(f"{name} {part}")
+
+    def back():
+        for segment_id, old in before.items():
+            if segmentation.GetSegment(segment_id) is not None:
+                segmentation.GetSegment(segment_id).SetName(old)
+
+    return Undo(nodule.segmentationNode, f"rename {nodule.name}", back)
+
+
+def set_kind(nodule: Nodule, kind: str):
+    """Sets a nodule's type, one of `lung_rads.KINDS`, which decides on its size classes."""
+    from ..measuring.size_classes import KINDS
+
+    if kind not in KINDS:
+        raise OutputError(f"nodule type {kind!r}: it isn't one of {', '.join(KINDS)}")
+    for part in nodule.ids:
+        nodule._segment(part).SetTag(KIND_TAG, kind)
+
+
+def delete(nodule: Nodule) -> "Undo":
+    """Removes a nodule's segments and no others."""
+    shown = [display_of(nodule.segmentationNode, i) for i in nodule.ids.values()]
+    put_back = _remove(nodule.segmentationNode.GetSegmentation(), nodule.ids.values())
+
+    def back():
+        for function in (put_back, *shown):
+            function()
+
+    return Undo(nodule.segmentationNode, f"delete {nodule.name}", back)
+
+
+def _remove(segmentation, doomed):
+    """Removes segments with IDs; returns the function that puts them back where they were."""
+    ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
+    removed = [(i, segmentation.GetSegment(i), ids[ids.index(i) + 1 :]) for i in ids if i in doomed]
+    for segment_id, _, _ in removed:
+        segmentation.RemoveSegment(segment_id)
+
+    def back():
+        for segment_id, segment, behind in reversed(removed):
+            before = next((i for i in behind if segmentation.GetSegment(i) is not None), "")
+            segmentation.AddSegment(segment, segment_id, before)
+
+    return back
+
+
+@dataclass
+class Undo:
+    """One step back: `run` restores what a change replaced, if the segmentation is still in its scene."""
+
+    segmentationNode: object
+    what: str
+    function: object
+
+    def run(self) -> bool:
+        node = self.segmentationNode
+        if node.GetScene() is None:
+            return False
+        modifying = node.StartModify()
+        try:
+            self.function()
+        finally:
+            node.EndModify(modifying)
+        return True
+
+
+def replace_in_place(nodule: Nodule, segments: dict) -> "Undo":
+    """Puts new labelmaps and tags into a nodule's own segments; IDs, names, colors and display stay.
+
+    `segments` are new vtkSegments {part: segment}. A part that was deleted comes back, one that isn't among the new
+    ones (HC and LC, where the model gives Final alone) goes. All or nothing.
+    """
+    import slicer
+
+    segmentation, labelmap = nodule.segmentationNode.GetSegmentation(), labelmap_name()
+    surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    had_surface = segmentation.ContainsRepresentation(surface)
+    ids, before, added, put_back = nodule.ids, {}, {}, []
+
+    def back():
+        for segment_id in added.values():
+            segmentation.RemoveSegment(segment_id)
+        for function in put_back:
+            function()
+        for segment_id, copy in before.items():
+            if segmentation.GetSegment(segment_id) is not None:
+                _take_over(segmentation.GetSegment(segment_id), copy, labelmap)
+        _renew_surface(segmentation, surface, had_surface)
+
+    try:
+        for part, new in segments.items():
+            if part in nodule.ids:
+                own = nodule._segment(part)
+                copy = slicer.vtkSegment()
+                copy.SetLabelValue(own.GetLabelValue())
+                copy.AddRepresentation(labelmap, own.GetRepresentation(labelmap))
+                _copy_run_tags(own, copy)
+                before[nodule.ids[part]] = copy
+                _take_over(own, new, labelmap)
+            else:
+                new.SetName(f"{nodule.name} {part}".strip())
+                new.SetTag(NODULE_TAG, nodule.key)
+                new.SetTag(KIND_TAG, nodule.kind)
+                segment_id = segmentation.GenerateUniqueSegmentID(new.GetName())
+                behind = list(SEGMENTS)[list(SEGMENTS).index(part) + 1 :]
+                if not segmentation.AddSegment(new, segment_id, next((ids[p] for p in behind if p in ids), "")):
+                    raise OutputError(f"segmentation {nodule.segmentationNode.GetName()!r}: it doesn't take {part}")
+                added[part] = segment_id
+        put_back += _reshape(nodule, added, [part for part in ids if part not in segments])
+        _renew_surface(segmentation, surface, had_surface)
+    except BaseException:
+        back()
+        raise
+    return Undo(nodule.segmentationNode, f"segment {nodule.name} again", back)
+
+
+def _reshape(nodule, added, gone):
+    """Removes the parts `gone` of a nodule, shows the new ones {part: ID}; returns functions that take it back."""
+    node, ids = nodule.segmentationNode, nodule.ids
+    left = {part: i for part, i in {**ids, **added}.items() if part not in gone}
+    had_interval, has_interval = ("HC" in parts or "LC" in parts for parts in (ids, left))
+    shown = [display_of(node, ids[part]) for part in gone]
+    if had_interval != has_interval and "Final" in ids:
+        shown.append(display_of(node, ids["Final"], ("Visibility3D",)))
+    put_back = _remove(node.GetSegmentation(), [ids[part] for part in gone])
+    show_parts(node, left, added, final_3d=had_interval != has_interval)
+    return [put_back, *shown]
+
+
+# What a run writes, beside the part and the nodule's key, which stay.
+_RUN_TAGS = (
+    MEASUREMENTS_TAG,
+    POINT_TAG,
+    *(
+        TAG_PREFIX + key
+        for key in ("model", "model_version", "model_sha256", "software", "thresholds", "point_lps_mm", "averaging")
+    ),
+)
+
+
+def _take_over(own, new, labelmap):
+    own.RemoveAllRepresentations()
+    own.AddRepresentation(labelmap, new.GetRepresentation(labelmap))
+    own.SetLabelValue(new.GetLabelValue())
+    _copy_run_tags(new, own)
+
+
+def _copy_run_tags(source, target):
+    for name in _RUN_TAGS:
+        if source.HasTag(name):
+            target.SetTag(name, tag(source, name))
+        else:
+            target.RemoveTag(name)
+
+
+def _renew_surface(segmentation, surface, wanted):
+    if wanted:
+        segmentation.RemoveRepresentation(surface)
+        segmentation.CreateRepresentation(surface, True)
+
+
+def _name_of(segment_name, part):
+    name = segment_name.removesuffix(part).strip()
+    return name or "Nodule"

@@ -1,0 +1,208 @@
+"""What a segmented nodule gives besides segments: map volumes, the table of measurements, the plot of densities.
+
+Every node is made on demand, found again through a node reference of the segmentation, and removed again if making it
+fails half-way.
+"""
+
+import logging
+
+from LungNoduleKit.errors import NoduleError, OutputError
+from LungNoduleKit.scene.lattices import matrix_between
+
+from ..segments import SEGMENTS, TAG_PREFIX
+from .nodules import nodules
+
+_LOG = logging.getLogger(__name__)
+# Name of a map: what of a result it shows, None where a model doesn't give it. All are float32 in [0, 1].
+MAPS = {
+    "Final probability": lambda result: result.probability_final,
+    "LC probability": lambda result: _difference(result.probability_union, result.probability_intersection),
+    "Multi-confidence": lambda result: result.multi_confidence_map,
+    "Union probability": lambda result: result.probability_union,
+    "Intersection probability": lambda result: result.probability_intersection,
+}
+DEFAULT_MAPS = ("Final probability", "LC probability", "Multi-confidence")
+SOFT_MASK = "Soft mask"  # name of the volume in place of the final probability, of a model that gives a soft mask
+TABLE_ROLE = TAG_PREFIX + "table"
+_CHART_ROLE, _DENSITY_ROLE = TAG_PREFIX + "chart", TAG_PREFIX + "densities"
+_COLORS = ("vtkMRMLColorTableNodeFileViridis.txt", "vtkMRMLColorTableNodeRainbow", "vtkMRMLColorTableNodeGrey")
+
+
+def add_maps(result, volumeNode, nodule_name, names=DEFAULT_MAPS):
+    """Adds maps of a result as float32 scalar volumes on the volume's own voxels; returns the nodes.
+
+    Maps that the model doesn't give are left out, and the log says so. A model's soft mask is its final probability.
+    A map covers the nodule's region. Under a linear parent transform of the volume it gets the same parent; under a
+    non-linear one it lies in the world. Raises `OutputError` for an unknown map's name; then nothing was added.
+    """
+    unknown = [name for name in names if name not in MAPS]
+    if unknown:
+        raise OutputError(f"map {unknown[0]!r}: it isn't one of {', '.join(MAPS)}")
+    scene, added = volumeNode.GetScene(), []
+    try:
+        for name in names:
+            image = MAPS[name](result)
+            if image is None:
+                _LOG.warning("%s: the model doesn't give the map %s", nodule_name or "nodule", name)
+                continue
+            if image is result.probability_final and getattr(result, "final_map", "final") == "soft":
+                name = SOFT_MASK
+            node = scene.AddNewNodeByClass(
+                "vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(f"{nodule_name} {name}".strip())
+            )
+            added.append(node)
+            _fill(node, image, volumeNode)
+            _show_map(node)
+    except BaseException:
+        for node in added:
+            if node.GetDisplayNode() is not None:
+                scene.RemoveNode(node.GetDisplayNode())
+            scene.RemoveNode(node)
+        raise
+    return added
+
+
+def _difference(one, other):
+    if one is None or other is None:
+        return None
+    import SimpleITK as sitk
+
+    return sitk.Cast(sitk.Maximum(one - other, 0.0), sitk.sitkFloat32)
+
+
+def _fill(node, image, volumeNode):
+    import numpy as np
+    import SimpleITK as sitk
+    import vtk
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    from LungNoduleKit.geometry import Grid
+    from LungNoduleKit.scene.sampling import vtk_matrix
+
+    grid = Grid.of(image)
+    lattice = np.eye(4)
+    lattice[:3, :3], lattice[:3, 3] = grid.matrix, grid.origin
+    lattice = np.diag([-1.0, -1.0, 1.0, 1.0]) @ lattice
+    from_world = matrix_between(None, volumeNode.GetParentTransformNode())
+    if from_world is not None:
+        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        lattice = from_world @ lattice
+    data = vtk.vtkImageData()
+    data.SetDimensions(*grid.size)
+    array = sitk.GetArrayFromImage(image).astype(np.float32)
+    data.GetPointData().SetScalars(numpy_to_vtk(array.ravel(), deep=True))
+    node.SetAndObserveImageData(data)
+    node.SetIJKToRASMatrix(vtk_matrix(lattice))
+
+
+def _show_map(node):
+    """Colors over [0, 1] and nothing below 0.02, so that a map laid over the CT shows itself and not a gray box."""
+    node.CreateDefaultDisplayNodes()
+    display, scene = node.GetDisplayNode(), node.GetScene()
+    color = next((i for i in _COLORS if scene.GetNodeByID(i) is not None), None)
+    if color:
+        display.SetAndObserveColorNodeID(color)
+    display.AutoWindowLevelOff()
+    display.SetWindowLevel(1.0, 0.5)
+    display.AutoThresholdOff()
+    display.SetThreshold(0.02, 1.0)
+    display.ApplyThresholdOn()
+
+
+def update_table(segmentationNode, create=True):
+    """The segmentation's table of nodules, one row each, brought up to date; returns the table node.
+
+    Columns that none of the nodules has a value for (intervals, where all come from models without) are left out; where
+    only some have one, the others' numbers are not a number.
+    Without a table yet, a new one is made if `create`, else None is returned.
+    """
+    import vtk
+
+    from ..measuring import table as nodule_table
+
+    table = segmentationNode.GetNodeReference(TABLE_ROLE)
+    if table is None:
+        if not create:
+            return None
+        scene = segmentationNode.GetScene()
+        name = f"{segmentationNode.GetName()} measurements"
+        table = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(name))
+        segmentationNode.SetNodeReferenceID(TABLE_ROLE, table.GetID())
+    rows = table_rows(segmentationNode)
+    modifying = table.StartModify()
+    table.RemoveAllColumns()
+    for number, title in enumerate(nodule_table.columns()):
+        values = [row[number] for row in rows]
+        if values and all(value is None for value in values):
+            continue
+        column = vtk.vtkDoubleArray() if nodule_table.is_number(title) else vtk.vtkStringArray()
+        column.SetName(title)
+        for value in values:
+            column.InsertNextValue(float("nan") if value is None else value)
+        table.AddColumn(column)
+    table.SetUseColumnTitleAsColumnHeader(True)
+    table.SetLocked(True)
+    table.EndModify(modifying)
+    return table
+
+
+def table_rows(segmentationNode) -> list[list]:
+    """The rows of `nodule_table.row` for each nodule that has measurements."""
+    from ..measuring import table as nodule_table
+
+    return [
+        nodule_table.row(nodule.name, nodule.measurements, nodule.kind, nodule.model)
+        for nodule in nodules(segmentationNode)
+        if nodule.measurements
+    ]
+
+
+def plot_densities(nodule):
+    """A chart of the HU densities of a nodule's HC and LC, or of Final if that is all that its model gives; the
+    segmentation's chart if it has one. Returns the chart.
+
+    The papers' figure of HU in high and low confidence regions, for this nodule.
+    Raises `NoduleError` for a nodule without measurements.
+    """
+    import vtk
+
+    if not nodule.measurements:
+        raise NoduleError(f"nodule {nodule.name!r}: it has no measurements to plot")
+    densities = nodule.measurements["hu_density"]
+    segmentationNode = nodule.segmentationNode
+    table = _referenced(segmentationNode, _DENSITY_ROLE, "vtkMRMLTableNode", "HU densities")
+    table.RemoveAllColumns()
+    parts = {part: densities[attribute] for part, (attribute, _) in SEGMENTS.items() if attribute in densities}
+    for title, values in {"HU": densities["hu"], **parts}.items():
+        column = vtk.vtkDoubleArray()
+        column.SetName(title)
+        for value in values:
+            column.InsertNextValue(value)
+        table.AddColumn(column)
+    chart = _referenced(segmentationNode, _CHART_ROLE, "vtkMRMLPlotChartNode", "HU densities chart")
+    chart.RemoveAllPlotSeriesNodeIDs()
+    for part in parts:
+        role = f"{_CHART_ROLE}.{part}"
+        series = _referenced(segmentationNode, role, "vtkMRMLPlotSeriesNode", f"{part} density")
+        series.SetName(part)  # the legend
+        series.SetAndObserveTableNodeID(table.GetID())
+        series.SetXColumnName("HU")
+        series.SetYColumnName(part)
+        series.SetPlotType(series.PlotTypeScatter)
+        series.SetMarkerStyle(series.MarkerStyleNone)
+        series.SetLineWidth(3.0)
+        series.SetColor(*SEGMENTS[part][1])
+        chart.AddAndObservePlotSeriesNodeID(series.GetID())
+    chart.SetTitle(f"{nodule.name}: density of {' and '.join(parts)}")
+    chart.SetXAxisTitle("HU")
+    chart.SetYAxisTitle("density [1/HU]")
+    return chart
+
+
+def _referenced(segmentationNode, role, kind, name):
+    node = segmentationNode.GetNodeReference(role)
+    if node is None:
+        scene = segmentationNode.GetScene()
+        node = scene.AddNewNodeByClass(kind, scene.GenerateUniqueName(f"{segmentationNode.GetName()} {name}"))
+        segmentationNode.SetNodeReferenceID(role, node.GetID())
+    return node

@@ -1,0 +1,378 @@
+"""Slicer's nodes and the library's images, both ways; with `mrml_*` beside it the only files that know MRML.
+
+MRML positions are RAS millimeters, the library's are LPS millimeters: the change of sign happens here and nowhere else.
+
+A volume's parent transform counts. What is segmented is the volume as it lies in the world. A linear transform, also a
+nested, scaling, mirroring or shearing one, becomes part of the image's geometry, and no voxel changes. A non-linear one
+is applied by sampling the volume on a lattice in the world that follows the volume's own axes. The segments are always
+written on the voxels of the volume itself, in the coordinates of the segmentation's parent transform; a segmentation
+that is created here gets the volume's parent transform.
+"""
+
+from LungNoduleKit.errors import ImageError, NoduleError, OutputError, PointError
+from LungNoduleKit.scene.lattices import (
+    from_world,
+    ijk_to_ras,
+    labelmap_name,
+    matrix_between,
+    named,
+    size_of,
+    transform_between,
+    voxels_of,
+)
+from LungNoduleKit.scene.sampling import (
+    fitted_lattice,
+    lattice_grid,
+    masks_on_lattice,
+    oriented_array,
+    oriented_image,
+    reslice,
+    transform_points,
+)
+
+from ..segments import MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX, masks_of
+from .display import show_parts as _show
+
+_REACH_MM = 80.0  # half the width of what is sampled around a point: more than the largest cube that a model looks at
+_ALIGNED = 1e-2  # voxels: grids that differ by less are one
+
+
+def segment_volume_node(
+    volumeNode,
+    point_ras=None,
+    segmentationNode=None,
+    *,
+    near=None,
+    model=None,
+    device="auto",
+    prefix="",
+    segment=None,
+    progress=None,
+):
+    """Segments the nodule at a point of a volume node; returns the segmentation node with HC, LC and Final added,
+    or Final alone if that is what the model gives.
+
+    `point_ras` is (R, A, S) in the world, mm; or `near` marks the nodule, see `point_from_mask`. A new segmentation
+    node is created if none is given. For the rest see `segment_result` and `add_result`. Raises `NoduleError`; the
+    scene is then as it was.
+    """
+    if segmentationNode is not None:
+        check_segmentation(segmentationNode)
+    result = segment_result(
+        volumeNode, point_ras, near=near, model=model, device=device, segment=segment, progress=progress
+    )
+    return add_result(result, volumeNode, segmentationNode, prefix)
+
+
+def segment_result(volumeNode, point_ras=None, *, near=None, model=None, device="auto", segment=None, progress=None):
+    """The result of `segment_nodule` for a volume node; the scene isn't touched.
+
+    `segment` stands in for `segmentation.segment_nodule` and is called as
+    ``segment(ct, point_lps=..., model=..., device=...)``, with `progress` if that is given.
+    """
+    if (point_ras is None) == (near is None):
+        raise PointError("give either a point (RAS, mm) or a mask that marks the nodule, and not both")
+    point = point_from_mask(near) if point_ras is None else checked_point(point_ras)
+    ct = image_from_volume_node(volumeNode, around_ras=point)
+    if segment is None:
+        from ..outlining.segmentation import segment_nodule as segment
+    more = {} if progress is None else {"progress": progress}
+    return segment(ct, point_lps=(-point[0], -point[1], point[2]), model=model, device=device, **more)
+
+
+def image_from_volume_node(volumeNode, around_ras=None, reach_mm=_REACH_MM):
+    """A scalar volume node's voxels as a SimpleITK image that lies in the world (LPS mm), its own data type.
+
+    Under a linear parent transform the image has the node's voxels in their order; under a non-linear one they are
+    interpolated linearly, and what lies outside of the volume has the value of air or the smallest in the volume.
+    `around_ras` (world, mm) and `reach_mm` limit the image to a neighborhood; only that part is copied. Raises
+    `ImageError` for a node without a scalar 3D image or with a singular geometry, `PointError` if nothing of the volume
+    lies around the point.
+    """
+    import numpy as np
+
+    from LungNoduleKit.geometry import AIR_HU
+
+    array = voxels_of(volumeNode)
+    world = matrix_between(volumeNode.GetParentTransformNode(), None)
+    size = array.shape[::-1]
+    if world is not None:
+        lattice = world @ ijk_to_ras(volumeNode)
+        whole = lattice_grid(lattice, size, named(volumeNode))
+        start, stop = _neighborhood(lattice, size, around_ras, reach_mm)
+        part = array[tuple(slice(a, b) for a, b in zip(start[::-1], stop[::-1], strict=True))]
+        return whole.part(start, stop - start).image(np.ascontiguousarray(part))
+    if min(size) < 2:
+        raise ImageError(f"{named(volumeNode)}: it has a single slice {size}; a volume is needed")
+    parent, to_ras = volumeNode.GetParentTransformNode(), ijk_to_ras(volumeNode)
+    lattice, size = fitted_lattice(
+        to_ras, size, transform_between(parent, None), named(volumeNode), around_ras, reach_mm
+    )
+    steps = [lattice, transform_between(None, parent), np.linalg.inv(to_ras)]
+    outside = max(AIR_HU, float(array.min()))
+    return lattice_grid(lattice, size, named(volumeNode)).image(reslice(array, steps, size, outside))
+
+
+def check_point_in_volume(volumeNode, point_ras):
+    """Raises `PointError`, with RAS positions as Slicer shows them, for a point (world, mm) outside of the volume."""
+    import numpy as np
+
+    size = np.array(voxels_of(volumeNode).shape[::-1])
+    local = from_world(volumeNode, point_ras)
+    try:
+        index = np.linalg.solve(ijk_to_ras(volumeNode), [*local, 1.0])[:3]
+    except np.linalg.LinAlgError:
+        raise ImageError(f"{named(volumeNode)}: its axes span no space") from None
+    if (index < -0.5 - _ALIGNED).any() or (index > size - 0.5 + _ALIGNED).any():
+        place = ", ".join(f"{v:.1f}" for v in point_ras)
+        raise PointError(f"point ({place}) mm RAS: it lies outside of {named(volumeNode)}")
+
+
+def _neighborhood(lattice, size, around_ras, reach_mm):
+    """First and last (exclusive) voxel (i, j, k) of a volume within reach of a point; all of it for a point outside."""
+    import numpy as np
+
+    everything = np.zeros(3, int), np.array(size)
+    if around_ras is None:
+        return everything
+    inverse = np.linalg.inv(lattice)
+    center = inverse[:3, :3] @ np.asarray(around_ras, float) + inverse[:3, 3]
+    if (center < -0.5).any() or (center > everything[1] - 0.5).any():
+        return everything  # whoever looks at the image says where the point lies
+    reach = reach_mm * np.linalg.norm(inverse[:3, :3], axis=1)  # a ball's extent along each index axis
+    start = np.floor(center - reach).astype(int).clip(0)
+    return start, np.minimum(np.ceil(center + reach).astype(int) + 1, size)
+
+
+def point_from_mask(near):
+    """Centroid (R, A, S) in the world, mm, of a segment or a labelmap.
+
+    `near` is (segmentation node, segment ID) or a labelmap volume node. Raises `PointError` if it is empty or missing.
+    """
+    import numpy as np
+    import slicer
+
+    if isinstance(near, (tuple, list)):
+        node, segment_id = near
+        check_segmentation(node)
+        labelmap = slicer.vtkOrientedImageData()
+        if node.GetSegmentation().GetSegment(segment_id) is None:
+            raise PointError(f"segmentation {node.GetName()!r}: it has no segment {segment_id!r}")
+        if not node.GetBinaryLabelmapRepresentation(segment_id, labelmap):
+            raise PointError(f"segment {segment_id!r} of {node.GetName()!r}: it has no binary labelmap")
+        array, matrix = oriented_array(labelmap)
+        name = f"segment {segment_id!r} of {node.GetName()!r}"
+    else:
+        node, name = near, f"labelmap {near.GetName()!r}"
+        array, matrix = voxels_of(node), ijk_to_ras(node)
+    indices = np.argwhere(array)[:, ::-1]
+    if not len(indices):
+        raise PointError(f"{name}: it is empty")
+    local = indices @ matrix[:3, :3].T + matrix[:3, 3]
+    world = transform_points(transform_between(node.GetParentTransformNode(), None), local)
+    return tuple(float(v) for v in world.mean(axis=0))
+
+
+def add_result(result, volumeNode, segmentationNode=None, prefix=""):
+    """Adds the segments of a result to a segmentation node, a new one if none is given; returns the node.
+
+    A new node is named after the volume, has its parent transform and stands beside it in the subject hierarchy.
+    All or nothing: when this raises, the scene is as it was.
+    """
+    if segmentationNode is not None:
+        add_segments(result, segmentationNode, volumeNode, prefix)
+        return segmentationNode
+    scene = volumeNode.GetScene()
+    if scene is None:
+        raise ImageError(f"{named(volumeNode)}: it is in no scene")
+    node = scene.AddNewNodeByClass(
+        "vtkMRMLSegmentationNode", scene.GenerateUniqueName(f"{volumeNode.GetName()} nodule")
+    )
+    try:
+        node.CreateDefaultDisplayNodes()
+        _show_new(node)
+        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        add_segments(result, node, volumeNode, prefix)
+        _place_beside(node, volumeNode)
+    except BaseException:
+        for number in reversed(range(node.GetNumberOfDisplayNodes())):
+            scene.RemoveNode(node.GetNthDisplayNode(number))
+        scene.RemoveNode(node)
+        raise
+    return node
+
+
+def add_segments(result, segmentationNode, volumeNode, prefix=""):
+    """Adds a result's HC, LC and Final to a segmentation node; returns their IDs as {"HC": ID, "LC": ID, "Final": ID}.
+    Of a result without HC and LC it adds Final alone.
+
+    For `result` and the segments see `new_segments`. With a prefix such as "Nodule 2" names become "Nodule 2 HC"; if
+    names without prefix are taken, the first free "Nodule N" is used. The volume becomes the segmentation's reference
+    geometry unless it has one. Other segments aren't touched. All or nothing: when this raises, nothing was added.
+    """
+    check_segmentation(segmentationNode)
+    segmentation = segmentationNode.GetSegmentation()
+    segments = new_segments(result, segmentationNode, volumeNode, prefix or _free_prefix(segmentation))
+    added = {}
+    modifying = segmentationNode.StartModify()
+    try:
+        for part, segment in segments.items():
+            segment_id = segmentation.GenerateUniqueSegmentID(segment.GetName())
+            if not segmentation.AddSegment(segment, segment_id):
+                raise OutputError(f"segmentation {segmentationNode.GetName()!r}: it doesn't take segment {part}")
+            added[part] = segment_id
+        _show(segmentationNode, added, added)
+        _set_reference_geometry(segmentationNode, volumeNode)
+    except BaseException:
+        for segment_id in added.values():
+            segmentation.RemoveSegment(segment_id)
+        raise
+    finally:
+        segmentationNode.EndModify(modifying)
+    return added
+
+
+def new_segments(result, segmentationNode, volumeNode, prefix=""):
+    """A result's vtkSegments {"HC": ..., "LC": ..., "Final": ...} for a segmentation node, not yet in it.
+
+    `result` has `hc`, `lc` (both None: Final alone) and `final`, uint8 SimpleITK images (LPS, world) on one grid, and
+    may have `provenance`, a dict of strings, and `measurements`, which become tags. Each segment has a layer of its
+    own, since Final overlaps HC and LC, the terminology Nodule in the Lung, and its own color.
+    """
+    import json
+    import uuid
+
+    masks, start = _on_volume(result, volumeNode)
+    matrix = _segmentation_matrix(segmentationNode, volumeNode)
+    provenance = getattr(result, "provenance", None) or {}
+    tags = {TAG_PREFIX + str(key): value for key, value in provenance.items()}
+    tags[NODULE_TAG] = uuid.uuid4().hex
+    if "point_lps_mm" in provenance:
+        x, y, z = (float(v) for v in provenance["point_lps_mm"].split())
+        tags[POINT_TAG] = " ".join(f"{v:.3f}" for v in from_world(segmentationNode, (-x, -y, z)))
+    measurements = getattr(result, "measurements", None)
+    if measurements:
+        tags[MEASUREMENTS_TAG] = json.dumps(measurements, separators=(",", ":"))
+    return {
+        part: _segment(part, f"{prefix} {part}".strip(), SEGMENTS[part][1], oriented_image(mask, start, matrix), tags)
+        for part, mask in masks.items()
+    }
+
+
+def _segment(part, name, color, labelmap, tags):
+    import slicer
+
+    from LungNoduleKit.segmentation_file import NODULE_TERMINOLOGY
+
+    segment = slicer.vtkSegment()
+    segment.SetName(name)
+    segment.SetNameAutoGenerated(False)
+    segment.SetColor(*color)
+    segment.SetColorAutoGenerated(False)
+    segment.SetTag(segment.GetTerminologyEntryTagName(), NODULE_TERMINOLOGY)
+    segment.SetTag(PART_TAG, part)
+    for key, value in tags.items():
+        # Slicer's file format ends a tag at | and its key at the first colon.
+        text = " ".join(str(value).split()).replace("|", "/")
+        segment.SetTag(key.replace(":", "_").replace("|", "_"), text)
+    segment.AddRepresentation(labelmap_name(), labelmap)
+    return segment
+
+
+def _free_prefix(segmentation):
+    names = {segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())}
+    number, prefix = 1, ""
+    while names & {f"{prefix} {part}".strip() for part in SEGMENTS}:
+        number += 1
+        prefix = f"Nodule {number}"
+    return prefix
+
+
+def _show_new(segmentationNode):
+    """What concerns all segments, so only for a segmentation that is made here."""
+    display = segmentationNode.GetDisplayNode()
+    display.SetSliceIntersectionThickness(3)
+    display.SetBackfaceCulling(True)  # LC is a shell: its inner wall coincides with HC's surface
+    display.SetAmbient(0.2)
+    segmentationNode.GetSegmentation().SetConversionParameter(
+        "Smoothing factor", "0.3"
+    )  # small nodules keep their size
+
+
+def _set_reference_geometry(segmentationNode, volumeNode):
+    role = segmentationNode.GetReferenceImageGeometryReferenceRole()
+    if segmentationNode.GetNodeReference(role) is None:
+        segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
+
+
+def _place_beside(node, volumeNode):
+    scene = volumeNode.GetScene()
+    if not scene.GetNumberOfNodesByClass("vtkMRMLSubjectHierarchyNode"):
+        return  # asking for the hierarchy would create one
+    hierarchy = scene.GetSubjectHierarchyNode()
+    item, own = (hierarchy.GetItemByDataNode(n) for n in (volumeNode, node))
+    if not item:
+        return
+    if own:
+        hierarchy.SetItemParent(own, hierarchy.GetItemParent(item))
+    else:  # the application makes the item by itself
+        hierarchy.CreateItem(hierarchy.GetItemParent(item), node)
+
+
+def _on_volume(result, volumeNode):
+    """({part: bool array (z, y, x)} of a result's masks, first voxel (i, j, k)) on the volume's own voxels."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    from LungNoduleKit.geometry import Grid
+
+    images = masks_of(result)
+    grid = Grid.of(images["Final"])
+    masks = {part: sitk.GetArrayViewFromImage(image) != 0 for part, image in images.items()}
+    for part, mask in masks.items():
+        if mask.shape != grid.shape or not mask.any():
+            raise NoduleError(f"segment {part}: its mask is empty or on another grid than the final one's")
+    parent = volumeNode.GetParentTransformNode()
+    world = matrix_between(parent, None)
+    if world is not None:
+        own = lattice_grid(world @ ijk_to_ras(volumeNode), size_of(volumeNode), named(volumeNode))
+        start = own.points_to_indices(grid.origin)
+        end = own.points_to_indices(grid.indices_to_points(np.array(grid.size) - 1))
+        expected = np.rint(start) + np.array(grid.size) - 1
+        if np.allclose(start, np.rint(start), atol=_ALIGNED) and np.allclose(end, expected, atol=_ALIGNED):
+            return masks, np.rint(start).astype(int)
+    world_to_local, local_to_world = transform_between(None, parent), transform_between(parent, None)
+    return masks_on_lattice(
+        masks, grid, ijk_to_ras(volumeNode), size_of(volumeNode), world_to_local, local_to_world, named(volumeNode)
+    )
+
+
+def _segmentation_matrix(segmentationNode, volumeNode):
+    """The volume's index to RAS matrix in the coordinates of the segmentation's parent transform."""
+    own, parent = volumeNode.GetParentTransformNode(), segmentationNode.GetParentTransformNode()
+    between = matrix_between(own, parent)
+    if between is None:
+        raise OutputError(
+            f"segmentation {segmentationNode.GetName()!r}: a non-linear transform lies between it and the volume "
+            f"{volumeNode.GetName()!r}; put both under the same transform"
+        )
+    return between @ ijk_to_ras(volumeNode)
+
+
+def check_segmentation(node):
+    """Raises `OutputError` for what isn't a segmentation node."""
+    if node is None or not node.IsA("vtkMRMLSegmentationNode"):
+        raise OutputError(f"{node.GetName() if node else None!r}: it isn't a segmentation node")
+
+
+def checked_point(point_ras):
+    """Three floats; raises `PointError` for anything but three finite numbers."""
+    import math
+
+    try:
+        point = tuple(float(v) for v in point_ras)
+    except (TypeError, ValueError):
+        point = ()
+    if len(point) != 3 or not all(math.isfinite(v) for v in point):
+        raise PointError(f"point {point_ras!r}: it isn't three finite numbers (RAS, mm)")
+    return point

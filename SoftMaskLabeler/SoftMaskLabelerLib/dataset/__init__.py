@@ -1,0 +1,1 @@
+"""Data sets of soft masks, laid out like DSNet's LNSM."""

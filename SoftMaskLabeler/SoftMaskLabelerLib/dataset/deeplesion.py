@@ -1,0 +1,136 @@
+"""DeepLesion: RECIST marks from `DL_info.csv`, and key slices as 16-bit PNG (HU = value - 32768).
+
+Yan, Wang, Lu and Summers, "DeepLesion: automated mining of large-scale lesion annotations and universal lesion
+detection with deep learning", Journal of Medical Imaging 2018.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ImageError, RecistError, SoftMaskError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+HU_OFFSET = 32768
+TYPES = {
+    -1: "unknown",
+    1: "bone",
+    2: "abdomen",
+    3: "mediastinum",
+    4: "liver",
+    5: "lung",
+    6: "kidney",
+    7: "soft tissue",
+    8: "pelvis",
+}
+_COLUMNS = ("File_name", "Patient_index", "Measurement_coordinates", "Spacing_mm_px_")
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A row of `DL_info.csv`."""
+
+    name: str
+    """File name without ending, with the lesion's number on that slice if it isn't the first"""
+    file: str
+    patient: str
+    points: tuple[tuple[float, float], ...] | None
+    """Four (x, y) end points in pixels, counted from 0 at pixel centers: long axis, short axis. None: illegible"""
+    spacing: tuple[float, float] | None
+    """(y, x) in mm. None: illegible"""
+    window: tuple[float, float] | None
+    """The DICOM window in HU"""
+    kind: int
+    """Coarse lesion type, a key of `TYPES`"""
+    noisy: bool
+    """Whether the annotation is marked as possibly noisy"""
+
+
+def read_table(path: str | Path) -> list[Lesion]:
+    """The lesions of a `DL_info.csv`, in its order; raises `SoftMaskError` if it isn't one.
+
+    Pixels are taken to be counted from 1, as public loaders do (the file doesn't say); that is taken off. Rows whose
+    numbers can't be read are kept, so that a data set's builder can record them.
+    """
+    import csv
+
+    path = Path(path)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
+            if missing:
+                raise SoftMaskError(f"{path}: it isn't a DL_info.csv, it has no column {', '.join(missing)}")
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SoftMaskError(f"{path}: it can't be read ({getattr(error, 'strerror', None) or error})") from None
+    seen: dict[str, int] = {}
+    lesions = []
+    for row in rows:
+        file = (row["File_name"] or "").strip()
+        seen[file] = seen.get(file, 0) + 1
+        points, spacing = _numbers(row["Measurement_coordinates"], 8), _numbers(row["Spacing_mm_px_"], 3)
+        kind = _numbers(row.get("Coarse_lesion_type"), 1)
+        lesions.append(
+            Lesion(
+                name=Path(file).stem + (f"_{seen[file]}" if seen[file] > 1 else ""),
+                file=file,
+                patient=(row["Patient_index"] or "").strip(),
+                points=points and tuple((points[n] - 1, points[n + 1] - 1) for n in range(0, 8, 2)),
+                spacing=spacing and (spacing[1], spacing[0]),
+                window=_numbers(row.get("DICOM_windows"), 2),
+                kind=int(kind[0]) if kind else -1,
+                noisy=(row.get("Possibly_noisy") or "0").strip() not in ("", "0"),
+            )
+        )
+    return lesions
+
+
+def key_slice_path(images: str | Path, file: str) -> Path:
+    """Where a key slice lies: `000001_01_01_109.png` is `000001_01_01/109.png` in DeepLesion's `Images_png` folder.
+
+    A folder with the files under their full names is understood too. Raises `ImageError` if it isn't there.
+    """
+    series, _, slice_name = file.rpartition("_")
+    for path in (Path(images) / series / slice_name, Path(images) / file):
+        if file and path.is_file():
+            return path
+    raise ImageError(f"{file}: there is no such key slice in {images}")
+
+
+def read_key_slice(path: str | Path) -> np.ndarray:
+    """A key slice in HU: int32 (y, x). Raises `ImageError` if it can't be read or isn't a gray 16-bit image."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError:
+        raise ImageError(f"{path}: it can't be read as an image") from None
+    if image.GetPixelID() != sitk.sitkUInt16 or image.GetDimension() != 2:
+        raise ImageError(f"{path}: it holds {image.GetPixelIDTypeAsString()}, not 16-bit gray values")
+    return sitk.GetArrayFromImage(image).astype(np.int32) - HU_OFFSET
+
+
+def marks(lesion: Lesion) -> tuple[np.ndarray, tuple[float, float]]:
+    """End points (4, 2) x, y in pixels and spacing (y, x) of a lesion; raises `RecistError` if the table lacks them."""
+    import numpy as np
+
+    if lesion.points is None or lesion.spacing is None:
+        raise RecistError(f"{lesion.file}: its RECIST coordinates or its spacing can't be read")
+    return np.array(lesion.points), lesion.spacing
+
+
+def _numbers(text, count):
+    """So many finite numbers, separated by commas, or None."""
+    import math
+
+    try:
+        values = tuple(float(part) for part in (text or "").split(","))
+    except ValueError:
+        return None
+    return values if len(values) == count and all(math.isfinite(value) for value in values) else None

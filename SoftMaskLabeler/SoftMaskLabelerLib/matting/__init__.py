@@ -1,0 +1,1 @@
+"""Closed-form matting: soft masks from an image and a trimap."""

@@ -1,0 +1,120 @@
+"""The trimap over the image in the slice views, kept up to date while marks and parameters change."""
+
+import logging
+
+from ..errors import SoftMaskError
+from ..scene import results as mrml_bridge
+from ..worker import CancelledError, Worker
+
+_DELAY_MS = 250  # a slider that is dragged counts once it rests
+_POLL_MS = 50
+_OPACITY = 0.6
+
+
+class TrimapPreview:
+    """A labelmap node that exists while the preview is on, as the label layer of all slice views.
+
+    `computation()` returns (inputs, function of progress that returns (trimap, notes)), or raises `SoftMaskError`;
+    `report(text)` tells why there is no trimap.
+    """
+
+    def __init__(self, computation, report):
+        import qt
+
+        self._computation, self._report = computation, report
+        self.worker = Worker("trimap preview")
+        self.node, self._job, self._frame, self._layers = None, None, None, {}
+        self.on = False
+        self._delay, self._poll = qt.QTimer(), qt.QTimer()
+        self._delay.setSingleShot(True)
+        self._delay.setInterval(_DELAY_MS)
+        self._delay.connect("timeout()", self._start)
+        self._poll.setInterval(_POLL_MS)
+        self._poll.connect("timeout()", self._finish)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a newer trimap than the one that is shown is awaited."""
+        return self._job is not None or self._delay.isActive()
+
+    def switch(self, on):
+        """Shows the trimap, or removes it: the scene and the views are then as before."""
+        self.on = bool(on)
+        if self.on:
+            self.schedule()
+        else:
+            self._drop()
+            self._hide()
+
+    def schedule(self):
+        """Something that the trimap depends on has changed."""
+        if self.on:
+            self._delay.start()
+
+    def _drop(self):
+        self._delay.stop()
+        self._poll.stop()
+        job, self._job = self._job, None
+        if job is not None:
+            job.cancel()
+
+    def _start(self):
+        self._drop()
+        try:
+            inputs, compute = self._computation()
+        except SoftMaskError as error:
+            self._hide()
+            self._report(str(error))
+            return
+        self._frame, self._job = inputs.frame, self.worker.submit(compute)
+        self._poll.start()
+
+    def _finish(self):
+        job, frame = self._job, self._frame
+        if job is None or not job.finished:
+            return
+        self._poll.stop()
+        self._job = self._frame = None
+        try:
+            if job.error is not None:
+                raise job.error
+            trimap, notes = job.result
+            self._show(trimap, frame)
+        except CancelledError:
+            return
+        except SoftMaskError as error:
+            self._hide()
+            self._report(str(error))
+        except Exception as error:
+            logging.exception("The trimap can't be previewed")
+            self._hide()
+            self._report(str(error))
+        else:
+            self._report("\n".join(notes))
+
+    def _show(self, trimap, frame):
+        scene = frame.volumeNode.GetScene()
+        if scene is None:
+            raise SoftMaskError("the volume was removed from the scene")
+        if self.node is not None and self.node.GetScene() is scene:
+            mrml_bridge.update_trimap(self.node, trimap, frame)
+            return
+        self.node = mrml_bridge.add_trimap(trimap, frame, preview=True)
+        for number in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
+            view = scene.GetNthNodeByClass(number, "vtkMRMLSliceCompositeNode")
+            self._layers[view.GetID()] = (view.GetLabelVolumeID(), view.GetLabelOpacity())
+            view.SetLabelVolumeID(self.node.GetID())
+            view.SetLabelOpacity(_OPACITY)
+
+    def _hide(self):
+        node, self.node = self.node, None
+        layers, self._layers = self._layers, {}
+        scene = node.GetScene() if node is not None else None
+        if scene is None:
+            return
+        for view_id, (label_id, opacity) in layers.items():
+            view = scene.GetNodeByID(view_id)
+            if view is not None and view.GetLabelVolumeID() == node.GetID():
+                view.SetLabelVolumeID(label_id)
+                view.SetLabelOpacity(opacity)
+        mrml_bridge.remove_trimap(node)

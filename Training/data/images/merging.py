@@ -1,0 +1,54 @@
+"""Several sets of images as one, for figures per data set, organ or modality."""
+
+import shutil
+from pathlib import Path
+
+from ..folder import DatasetError
+from .builder import Summary, new_folder
+from .manifest import TABLE, check_rows, read_manifest, write_manifest
+
+_FILES = ("image", "mask", "soft")
+
+
+def merge_sets(folders, output, *, progress: bool = True) -> Summary:
+    """Writes the images of all `folders` as the new folder `output`, each set's files in a folder of its name.
+
+    Folds, patients and names of images stay. Raises DatasetError if `output` exists, a file is missing, or two sets
+    have a folder's name, an image_id, or a patient in other folds in common.
+    """
+    from tqdm import tqdm
+
+    folders = [Path(folder) for folder in folders]
+    names = [folder.resolve().name for folder in folders]
+    if len(set(names)) < len(names):
+        raise DatasetError(f"{' '.join(map(str, folders))}: folders of one name can't be merged; rename one")
+    rows, files = [], set()
+    with new_folder(output) as target:
+        for folder, name in zip(folders, names, strict=True):
+            for row in tqdm(read_manifest(folder), desc=name, disable=not progress, leave=False):
+                for key in _FILES:
+                    if row[key]:
+                        row[key] = _copy(folder, row[key], target, name)
+                files.add(row["image"] if row["slice"] is None else (row["image"], row["slice"]))
+                rows.append(row)
+        check_rows(rows, str(output))
+        write_manifest(target / TABLE, rows)
+    return Summary(len(files), len(rows), len({row["patient_id"] for row in rows}), 0)
+
+
+def _copy(folder: Path, file: str, target: Path, name: str) -> str:
+    """Copies a set's file, and the raw data beside a MetaImage header; returns its new relative path."""
+    source = folder / file
+    if Path(file).is_absolute() or ".." in Path(file).parts:
+        raise DatasetError(f"{source}: only files within their set's folder can be merged")
+    if not source.is_file():
+        raise DatasetError(f"{source}: listed in {TABLE} but not found")
+    beside = (
+        [source.with_suffix(end) for end in (".raw", ".zraw")] if source.suffix.lower() in (".mhd", ".nhdr") else []
+    )
+    for part in (source, *(path for path in beside if path.is_file())):
+        copy = target / name / part.relative_to(folder)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part, copy)
+    return f"{name}/{Path(file).as_posix()}"

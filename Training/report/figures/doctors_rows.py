@@ -1,0 +1,55 @@
+"""What the doctors' table is made of: the Dice of networks and readers on the test nodules that four readers marked."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...metrics.doctors import Agreement, doctors_agreement
+
+READERS = 4
+NAMES = tuple(f"D{number}" for number in range(1, READERS + 1))
+
+
+@dataclass
+class DoctorRow:
+    """One network on N test nodules of all its finished folds. nodules, patients: (N,) ids; agreement: see there."""
+
+    key: str
+    label: str
+    folds: tuple
+    jobs: list
+    nodules: np.ndarray = field(repr=False)
+    patients: np.ndarray = field(repr=False)
+    agreement: Agreement = field(repr=False)
+
+
+def doctor_rows(experiment: dict, jobs) -> tuple[list[DoctorRow], list[str]]:
+    """(rows with finished jobs, the option `network`'s first; why others with jobs are left out).
+
+    A network that was trained on other nodules of its test patients is left out: nothing here may be of patients that
+    were trained on. So is one without any nodule of four readers.
+    """
+    rows, left_out = [], []
+    for row in experiment["rows"]:
+        done = jobs.row_jobs(row)
+        if not done:
+            continue
+        if any(int(jobs.manifest(job).get("patients_in_training_and_test") or 0) for job in done.values()):
+            left_out.append(f"{row['label']} was trained on patients of its test nodules and is left out.")
+            continue
+        parts = [_four_readers(jobs.predictions(job)) for job in done.values()]
+        readers, network, nodules, patients = (np.concatenate(part) for part in zip(*parts, strict=True))
+        if not len(readers):
+            left_out.append(f"{row['label']}: none of its test nodules has four readers.")
+            continue
+        agreement = doctors_agreement(readers, network)
+        rows.append(DoctorRow(row["key"], row["label"], tuple(done), list(done.values()), nodules, patients, agreement))
+    wanted = (experiment.get("options") or {}).get("network")
+    return sorted(rows, key=lambda row: row.key != wanted), left_out
+
+
+def _four_readers(arrays: dict) -> tuple:
+    """Masks and ids of the nodules with four readers: readers (N, 4, H, W), network (N, H, W), ids (N,) twice."""
+    four = arrays["valid"].sum(1) == READERS
+    masks = arrays["final"][four].astype(np.float32) >= 0.5
+    return arrays["readers"][four], masks, arrays["nodule_id"][four], arrays["patient_id"][four]

@@ -1,0 +1,198 @@
+"""Tables that compare an experiment's rows: the papers' measures, what several readers allow, folds, paired tests."""
+
+from ..measures import MULTI_READER, measure_set, show
+from ..store import JobError
+from ..summary import fold_text, human_row, load_rows, mark_best, summarize
+from .paired import paired_records, paired_table
+from .table import Cell, Head, Table
+
+__all__ = ["comparison_tables", "measure_cell", "reference_row"]
+
+NBSP = "\u00a0"
+_SPREAD = (
+    "± is the population standard deviation over folds; where a row has one fold only, it is the standard deviation "
+    "over that fold's nodules (marked “(nodules)”), a different and much larger quantity. "
+)
+_BOTH = (
+    "± is the population standard deviation over folds and that over nodules, a different and much larger quantity; "
+    "a row with one fold has the latter only. "
+)
+_BEST = "Bold: best of the networks that were tested on the reference's nodules; the readers' row is left out."
+
+
+def comparison_tables(store, experiment: dict) -> tuple[list, dict]:
+    """(tables, figures for the headline) of an experiment with rows of scored jobs; no tables without a finished job.
+
+    Raises JobError for results that can't be read.
+    """
+    rows = load_rows(store, experiment)
+    reference = reference_row(experiment, rows)
+    human = human_row(store, rows, reference)
+    if human is None:
+        return [], {}
+    name = experiment["name"]
+    try:
+        wanted = measure_set(experiment.get("options") or {})
+    except ValueError as error:
+        raise JobError(f"experiment {name}: {error}") from error
+    own = own_references(experiment, rows)
+    everyone = [*rows, human]
+    tests = paired_records(everyone, reference, wanted.tested, own) if reference is not None or own else []
+    ranked, single = wanted.ranked, None if own else reference
+    stars = {t["row"] for t in tests if t["measure"] == ranked.key and t["t_p"] < 0.05} if wanted.starred else ()
+    tables = [
+        _measure_table(f"{name}-measures", "Papers' measures", wanted, everyone, reference, paper=True, stars=stars),
+        _measure_table(f"{name}-readers", "Several readers", measure_set({}), everyone, reference),
+    ]
+    if reference is not None or own:
+        tables.append(paired_table(f"{name}-tests", tests, single, wanted.tested))
+    tables.append(_fold_table(f"{name}-folds", wanted, everyone))
+    means, folds = _comparable_means(everyone, ranked)
+    found = {"means": means, "folds": folds, "tests": tests}
+    found |= {"labels": {row.key: row.label for row in everyone}, "reference": single.key if single else None}
+    return tables, found | {"measure": ranked.key, "label": ranked.label, "against": wanted.against}
+
+
+def _comparable_means(rows: list, measure) -> tuple[dict, str]:
+    """({row: mean}, folds in words): means over the folds that all rows have, named where some rows have more.
+
+    Means of different folds are of different nodules. Without a fold in common every row has the mean of its own.
+    """
+    folds = {row.key: summarize(row, measure).folds for row in rows if row.jobs}
+    shared = sorted(set.intersection(*(set(values) for values in folds.values())))
+    if not shared:
+        return {row.key: summarize(row, measure).mean for row in rows if row.jobs}, ""
+    means = {key: sum(values[f] for f in shared) / len(shared) for key, values in folds.items()}
+    return means, "" if all(len(v) == len(shared) for v in folds.values()) else fold_text(shared)
+
+
+def reference_row(experiment: dict, rows: list):
+    """The row that paired tests compare with (option ``reference``), or None where it is absent or has no job."""
+    wanted = (experiment.get("options") or {}).get("reference")
+    return next((row for row in rows if row.key == wanted and row.jobs), None)
+
+
+def own_references(experiment: dict, rows: list) -> dict:
+    """{key of a row: the row that it is compared with} of the option ``references``, a table of keys; rows without a
+    finished job are left out. Raises JobError for what names no row."""
+    wanted = (experiment.get("options") or {}).get("references") or {}
+    known = {row.key: row for row in rows}
+    unknown = sorted({*wanted, *wanted.values()} - set(known))
+    if unknown:
+        names = ", ".join(unknown)
+        raise JobError(f"experiment {experiment['name']}: option references names {names}, which is no row")
+    return {key: known[other] for key, other in wanted.items() if known[other].jobs}
+
+
+def measure_cell(summary, measure, bold=False, of_nodules=False) -> Cell:
+    """Mean, and below it ± sd, which says so where it is over nodules (``of_nodules``: both it and that over folds)."""
+    if summary.mean is None:
+        return Cell("–", kind="absent")
+    spread = "" if summary.sd is None else f"± {measure.show(summary.sd)}"
+    if summary.over == "nodules":
+        spread += " (nodules)"
+    elif of_nodules and summary.nodule_sd is not None:
+        # A line each: within one nothing may break.
+        spread = f"{spread} (folds)".replace(" ", NBSP) + f" ±{NBSP}{measure.show(summary.nodule_sd)}{NBSP}(nodules)"
+    return Cell(measure.show(summary.mean), bold=bold, note=spread)
+
+
+def _paper_cell(row, measure) -> Cell:
+    value, sd = row.paper.get(measure.paper), row.paper.get(f"{measure.paper}_sd")
+    if value is None:
+        return Cell("–", kind="paper absent")
+    return Cell(show(float(value), 2), kind="paper", note="" if sd is None else f"± {show(float(sd), 2)}")
+
+
+def leaked_patients(row) -> int:
+    """Test patients, summed over folds, of whom other nodules were trained on (0 where folds are split by patient)."""
+    return sum(int(m.get("patients_in_training_and_test") or 0) for m in row.manifests.values())
+
+
+def _leak(row) -> str:
+    count = leaked_patients(row)
+    return f"{count:,} test patients are in training too" if count else ""
+
+
+def _row_class(row, reference) -> str:
+    return "human" if row.human else "reference" if row is reference else ""
+
+
+def _measure_table(name, title, wanted, rows, reference, paper=False, stars=()) -> Table:
+    """Means of the papers' measures of a set (``paper``), or of those that several readers allow."""
+    measures = wanted.measures if paper else MULTI_READER
+    summaries = {m.key: [summarize(row, m) for row in rows] for m in measures}
+    best = {m.key: mark_best(rows, summaries[m.key], m, reference) for m in measures}
+    # A paper's column only where the experiment knows such a number at all.
+    beside = {m.key: paper and m.paper and any(m.paper in row.paper for row in rows) for m in measures}
+    two = 2 if any(beside.values()) else 1
+    plain = [("Network", False), ("Parameters", True), ("Folds", False), ("Nodules", True)]
+    plain = plain if paper else [plain[0], plain[2]]
+    heads = [[Head(text, number, rows=two) for text, number in plain], []]
+    for m in measures:
+        heads[0].append(Head(m.heading, span=2) if beside[m.key] else Head(m.heading, rows=two))
+        heads[1] += [Head("here"), Head("paper")] if beside[m.key] else []
+    caption = (_BOTH if wanted.of_nodules else _SPREAD) + _BEST
+    if any(beside.values()):
+        caption += " “paper”: what the publication reports on its own data and folds, not measured here."
+    if paper and wanted.starred:
+        caption += f" *: {wanted.ranked.label} differs from the row's reference in the paired t test, p < 0.05."
+    table = Table(name, title + ".", caption, [line for line in heads if line])
+    for i, row in enumerate(rows):
+        count = sum(len(s["nodule_id"]) for s in row.scores.values())
+        cells = [Cell(row.label, number=False, note=_leak(row)), Cell(fold_text(row.jobs), number=False)]
+        if paper:
+            cells.insert(1, Cell(f"{row.parameters:,}" if row.parameters else "–"))
+            cells.append(Cell(f"{count:,}" if count else "–"))
+        record = {"row": row.key, "label": row.label, "parameters": row.parameters, "folds": fold_text(row.jobs)}
+        record |= {"nodules": count, "test_patients_in_training": leaked_patients(row)}
+        for m in measures:
+            cells.append(measure_cell(summaries[m.key][i], m, i in best[m.key], wanted.of_nodules))
+            if m is wanted.ranked and row.key in stars:
+                cells[-1].text += "*"
+            record |= summaries[m.key][i].record(m.key)
+            if beside[m.key]:
+                cells.append(_paper_cell(row, m))
+                record |= {f"paper_{m.paper}": row.paper.get(m.paper)}
+                record |= {f"paper_{m.paper}_sd": row.paper.get(f"{m.paper}_sd")}
+        table.rows.append((_row_class(row, reference), cells))
+        table.records.append(record)
+    return table
+
+
+def _fold_table(name, wanted, rows) -> Table:
+    """Each fold's own means of the papers' measures, beside the paper's fold of the same number where it is known."""
+    measures = wanted.measures
+    table = Table(
+        name,
+        "Each fold.",
+        "Means over the nodules of each test fold (NSD released: one number a fold). The papers' folds hold other "
+        "nodules; a paper's fold of the same number is no counterpart and is shown for its spread only.",
+        [
+            [
+                Head("Network", False),
+                Head("Fold", False),
+                *(Head(m.heading) for m in measures),
+                Head(f"{wanted.ranked.label}, paper"),
+            ]
+        ],
+        folded=True,
+    )
+    for row in rows:
+        summaries = [summarize(row, m) for m in measures]
+        published = (row.paper.get("folds") or {}).get("dsc") or []
+        folds = sorted(set(row.jobs) | (set() if row.human else set(range(len(published)))))
+        for number, fold in enumerate(folds):
+            values = [s.folds.get(fold) for s in summaries]
+            known = published[fold] if fold < len(published) else None
+            cells = [Cell(row.label, False), Cell(str(fold), False)]
+            cells += [
+                Cell(m.show(v), kind="absent" if v is None else "") for m, v in zip(measures, values, strict=True)
+            ]
+            cells.append(Cell(show(known, 2), kind="paper"))
+            kinds = ["human"] * row.human + ["start"] * (number == 0)
+            table.rows.append((" ".join(kinds), cells))
+            record = {"row": row.key, "fold": fold, "nodules": len(row.scores.get(fold, {}).get("nodule_id", ()))}
+            record |= {m.key: v for m, v in zip(measures, values, strict=True)}
+            table.records.append(record | {"paper_dsc": known})
+    return table

@@ -1,0 +1,1 @@
+"""Training loops: the plain one, with a discriminator, of patch classifiers; optimization and starts."""
