@@ -6,7 +6,11 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+import SimpleITK as sitk
+
 from .errors import ImageError
+from .images import itk_reason, quiet_itk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,10 +63,6 @@ def read_series(folder: Path, series_uid: str | None, warn: Callable[[str], obje
 
     A tilted gantry's slices keep their positions: the direction matrix isn't orthogonal then. Raises `ImageError`.
     """
-    import SimpleITK as sitk
-
-    from .images import itk_reason, quiet_itk
-
     with quiet_itk():
         found, broken = _find_series(folder)
         chosen = _choose(found, broken, folder, series_uid, warn)
@@ -84,8 +84,6 @@ def read_series(folder: Path, series_uid: str | None, warn: Callable[[str], obje
 
 def _find_series(folder):
     """Every image series below the folder by UID, and the DICOM files that can't be read; other files don't count."""
-    import SimpleITK as sitk
-
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     found, broken = {}, []
@@ -153,8 +151,6 @@ def _choose(found, broken, folder, series_uid, warn):
 
 def _ordered(series, name, warn):
     """The series' slices along their common normal, after a check that they form an evenly spaced stack."""
-    import numpy as np
-
     if len(series.slices) == 1:
         return series.slices
     if any(s.position is None or s.orientation is None for s in series.slices):

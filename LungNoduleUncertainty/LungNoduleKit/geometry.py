@@ -15,6 +15,10 @@ from itertools import permutations
 from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+import SimpleITK as sitk
+from scipy.ndimage import affine_transform, convolve1d
+
 from .errors import ImageError, PointError
 
 if TYPE_CHECKING:
@@ -49,8 +53,6 @@ class Grid:
     @property
     def matrix(self) -> np.ndarray:
         """(3, 3) float64: column a is the step in millimetres from a voxel to the next one along axis a."""
-        import numpy as np
-
         return np.reshape(np.asarray(self.direction, float), (3, 3)) * np.asarray(self.spacing, float)
 
     @property
@@ -61,8 +63,6 @@ class Grid:
     @property
     def voxel_volume_mm3(self) -> float:
         """A voxel's volume, right for axes that aren't at right angles too."""
-        import numpy as np
-
         return float(abs(np.linalg.det(self.matrix)))
 
     @property
@@ -72,14 +72,10 @@ class Grid:
 
     def indices_to_points(self, indices) -> np.ndarray:
         """LPS positions (..., 3) of continuous indices (..., 3), each (i, j, k)."""
-        import numpy as np
-
         return np.asarray(indices, float) @ self.matrix.T + np.asarray(self.origin, float)
 
     def points_to_indices(self, points) -> np.ndarray:
         """Continuous indices (..., 3), each (i, j, k), of LPS positions (..., 3)."""
-        import numpy as np
-
         return (np.asarray(points, float) - np.asarray(self.origin, float)) @ np.linalg.inv(self.matrix).T
 
     def contains(self, point_lps) -> bool:
@@ -102,9 +98,6 @@ class Grid:
 
     def image(self, array=None) -> sitk.Image:
         """A SimpleITK image of `array` (z, y, x) on this grid; without an array, zeros of type uint8."""
-        import numpy as np
-        import SimpleITK as sitk
-
         array = np.zeros(self.shape, np.uint8) if array is None else np.asarray(array)
         if array.shape != self.shape:
             raise ImageError(f"array: its shape {array.shape} isn't the grid's {self.shape} (z, y, x)")
@@ -123,8 +116,6 @@ def nodule_grid(ct: sitk.Image, point_lps, size=(64, 64, 64), spacing=None) -> G
     and voxel positions are used. The point lies within half a voxel of the grid's centre. Raises `PointError` if the
     point isn't three finite numbers.
     """
-    import numpy as np
-
     point = np.asarray(point_lps, float)
     if point.shape != (3,) or not np.isfinite(point).all():
         raise PointError(f"point {point_lps}: it isn't three finite numbers")
@@ -164,15 +155,11 @@ def sample(ct: sitk.Image, grid: Grid, outside: float | None = AIR_HU) -> np.nda
     Where the image is finer than the grid by more than 1.5 it is first smoothed along that axis by a Gaussian which
     widens its resolution to the grid's spacing. Only the part of the image that is needed is read and converted.
     """
-    import SimpleITK as sitk
-
     return _resample(sitk.GetArrayViewFromImage(ct), Grid.of(ct), grid, outside, smooth=True)
 
 
 def sample_label(mask: sitk.Image, grid: Grid) -> np.ndarray:
     """A mask (non-zero is inside) on a grid: bool (z, y, x), where its linear interpolation reaches one half."""
-    import SimpleITK as sitk
-
     values = _resample(sitk.GetArrayViewFromImage(mask), Grid.of(mask), grid, 0.0, smooth=True, binary=True)
     return values >= 0.5
 
@@ -188,8 +175,6 @@ def region_of_interest(ct: sitk.Image, region, margin_mm: float = 0.0) -> Grid:
     `region` is a `Grid` or LPS points (N, 3), whose bounding box along the CT's axes is taken; `margin_mm` widens it on
     each side. At least one voxel is returned along every axis; `PointError` if the region lies outside the CT.
     """
-    import numpy as np
-
     ct_grid = Grid.of(ct)
     points = _corners(region) if isinstance(region, Grid) else np.atleast_2d(np.asarray(region, float))
     indices = ct_grid.points_to_indices(points)
@@ -209,9 +194,6 @@ def region_of_interest(ct: sitk.Image, region, margin_mm: float = 0.0) -> Grid:
 
 def crop(image: sitk.Image, grid: Grid) -> sitk.Image:
     """The part of an image that `grid`, one of its own sub-grids (see `region_of_interest`), covers: exact copy."""
-    import numpy as np
-    import SimpleITK as sitk
-
     start = Grid.of(image).points_to_indices(grid.origin)
     index = np.rint(start).astype(int)
     fits = np.abs(start - index).max() < 1e-3 and np.allclose(Grid.of(image).matrix, grid.matrix, atol=1e-6)
@@ -222,8 +204,6 @@ def crop(image: sitk.Image, grid: Grid) -> sitk.Image:
 
 def _patient_axes(ct: sitk.Image):
     """For left, posterior, superior: which CT axis lies nearest, and whether it points there (+1) or away (-1)."""
-    import numpy as np
-
     direction = np.reshape(ct.GetDirection(), (3, 3))
     order = max(permutations(range(3)), key=lambda axes: prod(abs(direction[row, a]) for row, a in enumerate(axes)))
     signs = np.array([1.0 if direction[row, axis] >= 0 else -1.0 for row, axis in enumerate(order)])
@@ -244,16 +224,12 @@ def _in_plane_spacing(spacings) -> float:
 
 def _corners(grid: Grid) -> np.ndarray:
     """(8, 3) LPS positions of the corners of the box that the grid's voxels fill."""
-    import numpy as np
-
     ends = [(-0.5, n - 0.5) for n in grid.size]
     return grid.indices_to_points(np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 3))
 
 
 def _resample(array, source: Grid, target: Grid, outside: float, smooth: bool, binary: bool = False) -> np.ndarray:
     """Linear interpolation of `array` (z, y, x on `source`) at the voxels of `target`; float32 (z, y, x)."""
-    import numpy as np
-
     step = np.linalg.solve(source.matrix, target.matrix)  # source index = step @ target index + start
     start = source.points_to_indices(target.origin)
     largest = np.abs(step) == np.abs(step).max(axis=1, keepdims=True)
@@ -267,8 +243,6 @@ def _resample(array, source: Grid, target: Grid, outside: float, smooth: bool, b
 
 def _resample_along_axes(array, source, target, step, start, outside, smooth, binary):
     """Axes parallel, in any order: one small matrix an axis. Coinciding voxels are copied exactly."""
-    import numpy as np
-
     weights, parts, insides, order = [], [], [], []
     for axis in range(3):
         along = int(np.abs(step[axis]).argmax())
@@ -298,8 +272,6 @@ def _axis_weights(positions, count: int, ratio: float):
     Returns the weights (positions, voxels needed), the first voxel needed, and which positions lie on the axis.
     Positions in the outer half of the first and last voxel take that voxel's value.
     """
-    import numpy as np
-
     inside = (positions >= -0.5 - _ON_LATTICE) & (positions <= count - 0.5 + _ON_LATTICE)
     nearest = np.rint(positions)
     positions = np.where(np.abs(positions - nearest) < _ON_LATTICE, nearest, positions).clip(0, count - 1)
@@ -322,8 +294,6 @@ def _axis_weights(positions, count: int, ratio: float):
 
 def _smoothing_kernel(ratio: float):
     """Gaussian weights that widen a resolution of one voxel (full width at half maximum) to `ratio` voxels."""
-    import numpy as np
-
     if ratio <= SMOOTH_BEYOND:
         return np.ones(1)
     sigma = ((ratio**2 - 1) / (8 * np.log(2))) ** 0.5
@@ -334,9 +304,6 @@ def _smoothing_kernel(ratio: float):
 
 def _resample_oblique(array, source, target, step, start, outside, smooth, binary):
     """Axes at an angle to each other (a mask that was drawn on a reformatted volume, say)."""
-    import numpy as np
-    from scipy.ndimage import affine_transform, convolve1d
-
     ranges = [np.arange(n, dtype=np.float64) for n in target.size]
     inside = np.ones(target.shape, bool)
     for row, begin, count in zip(step, start, source.size, strict=True):
@@ -365,6 +332,4 @@ def _resample_oblique(array, source, target, step, start, outside, smooth, binar
 
 
 def _as_float(block, binary: bool):
-    import numpy as np
-
     return (block != 0 if binary else block).astype(np.float32)

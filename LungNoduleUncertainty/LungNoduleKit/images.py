@@ -9,8 +9,13 @@ import warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+import SimpleITK as sitk
 
 from .errors import ImageError, OutputError, PointError
+from .geometry import Grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,11 +51,6 @@ def read_mask(path: str | Path, ct: sitk.Image | None = None) -> sitk.Image:
 
     Raises `ImageError` if it can't be read, isn't a scalar 3D image, is empty, or lies outside the CT if one is given.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
-    from .geometry import Grid
-
     image = read_image(path)
     if image.HasMetaDataKey("Segment0_LabelValue"):
         from .segmentation_file import read_segmentation
@@ -74,8 +74,6 @@ def read_mask(path: str | Path, ct: sitk.Image | None = None) -> sitk.Image:
 
 def read_image(path: str | Path) -> sitk.Image:
     """Any image file that SimpleITK knows; a fourth axis of length one is dropped. `ImageError` if it can't be read."""
-    import SimpleITK as sitk
-
     path = Path(path)
     if not path.is_file():
         raise ImageError(f"{path}: there is no such file or folder")
@@ -98,11 +96,6 @@ def check_ct(image: sitk.Image, name: str = "CT", check_region: Grid | None = No
     not finite, directions that aren't finite or don't span space, NaN or infinite voxels. `check_region`, a sub-grid of
     the image, limits the search for the latter. Suspicious: values that don't look like HU, and a tilted gantry.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
-    from .geometry import Grid
-
     _check_scalar_volume(image, name)
     grid = Grid.of(image)
     if min(grid.size) < 2:
@@ -122,10 +115,6 @@ def check_ct(image: sitk.Image, name: str = "CT", check_region: Grid | None = No
 
 def check_point(point, image: sitk.Image, name: str = "point") -> tuple[float, float, float]:
     """The point as three floats (LPS millimetres); `PointError` if it isn't three finite numbers inside the volume."""
-    import numpy as np
-
-    from .geometry import Grid
-
     try:
         values = np.asarray(point, float)
     except (TypeError, ValueError):
@@ -150,8 +139,6 @@ def write_whole(path: str | Path, writer: Callable[[Path], object]) -> None:
     The temporary file lies in the same folder and has the same endings, from which writers take the format. It is
     removed on failure, and a file that was at `path` stays as it was. `OutputError` if the output can't be written.
     """
-    from uuid import uuid4
-
     path = Path(path)
     temporary = path.with_name(f".{uuid4().hex[:12]}{''.join(path.suffixes[-2:])}")
     try:
@@ -172,8 +159,6 @@ def write_whole(path: str | Path, writer: Callable[[Path], object]) -> None:
 @contextmanager
 def quiet_itk():
     """Keeps ITK's C++ warnings off standard error; errors still raise."""
-    import SimpleITK as sitk
-
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
@@ -204,8 +189,6 @@ def _check_scalar_volume(image, name):
 
 
 def _check_geometry(grid, name):
-    import numpy as np
-
     if not all(np.isfinite(s) and s > 0 for s in grid.spacing):
         raise ImageError(f"{name}: its spacing {grid.spacing} isn't three positive numbers")
     if not np.isfinite([*grid.direction, *grid.origin]).all():
@@ -215,8 +198,6 @@ def _check_geometry(grid, name):
 
 
 def _tilt_warning(grid, name):
-    import numpy as np
-
     axes = np.reshape(grid.direction, (3, 3))
     between = np.degrees(np.arcsin(min(1.0, np.abs(axes.T @ axes - np.eye(3)).max())))
     if between > 0.1:
@@ -224,8 +205,6 @@ def _tilt_warning(grid, name):
 
 
 def _value_warning(array, name):
-    import numpy as np
-
     step = max(1, round((array.size / _LOOKED_AT) ** (1 / 3)))
     some = array[::step, ::step, ::step]
     some = some[np.isfinite(some)] if np.issubdtype(some.dtype, np.floating) else some

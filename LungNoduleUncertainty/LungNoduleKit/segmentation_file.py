@@ -6,10 +6,15 @@ node reads and writes (Slicer's developer guide, "Segmentations", file format of
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING
 
+import numpy as np
+import SimpleITK as sitk
+
 from .errors import ImageError
-from .images import write_whole
+from .geometry import Grid
+from .images import read_image, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,13 +48,6 @@ def write_segmentation(
     use it as the segmentation's reference geometry. Raises `ImageError` for masks that don't share a grid, and
     `OutputError` if the file can't be written.
     """
-    import gzip
-
-    import numpy as np
-    import SimpleITK as sitk
-
-    from .geometry import Grid
-
     segments = list(segments)
     if not segments:
         raise ImageError(f"{path}: there are no segments to write")
@@ -70,12 +68,6 @@ def read_segmentation(path: str | Path) -> dict[str, sitk.Image]:
     A name that occurs twice gets its number in the file appended. Raises `ImageError` if the file can't be read or
     isn't a segmentation.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
-    from .geometry import Grid
-    from .images import read_image
-
     image = read_image(path)
     if image.GetDimension() != 3 or not image.HasMetaDataKey("Segment0_LabelValue"):
         raise ImageError(f"{path}: it isn't a Slicer segmentation (.seg.nrrd)")
@@ -99,10 +91,6 @@ def read_segmentation(path: str | Path) -> dict[str, sitk.Image]:
 
 
 def _check_on_grid(name, mask, grid):
-    import numpy as np
-
-    from .geometry import Grid
-
     if mask.GetDimension() != 3 or mask.GetNumberOfComponentsPerPixel() != 1:
         raise ImageError(f"segment {name}: its mask isn't a scalar 3D image")
     own = Grid.of(mask)
@@ -131,8 +119,6 @@ def _geometry_lines(grid, count):
 
 
 def _key_lines(segments, layers, grid, tags, reference):
-    import numpy as np
-
     used: set[str] = set()
     for number, (name, _, color) in enumerate(segments):
         own = {"TerminologyEntry": NODULE_TERMINOLOGY, **tags}
@@ -163,8 +149,6 @@ def _key_lines(segments, layers, grid, tags, reference):
 
 def _ras_geometry(grid):
     """A grid as Slicer writes it: the index-to-RAS matrix, row by row, and the extent."""
-    import numpy as np
-
     matrix = np.eye(4)
     matrix[:3, :3] = grid.matrix
     matrix[:3, 3] = grid.origin

@@ -11,8 +11,24 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import SimpleITK as sitk
+
 from .errors import ImageError, MaskError, RecistError, TrimapError
-from .trimap.trimap import BACKGROUND, LESION, UNKNOWN
+from .matting.closed_form import closed_form_alpha
+from .trimap.morphology import bounding_box
+from .trimap.trimap import (
+    BACKGROUND,
+    LESION,
+    UNKNOWN,
+    as_mask,
+    as_spacing,
+    default_radius_mm,
+    trimap_from_mask,
+    trimap_from_readers,
+    trimap_from_recist,
+)
+from .volume_io import check_volume, on_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,11 +109,6 @@ def soft_mask_volume(
     one slice (strategy 3). `trimap`: an edited one, used as it is. `progress(stage, share)` is called before every
     slice; what it raises ends the work. Raises `ImageError`, `MaskError`, `RecistError`, `TrimapError`, `SolverError`.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
-    from .volume_io import check_volume, on_grid
-
     parameters = parameters or Parameters()
     if sum(source is not None for source in (masks, recist_points_lps, trimap)) != 1:
         raise ValueError("give one of masks, recist_points_lps and trimap")
@@ -151,10 +162,6 @@ def soft_mask_array(
     `spacing`: mm per axis. One of `masks` (one or several), `recist` ((4, 2) x, y in pixels, for a 2D image) and
     `trimap`. `notes`, if given, gets a line for each thing done otherwise than asked.
     """
-    import numpy as np
-
-    from .trimap.trimap import as_spacing, trimap_from_recist
-
     parameters = parameters or Parameters()
     notes = [] if notes is None else notes
     progress = progress or (lambda stage, share: None)
@@ -178,8 +185,6 @@ def soft_mask_array(
 
 def windowed(image: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     """Intensities as float64 in [0, 1], the window's ends at 0 and 1; raises `ImageError` if some aren't finite."""
-    import numpy as np
-
     values = image.astype(np.float64)
     if image.dtype.kind == "f" and not np.isfinite(values).all():
         raise ImageError("the image holds NaN or infinite values near the lesion")
@@ -190,11 +195,6 @@ def windowed(image: np.ndarray, window: tuple[float, float]) -> np.ndarray:
 
 def _trimap_of_masks(masks, shape, spacing, parameters, notes):
     """The region that matters, as slices of the image, and the trimap there."""
-    import numpy as np
-
-    from .trimap.morphology import bounding_box
-    from .trimap.trimap import as_mask, default_radius_mm, trimap_from_mask, trimap_from_readers
-
     named = [f"the mask of reader {n}" if len(masks) > 1 else "the mask" for n in range(1, len(masks) + 1)]
     masks = [as_mask(mask, name) for mask, name in zip(masks, named, strict=True)]
     if not masks:
@@ -227,10 +227,6 @@ def _trimap_of_masks(masks, shape, spacing, parameters, notes):
 
 
 def _box_of_trimap(trimap, shape, radius):
-    import numpy as np
-
-    from .trimap.morphology import bounding_box
-
     if trimap.shape != shape:
         raise TrimapError(f"the trimap has shape {trimap.shape}, the image {shape}")
     if not np.isin(trimap, (BACKGROUND, UNKNOWN, LESION)).all():
@@ -249,10 +245,6 @@ def _grown(box, shape, margins):
 
 def _matting(gray, labels, parameters, progress, notes, first):
     """Alpha of a region; a stack slice by slice unless the parameters say 3D. `first`: the region's first slice."""
-    import numpy as np
-
-    from .matting.closed_form import closed_form_alpha
-
     options = {"epsilon": parameters.epsilon, "radius": parameters.radius}
     if gray.ndim == 2 or parameters.dimension == 3:
         progress("matting", 0.1)
@@ -276,8 +268,6 @@ def _matting(gray, labels, parameters, progress, notes, first):
 
 def points_in_slice(image, points_lps):
     """The slice that RECIST marks lie on, and their x, y in its pixels."""
-    import numpy as np
-
     try:
         points = np.asarray(points_lps, np.float64).reshape(-1, 3)
     except (TypeError, ValueError):
@@ -296,14 +286,10 @@ def points_in_slice(image, points_lps):
 
 
 def _binary(alpha):
-    import numpy as np
-
     return (alpha >= BINARY_FROM).astype(np.uint8)
 
 
 def _image_like(array, image):
-    import SimpleITK as sitk
-
     out = sitk.GetImageFromArray(array)
     out.CopyInformation(image)
     return out

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from .trimap.trimap import LESION, UNKNOWN, as_mask, as_readers, check_dimension, trimap_from_mask
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,10 +33,6 @@ def dilation_label(
     the ring, in (0, 1). `dilate_mm`: by default the larger of one pixel and a tenth of the equivalent diameter, which
     makes the lesion 120 % as wide. Raises `MaskError` for an empty mask.
     """
-    import numpy as np
-
-    from .trimap.trimap import LESION, UNKNOWN, trimap_from_mask
-
     if not 0 < value < 1:
         raise ValueError(f"the ring's value lies between 0 and 1, not {value!r}")
     bands = trimap_from_mask(mask, spacing, erode_mm=0.0, dilate_mm=dilate_mm, dimension=dimension)
@@ -48,10 +48,6 @@ def bilinear_label(mask: ArrayLike, factor: int = 2, *, dimension: int = 2) -> n
     pixel and axis, 2 to 4 are usual. The coarse pixel is the mean of its pixels (at 2 that is linear interpolation);
     values are placed by pixel centers, edges are repeated. Float32 in [0, 1], of the mask's shape.
     """
-    import numpy as np
-
-    from .trimap.trimap import as_mask, check_dimension
-
     inside = as_mask(mask, "the mask")
     check_dimension(dimension, inside.ndim)
     if factor != int(factor) or factor < 1:
@@ -67,17 +63,11 @@ def mean_of_readers(masks: ArrayLike | Sequence[ArrayLike]) -> np.ndarray:
 
     Raises `MaskError` if there are no masks or their shapes differ.
     """
-    import numpy as np
-
-    from .trimap.trimap import as_readers
-
     return np.mean(as_readers(masks), axis=0, dtype=np.float64).astype(np.float32)
 
 
 def _through_coarse(label, axis: int, factor: int):
     """Down by block means and up by linear interpolation along one axis."""
-    import numpy as np
-
     length = label.shape[axis]
     moved = np.moveaxis(label, axis, -1)
     blocks = -(-length // factor)

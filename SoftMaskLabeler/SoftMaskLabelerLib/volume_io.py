@@ -9,6 +9,10 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+import SimpleITK as sitk
 
 from .errors import ImageError, MaskError, OutputError, SoftMaskError, TrimapError
 
@@ -35,8 +39,6 @@ def read_volume(path: str | Path) -> sitk.Image:
     Values are as stored, of DICOM after rescale slope and intercept (HU). A 2D file becomes one slice. Raises
     `ImageError` if it can't be read, has colors or more than three axes, or slices are missing.
     """
-    import SimpleITK as sitk
-
     path = Path(path)
     image = _read_dicom(path) if path.is_dir() else _read_file(path, ImageError)
     if image.GetDimension() == 2:
@@ -51,8 +53,6 @@ def read_masks(path: str | Path) -> dict[str, sitk.Image]:
     Uint8 (0, 1) on the file's own grid, in the file's order; a name that occurs twice gets its number appended. Raises
     `MaskError` if the file can't be read, isn't a mask, or all of its masks are empty.
     """
-    import SimpleITK as sitk
-
     path = Path(path)
     image = _read_file(path, MaskError)
     if image.GetDimension() == 2:
@@ -72,9 +72,6 @@ def read_trimap(path: str | Path) -> sitk.Image:
 
     Raises `TrimapError` if it can't be read or holds other values.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
     image = _read_file(path, TrimapError)
     if image.GetDimension() == 2:
         image = sitk.JoinSeries(image)
@@ -91,9 +88,6 @@ def on_grid(labels: sitk.Image, image: sitk.Image, name: str, notes: list[str] |
     A cropped grid (Slicer writes segmentations so) is put in place exactly and without a note. Raises `MaskError` if
     nothing of non-empty labels lies inside the image.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
     if same_grid(labels, image):
         return labels
     if notes is not None and not _is_part(labels, image):
@@ -121,16 +115,11 @@ def check_volume(image: sitk.Image, name: str, error: type[SoftMaskError]) -> No
 
 def image_writer(image: sitk.Image) -> Callable[[Path], None]:
     """A writer for `write_all`: the image, compressed, in the format of the path's ending."""
-    import SimpleITK as sitk
-
     return lambda path: sitk.WriteImage(image, str(path), useCompression=True)
 
 
 def segment_writer(mask: sitk.Image, name: str, tags: dict[str, str] | None = None) -> Callable[[Path], None]:
     """A writer for `write_all`: a Slicer segmentation with one segment, tagged as a nodule of the lung."""
-    import numpy as np
-    import SimpleITK as sitk
-
     filled = np.nonzero(sitk.GetArrayViewFromImage(mask))
     extent = [(int(axis.min()), int(axis.max())) if len(axis) else (0, -1) for axis in reversed(filled)]
     keys = {
@@ -164,8 +153,6 @@ def write_all(outputs: Iterable[tuple[Path, Callable[[Path], object]]]) -> None:
     A temporary file lies in its target's folder and has its endings, from which writers take the format. On failure
     the files that were there before stay. Raises `OutputError`.
     """
-    from uuid import uuid4
-
     pairs = []
     try:
         for path, writer in outputs:
@@ -197,8 +184,6 @@ def _told(path):
 
 
 def _read_file(path, error):
-    import SimpleITK as sitk
-
     if not Path(path).is_file():
         raise error(f"{path}: there is no such file")
     with _quiet_itk():
@@ -212,8 +197,6 @@ def _read_file(path, error):
 
 
 def _read_dicom(folder):
-    import SimpleITK as sitk
-
     with _quiet_itk():
         found = {uid: sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid) for uid in _series(folder)}
         if not found:
@@ -231,16 +214,11 @@ def _read_dicom(folder):
 
 
 def _series(folder):
-    import SimpleITK as sitk
-
     return sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
 
 
 def _check_gaps(folder, files) -> None:
     """ITK takes the first gap for all: a series with missing slices would come out shifted."""
-    import numpy as np
-    import SimpleITK as sitk
-
     origins = []
     for file in files:
         reader = sitk.ImageFileReader()
@@ -253,8 +231,6 @@ def _check_gaps(folder, files) -> None:
 
 
 def _segments(image, path):
-    import SimpleITK as sitk
-
     array = sitk.GetArrayViewFromImage(image)
     masks, number = {}, 0
     while image.HasMetaDataKey(f"Segment{number}_LabelValue"):
@@ -274,9 +250,6 @@ def _key(image, number, key):
 
 
 def _mask_like(inside, image):
-    import numpy as np
-    import SimpleITK as sitk
-
     mask = sitk.GetImageFromArray(inside.astype(np.uint8))
     mask.CopyInformation(image)
     return mask
@@ -284,8 +257,6 @@ def _mask_like(inside, image):
 
 def _is_part(one, other, offset=None) -> bool:
     """Whether the first image's voxels are voxels of the other; `offset`: from which index on."""
-    import numpy as np
-
     corners = [(0, 0, 0), *(tuple(n - 1 if axis == k else 0 for k, n in enumerate(one.GetSize())) for axis in range(3))]
     there = [other.TransformPhysicalPointToContinuousIndex(one.TransformIndexToPhysicalPoint(c)) for c in corners]
     start = np.rint(there[0]) if offset is None else np.asarray(offset)
@@ -302,8 +273,6 @@ def _itk_reason(error: Exception) -> str:
 @contextmanager
 def _quiet_itk():
     """Keeps ITK's C++ warnings off standard error; errors still raise."""
-    import SimpleITK as sitk
-
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 MAX_READERS = 4
 NODULES, IMAGES = "nodules.csv", "images.csv"
@@ -55,8 +56,6 @@ class Nodule:
 
 def read_readers(path) -> np.ndarray:
     """Readers' masks (R, z, y, x) of a `.seg.nrrd` that holds one layer a reader."""
-    import SimpleITK as sitk
-
     image = sitk.ReadImage(str(path))
     array = sitk.GetArrayFromImage(image)
     array = array[None] if image.GetNumberOfComponentsPerPixel() == 1 else np.moveaxis(array, -1, 0)
@@ -107,8 +106,6 @@ def read_table(folder) -> list[dict]:
 
 def read_nodule(folder, row: dict) -> Nodule:
     """A nodule's two files. Raises DatasetError."""
-    import SimpleITK as sitk
-
     name = row["nodule_id"]
     ct_path, readers_path = Path(folder) / f"{name}_ct.nrrd", Path(folder) / f"{name}_readers.seg.nrrd"
     for path in (ct_path, readers_path):

@@ -2,6 +2,15 @@
 
 import numpy as np
 
+from SoftMaskLabelerLib import (
+    SoftMaskError,
+    bilinear_label,
+    closed_form_alpha,
+    dilation_label,
+    trimap_from_mask,
+    trimap_from_readers,
+)
+
 from ..config import ConfigError
 from ..metrics import consensus
 
@@ -27,14 +36,6 @@ def soft_label(kind: str, hu: np.ndarray, readers: np.ndarray, spacing_mm, windo
     mean = readers.mean(0).astype(np.float32)
     if kind == "mean" or not majority.any():
         return mean
-    from SoftMaskLabelerLib import (
-        SoftMaskError,
-        bilinear_label,
-        closed_form_alpha,
-        dilation_label,
-        trimap_from_mask,
-        trimap_from_readers,
-    )
 
     try:
         if kind == "hard":

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from LungNoduleKit.errors import NoduleError
+from LungNoduleUncertaintyLib.models.bundle import Model
 from LungNoduleUncertaintyLib.models.size_calibration import calibrated
 from LungNoduleUncertaintyLib.outlining.masks import high_confidence, nested_masks
+from LungNoduleUncertaintyLib.outlining.prediction import Averaging
+from LungNoduleUncertaintyLib.outlining.segmentation import probability_maps
 
 from ..data.folder import Nodule
 from ..metrics import dice
@@ -36,11 +40,6 @@ class Case:
 def probability_cases(model, nodules: list[Nodule], averaging=None, progress: bool = True) -> list[Case]:
     """Averaged probability maps of every nodule in which the model finds something at its centroid."""
     from tqdm import tqdm
-
-    from LungNoduleUncertaintyLib import NoduleError
-    from LungNoduleUncertaintyLib.models.bundle import Model
-    from LungNoduleUncertaintyLib.outlining.prediction import Averaging
-    from LungNoduleUncertaintyLib.outlining.segmentation import probability_maps
 
     model = Model(model.networks, {**model.metadata, "size_calibration": {}}, model.device, model.folder)
     averaging = averaging or Averaging.from_metadata(model.metadata.get("averaging", {}))
@@ -82,8 +81,6 @@ def calibrate(
     Raises `NoduleError` without cases: a model that finds none of its nodules can't be calibrated.
     """
     from tqdm import tqdm
-
-    from LungNoduleKit.errors import NoduleError
 
     if not cases:
         raise NoduleError("calibration: the model finds none of the validation nodules; train it longer")

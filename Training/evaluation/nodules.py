@@ -4,11 +4,17 @@ Every nodule is segmented by `LungNoduleUncertaintyLib` from its CT cube and a p
 3D with its readers. The human rows compare one reader with the others by the same metrics.
 """
 
+import csv
+import hashlib
 from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
+import SimpleITK as sitk
 
+from LungNoduleKit.geometry import Grid
+from LungNoduleUncertaintyLib import NoduleError, segment_nodule
 from LungNoduleUncertaintyLib.measuring.measurements import equivalent_diameter_mm
+from LungNoduleUncertaintyLib.models.bundle import Model
 
 from ..data.folder import DatasetError, Nodule
 from ..metrics import dice, generalized_energy_distance
@@ -16,8 +22,6 @@ from ..metrics import dice, generalized_energy_distance
 
 def nodule_image(nodule: Nodule):
     """The CT cube as a SimpleITK image at the origin (a cube's place in the scan doesn't matter here)."""
-    import SimpleITK as sitk
-
     image = sitk.GetImageFromArray(nodule.hu)
     image.SetSpacing(tuple(float(v) for v in nodule.spacing[::-1]))
     return image
@@ -101,11 +105,7 @@ def remembering(model):
     """The same model with networks that remember their answers: jittered points mostly end in the same cube, and
     computing it once gives the same figures.
     """
-    import hashlib
-
     import torch
-
-    from LungNoduleUncertaintyLib.models.bundle import Model
 
     class Remembering(torch.nn.Module):
         def __init__(self, network):
@@ -125,11 +125,6 @@ def evaluate_nodule(nodule: Nodule, model, jitter: int = 0, averaging=None, thre
     """Segment from the consensus centroid and compare; `jitter` more points (uniform +-1.5 mm an axis) give the mean
     Dice of their final masks with each other.
     """
-    import SimpleITK as sitk
-
-    from LungNoduleKit.geometry import Grid
-    from LungNoduleUncertaintyLib import NoduleError, segment_nodule
-
     image = nodule_image(nodule)
     model = remembering(model) if jitter else model
 
@@ -167,11 +162,6 @@ def evaluate_ensemble(nodule: Nodule, models: list) -> Score:
     """The usual way to an uncertainty: several networks' own finals, of which all, the majority and any give HC, final
     and the union. A member that finds nothing has an empty mask; `error` counts them.
     """
-    import SimpleITK as sitk
-
-    from LungNoduleKit.geometry import Grid
-    from LungNoduleUncertaintyLib import NoduleError, segment_nodule
-
     image, point, finals, silent = nodule_image(nodule), center_point(nodule), [], 0
     for model in models:
         try:
@@ -251,8 +241,6 @@ def summary_table(scores: list[Score], nodules: list[Nodule]) -> dict:
 
 def write_csv(scores: list[Score], path) -> None:
     """One row a nodule; what a model doesn't give is an empty cell."""
-    import csv
-
     with open(path, "w", newline="", encoding="utf-8") as stream:
         rows = [{**asdict(s), "width_ratio": s.width_ratio} for s in scores]
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
@@ -265,7 +253,6 @@ def write_csv(scores: list[Score], path) -> None:
 
 def read_csv(path) -> list[Score]:
     """What `write_csv` wrote (to four decimals). Raises `DatasetError` for a file that isn't such a table."""
-    import csv
 
     def numbers(text: str) -> list[float]:
         return [float(value) for value in text.split()]

@@ -6,6 +6,11 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
+
+from ..data.folder import DatasetError, load_folder
+from ..metrics import another_panel, dice, one_against_others, panel_counts
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `readers`."""
@@ -25,10 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def agreement(nodules: list, progress: bool = False) -> dict:
     """Figures of `Nodule`s with equally many readers; see `metrics.panels` for `panels` and `another_panel_at_most`."""
-    import numpy as np
     from tqdm import tqdm
-
-    from ..metrics import another_panel, dice, one_against_others, panel_counts
 
     counts = [panel_counts(n.readers) for n in tqdm(nodules, desc="nodules", disable=not progress, leave=False)]
     means = {key: np.mean([getattr(c, key) for c in counts], 0) for key in ("below", "above", "union", "intersection")}
@@ -50,8 +52,6 @@ def agreement(nodules: list, progress: bool = False) -> dict:
 
 def run(args) -> int:
     """The command; returns its exit status."""
-    from ..data.folder import DatasetError, load_folder
-
     nodules = load_folder(args.data, own_slices=not args.cubes)
     chosen = [n for n in nodules if len(n.readers) == args.readers and (args.fold is None or n.fold in args.fold)]
     if not chosen:

@@ -19,6 +19,8 @@ from LungNoduleUncertaintyLib.models.bundle import file_sha256
 from ..config import ConfigError, with_defaults
 from ..data.folder import DatasetError, load_folder
 from ..data.splits import configured_split
+from ..metrics import expected_calibration_error, nsd_released
+from ..metrics.per_nodule import score_human, score_nodule
 
 EXAMPLES = 6  # images that a super-resolution job keeps
 RELEASED_BATCH = 8  # the released code's batch: its NSD is one number a batch
@@ -200,9 +202,6 @@ def _write_predictions(path, slices, maps, config):
 
 def score(slices, maps: dict, fold: int) -> tuple[list[dict], list[dict], dict]:
     """(a row a nodule, the readers' own rows, figures over all nodules) of probability maps (N, H, W)."""
-    from ..metrics import expected_calibration_error, nsd_released
-    from ..metrics.per_nodule import score_human, score_nodule
-
     rows, human = [], []
     for index in range(len(slices)):
         count = int(slices.valid[index].sum())

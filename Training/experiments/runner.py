@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..config import ConfigError
-from ..data.folder import IMAGES, is_image_set
+from ..data.folder import IMAGES, is_image_set, load_folder
 from . import characteristics, definition, engines, jobs, timing
 
 
@@ -184,7 +184,6 @@ def _fitting(experiments: list, folder: Path, every: bool) -> list:
 
 def _data(folder: Path, progress: bool) -> dict:
     """Name, fingerprint and size of the data."""
-    from ..data.folder import load_folder
     from ..sampling.single_slices import fingerprint
 
     nodules = load_folder(folder, progress=progress)

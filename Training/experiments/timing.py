@@ -6,6 +6,7 @@ again for the report, as another machine would tell something else.
 
 import hashlib
 import json
+import platform
 import time
 from pathlib import Path
 
@@ -154,8 +155,6 @@ def _seconds(network, image, device) -> float:
 
 def _processor() -> str:
     """The processor's name, where the system tells it."""
-    import platform
-
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

@@ -3,6 +3,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from LungNoduleKit.images import write_whole
@@ -164,8 +165,6 @@ def _bytes(path: Path) -> bytes:
 
 def _save_figures(sections: list, folder: Path) -> dict:
     """{file stem: PNG bytes}; the figures lie in the folder as PNG and SVG."""
-    from dataclasses import replace
-
     from .figures import save
 
     pictures = {}

@@ -3,6 +3,8 @@
 import inspect
 import shlex
 
+from LungNoduleUncertaintyLib import networks
+
 from .measures import of_images
 from .store import JobStore
 from .summary import fold_text
@@ -83,7 +85,6 @@ def network_width(config: dict):
     network = config.get("network") or {}
     if "width" in network:
         return network["width"]
-    from LungNoduleUncertaintyLib import networks
 
     try:
         parameters = inspect.signature(networks.network_class(network.get("name")).__init__).parameters

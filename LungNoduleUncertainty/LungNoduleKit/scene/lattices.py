@@ -1,5 +1,7 @@
 """Where nodes lie: voxel lattices and parent transforms of MRML nodes, all in RAS millimeters."""
 
+import numpy as np
+
 from ..errors import ImageError
 from .sampling import numpy_matrix, transform_points
 
@@ -63,7 +65,6 @@ def ijk_to_ras(volumeNode):
 
 def matrix_between(source, target):
     """The 4x4 matrix from a transform node's coordinates to another's (None: the world); None if it isn't linear."""
-    import numpy as np
     import slicer
     import vtk
 

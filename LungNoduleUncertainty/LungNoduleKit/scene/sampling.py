@@ -4,13 +4,14 @@ A lattice is a matrix (4, 4) from voxel indices (i, j, k) to RAS millimeters, of
 in LPS. `name` stands for the input in messages.
 """
 
+import numpy as np
+
 from ..errors import ImageError, NoduleError, PointError
+from ..geometry import Grid
 
 
 def numpy_matrix(matrix):
     """A vtkMatrix4x4 as an array (4, 4) of float64."""
-    import numpy as np
-
     return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
 
 
@@ -27,7 +28,6 @@ def vtk_matrix(array):
 
 def transform_points(transform, points):
     """Positions (n, 3) sent through a vtkAbstractTransform, float64."""
-    import numpy as np
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
@@ -44,7 +44,6 @@ def reslice(array, steps, size, outside):
     `steps` lead, one after another, from a voxel's indices in the output to continuous indices in the input; each is a
     4x4 matrix or a vtkAbstractTransform. `outside` is the value beyond the input's voxels.
     """
-    import numpy as np
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
@@ -71,10 +70,6 @@ def reslice(array, steps, size, outside):
 
 def lattice_grid(lattice, size, name):
     """The LPS `Grid` of a lattice in RAS; `ImageError` if its matrix spans no space."""
-    import numpy as np
-
-    from ..geometry import Grid
-
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ lattice
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     if not np.isfinite(lps).all() or (spacing <= 0).any() or abs(np.linalg.det(lps[:3, :3] / spacing)) < 1e-6:
@@ -93,8 +88,6 @@ def fitted_lattice(to_ras, size, to_world, name, around_ras=None, reach_mm=0.0):
     point of the world. Raises `ImageError` for a transform that isn't finite or flattens the volume, and `PointError`
     if the point lies outside.
     """
-    import numpy as np
-
     axes = np.meshgrid(*[np.linspace(-0.5, n - 0.5, 13) for n in size], indexing="ij")
     indices = np.stack(axes, axis=-1).reshape(-1, 3)
     world = transform_points(to_world, indices @ to_ras[:3, :3].T + to_ras[:3, 3])
@@ -125,8 +118,6 @@ def masks_on_lattice(masks, grid, to_ras, size, world_to_local, local_to_world, 
     Final between HC and both together. Raises `NoduleError` if the nodule lies outside of the volume or nothing of a
     mask is left.
     """
-    import numpy as np
-
     union = np.any(list(masks.values()), axis=0)
     flip = np.array([-1.0, -1.0, 1.0])  # LPS and RAS
     local = transform_points(world_to_local, grid.indices_to_points(np.argwhere(union)[:, ::-1]) * flip)
@@ -175,7 +166,6 @@ def oriented_image(mask, start, lattice):
 
 def oriented_array(image):
     """(array (z, y, x), lattice that starts at its first voxel) of a vtkOrientedImageData."""
-    import numpy as np
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 

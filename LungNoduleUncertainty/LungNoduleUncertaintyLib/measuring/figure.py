@@ -1,5 +1,11 @@
 """One page that shows a result: three planes with outlines, the probability map, a row of slices, the measurements."""
 
+import numpy as np
+import SimpleITK as sitk
+
+from LungNoduleKit.geometry import Grid, crop, put_back, region_of_interest
+from LungNoduleKit.images import write_whole
+
 # Outline: (label, colour, line style). The colours are Okabe and Ito's, which the colour-blind can tell apart.
 _OUTLINES = {
     "union": ("HC and LC together: any reader", "#E69F00", (0, (3, 1.5))),
@@ -61,8 +67,6 @@ def result_figure(ct, result, path, *, title: str = "", margin_mm: float = 14.0)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from LungNoduleKit.images import write_whole
-
     view = _View(ct, result, margin_mm)
     figure = Figure(figsize=(13.2, 9.4), facecolor="white")
     FigureCanvasAgg(figure)
@@ -93,11 +97,6 @@ class _View:
     """The CT around the nodule and the outlines, as arrays whose first index is the slice nearest to axial."""
 
     def __init__(self, ct, result, margin_mm):
-        import numpy as np
-        import SimpleITK as sitk
-
-        from LungNoduleKit.geometry import Grid, crop, put_back, region_of_interest
-
         region = Grid.of(result.final)
         masks = {"final": sitk.GetArrayFromImage(result.final) > 0}
         if result.hc is not None:
@@ -188,8 +187,6 @@ class _View:
 
     def montage(self, count):
         """Slices that cover the nodule from end to end, feet to head."""
-        import numpy as np
-
         used = np.flatnonzero((self.masks[self.widest] >= 0.5).any((1, 2)))
         chosen = np.unique(np.round(np.linspace(used[0], used[-1], count)).astype(int))
         return chosen if self.letters[self.through][0] == "I" else chosen[::-1]

@@ -5,9 +5,16 @@ Everything is measured in patient millimetres on the masks' own grid, whatever i
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+
 from LungNoduleKit.errors import ImageError, NoNoduleError
+from LungNoduleKit.geometry import Grid
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +29,6 @@ _FEW_PIXELS = 10  # an outline of less is rounded off too much by smoothing
 
 def equivalent_diameter_mm(volume_mm3: float) -> float:
     """Diameter of the ball of that volume."""
-    import math
-
     return float((6 * volume_mm3 / math.pi) ** (1 / 3))
 
 
@@ -54,11 +59,6 @@ def measure(
 
     Raises `NoNoduleError` that names an empty mask, and `ImageError` if the images don't share a grid.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
-    from LungNoduleKit.geometry import Grid
-
     grid = Grid.of(ct_region)
     masks = {}
     given = {"hc": hc, "lc": lc, "final": final} if hc is not None or lc is not None else {"final": final}
@@ -108,9 +108,6 @@ def measure(
 
 def _solid_axis(mask, grid) -> float:
     """Mean axis (mm) of the largest connected part of a mask; specks of noise elsewhere don't widen it."""
-    import numpy as np
-    from scipy import ndimage
-
     labels, count = ndimage.label(mask)
     if not count:
         return 0.0
@@ -126,9 +123,6 @@ def hu_densities(**values: np.ndarray) -> dict:
     Gaussian kernel of 30 HU, so that a handful of voxels gives a curve too; each curve's integral is 1. What lies
     outside [-1050, 450] HU counts at that end, where the curve is folded back.
     """
-    import numpy as np
-    from scipy import ndimage
-
     step, edges = 20.0, np.arange(-1050.0, 451.0, 20.0)
     curves = {}
     for name, inside in values.items():
@@ -148,8 +142,6 @@ def axial_axes(mask: np.ndarray, grid: Grid) -> tuple[float, float]:
     largest distance about 0.6 voxels too long. In a slice with fewer than ten voxels, or with lines one voxel thin
     only, the outline of the mask itself is taken, midway between voxels inside and outside.
     """
-    import numpy as np
-
     axes = np.reshape(np.asarray(grid.direction, float), (3, 3))
     through = int(np.abs(axes[2]).argmax())
     first, second = (axis for axis in range(3) if axis != through)
@@ -166,8 +158,6 @@ def axial_axes(mask: np.ndarray, grid: Grid) -> tuple[float, float]:
 
 def _outline(plane):
     """(n, 2) continuous indices of the points where the smoothed mask passes one half between two neighbors."""
-    import numpy as np
-
     raw = np.pad(plane, 2).astype(float)
     level = raw
     for axis in range(2):
@@ -189,9 +179,6 @@ def _outline(plane):
 
 def _long_and_short(points):
     """Largest distance between two of the points (n, 2), and the largest extent perpendicular to it."""
-    import numpy as np
-    from scipy.spatial import ConvexHull
-
     hull = points[ConvexHull(points).vertices]
     between = hull[:, None] - hull[None]
     distances = np.linalg.norm(between, axis=-1)
@@ -202,8 +189,6 @@ def _long_and_short(points):
 
 
 def _check_same_grid(name, own, grid):
-    import numpy as np
-
     if (
         own.size != grid.size
         or not np.allclose(own.matrix, grid.matrix, atol=1e-5)

@@ -3,6 +3,8 @@
 import csv
 import io
 
+from .size_classes import size_classes, size_sentence
+
 NOTICE = "For research, not for diagnosis."
 
 # Title: (unit, where a nodule's measurements hold it, digits). Low and high are of HC and of HC and LC together.
@@ -43,8 +45,6 @@ def row(name: str, measurements: dict, kind: str = "solid", model: str = "") -> 
 
     What a model doesn't give (HC, LC and intervals, of one that gives Final alone) is None.
     """
-    from .size_classes import size_classes
-
     numbers = [_number(measurements, *entry) for entry in _NUMBERS.values()]
     shown = " / ".join(size_classes(measurements, kind).values())
     return [name, *numbers, shown, kind, model]
@@ -82,8 +82,6 @@ def interval_text(measurements: dict) -> tuple[str, str]:
 
 def as_text(name: str, measurements: dict, kind: str = "solid", model: str = "") -> str:
     """Lines for a report: every measurement with its interval, how it was made, and that it is for research."""
-    from .size_classes import size_sentence
-
     m = measurements
     volume, mass, density = f"{m['volumes_mm3']['final']:.0f}", f"{m['mass_mg']['final']:.0f} mg", ""
     shares, meaning = f"Solid {100 * m['solid_share']:.0f} % of the final outline", "The model gives no interval."

@@ -8,10 +8,13 @@ metadata carries a SHA-256 of itself; both are checked on loading, and nothing i
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 from LungNoduleKit.errors import BundleError
 
+from .. import networks
 from .outputs import Outputs, read_outputs
 from .store import folders
 
@@ -143,8 +146,6 @@ def load_model(name_or_path=None, device: str = "auto") -> Model:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from .. import networks
-
     folder = find_bundle(name_or_path)
     metadata = read_metadata(folder)
     target = choose_device(device)
@@ -172,9 +173,6 @@ def write_bundle(folder, states: list[dict], metadata: dict, card: str) -> Path:
 
     `metadata` lacks `format`, `weights` and `sha256`, which are added here. An existing folder is replaced.
     """
-    import shutil
-    import tempfile
-
     from safetensors.torch import save_file
 
     folder = Path(folder)

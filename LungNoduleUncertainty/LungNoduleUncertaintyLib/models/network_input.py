@@ -7,6 +7,10 @@ A network is shown axial slices as far apart as pixels, or (`through_plane = "ow
 readers draw. Its channels are equally far from the slice in mm, so that weights learnt on the former serve the latter.
 """
 
+import sys
+
+import numpy as np
+
 from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.geometry import SAME_SPACING
 
@@ -33,8 +37,6 @@ def neighbouring_slices(hu, slices, spacing_mm, options: dict):
     Offsets are in pixels; what lies between a CT's own slices is interpolated linearly. Beyond the stack its last slice
     is repeated.
     """
-    import numpy as np
-
     step = slices_a_pixel(spacing_mm, options)
     places = np.clip(np.asarray(slices)[:, None] + np.array(options["slice_offsets"]) * step, 0, len(hu) - 1)
     if step == 1:
@@ -55,7 +57,6 @@ def normalize_hu(hu, window_hu):
     parts = [(hu.clip(low, high) - low) / (high - low) for low, high in windows(window_hu)]
     if len(parts) == 1:
         return parts[0]
-    import sys
 
     module = sys.modules[type(hu).__module__.partition(".")[0]]  # numpy or torch, whichever the array is of
     return module.concatenate(parts, 1)
@@ -66,8 +67,6 @@ def position_channel(shape, offset_mm, spacing_mm, sigma_mm: float = POSITION_SI
 
     `offset_mm` (z, y, x) leads from the point to the first voxel; `spacing_mm` (z, y, x) is the voxels' distance.
     """
-    import numpy as np
-
     squared = 0.0
     for axis, (count, offset, spacing) in enumerate(zip(shape, offset_mm, spacing_mm, strict=True)):
         distance = offset + spacing * np.arange(count)

@@ -5,6 +5,8 @@ nodule's size: one threshold draws HC too large in small nodules and too small i
 in proportion to the logarithm of the diameter evens that out; a bundle's `size_calibration` holds its maps' slopes.
 """
 
+import numpy as np
+
 REFERENCE_MM = 8.0  # here nothing is shifted
 _DOUBLINGS = (-1.0, 2.0)  # from 4 to 32 mm; smaller and larger nodules count as these
 
@@ -14,8 +16,6 @@ def calibrated(maps: dict, diameter_mm: float, slopes: dict | None) -> dict:
 
     slopes: shift of an output's logit for every doubling of the diameter; outputs without one stay as they are.
     """
-    import numpy as np
-
     if not slopes:
         return maps
     doublings = np.clip(np.log2(max(diameter_mm, 1e-3) / REFERENCE_MM), *_DOUBLINGS)

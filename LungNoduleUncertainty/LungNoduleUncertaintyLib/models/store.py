@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from LungNoduleKit.errors import BundleError, OutputError
 
 from ..resources import resource_path
+from .outputs import read_outputs
 
 FOLDER_VARIABLE = "LUNG_NODULE_UNCERTAINTY_MODELS"
 _LIMIT_BYTES = 2 << 30  # of an unpacked archive: no bundle is nearly as large
@@ -84,7 +85,6 @@ def summary(name_or_path=None) -> dict:
     Raises BundleError. Weights aren't loaded nor hashed.
     """
     from .bundle import find_bundle, read_metadata
-    from .outputs import read_outputs
 
     folder = find_bundle(name_or_path)
     metadata = read_metadata(folder)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from math import log2
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -163,8 +164,6 @@ def _sum_count_log_count(codes: torch.Tensor) -> torch.Tensor:
 
 def _sum_count_log_count_numpy(codes):
     """The same on the CPU, where NumPy sorts many times faster than torch, which sorts the indices along."""
-    import numpy as np
-
     rows, n = codes.shape
     kind = "stable" if codes.dtype == torch.int16 and n >= _RADIX_FROM else None
     ordered = np.sort(codes.numpy(), axis=1, kind=kind)

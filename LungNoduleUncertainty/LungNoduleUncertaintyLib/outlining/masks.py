@@ -1,5 +1,8 @@
 """Probability maps become the masks of one nodule: cut at thresholds, kept apart from its neighbours, nested."""
 
+import numpy as np
+from scipy import ndimage
+
 from LungNoduleKit.errors import NoduleError
 
 from ..measuring.measurements import equivalent_diameter_mm
@@ -13,9 +16,6 @@ def _neighbours_part(final, selected):
     Two nodules whose unions touch would otherwise become one. Parts of less than a tenth of the selected one's size are
     satellites of it and stay.
     """
-    import numpy as np
-    from scipy import ndimage
-
     labels, count = ndimage.label(final, np.ones((3, 3, 3)))
     if count < 2:
         return np.zeros_like(final)
@@ -33,18 +33,12 @@ def _rim(final, spacing):
 
     The rim is 2 mm, or a fifth of the nodule's equivalent diameter if that is more.
     """
-    import numpy as np
-    from scipy import ndimage
-
     reach = max(_RIM_MM, 0.2 * equivalent_diameter_mm(final.sum() * np.prod(spacing)))
     return ndimage.distance_transform_edt(~final, sampling=spacing) <= max(reach, 1.01 * max(spacing))
 
 
 def _whole_and_final(final_map, union, selected, threshold, notes):
     """(the connected part of `union` and final that holds the selected nodule, final in it), without its neighbours."""
-    import numpy as np
-    from scipy import ndimage
-
     final = final_map >= threshold
     union = union | final
     labels, count = ndimage.label(union, np.ones((3, 3, 3)))
@@ -72,15 +66,11 @@ def final_mask(final_map, selected, threshold, notes):
     The connected part that holds the nodule which `selected` (z, y, x) weighs. A sentence about a fallback (an outline
     that would be empty) goes to `notes`.
     """
-    import numpy as np
-
     return _whole_and_final(final_map, np.zeros(final_map.shape, bool), selected, threshold, notes)[1]
 
 
 def high_confidence(intersection_map, final, threshold, notes):
     """HC (z, y, x) of a nodule whose final mask is known; a sentence about the fallback for an empty one to `notes`."""
-    import numpy as np
-
     hc = (intersection_map >= threshold) & final
     if not hc.any():
         notes.append("no voxel reaches the threshold of high confidence: HC is the most probable tenth of final")
@@ -96,9 +86,6 @@ def nested_masks(maps, selected, thresholds, notes, spacing=(1.0, 1.0, 1.0)):
     `maps` holds `union`, `intersection` and `final`; `selected` weighs the voxels of the nodule that is meant;
     `spacing` is the voxels' (z, y, x), mm. Sentences about fallbacks (an outline that would be empty) go to `notes`.
     """
-    import numpy as np
-    from scipy import ndimage
-
     union = maps["union"] >= thresholds["union"]
     union, final = _whole_and_final(maps["final"], union, selected, thresholds["final"], notes)
     union &= _rim(final, spacing)

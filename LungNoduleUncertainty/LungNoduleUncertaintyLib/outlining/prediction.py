@@ -3,6 +3,8 @@
 import logging
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..models.network_input import neighbouring_slices, normalize_hu, position_channel
 
 # Through-plane axis of a view in (z, y, x) arrays.
@@ -27,8 +29,6 @@ def view_input(hu, point_offset_mm, spacing_mm, options: dict, first: int = 0, l
 
     `point_offset_mm` (z, y, x) leads from the point to voxel (0, 0, 0). Beyond the cube the last slice is repeated.
     """
-    import numpy as np
-
     last = len(hu) if last is None else last
     slices = neighbouring_slices(hu, np.arange(first, last), spacing_mm, options)
     stack = normalize_hu(slices, options["window_hu"]).astype(np.float32)
@@ -52,7 +52,6 @@ def _run(model, stack, progress=None, networks: int | None = None):
     asked for of a network without branches for union and intersection (every single-mask network), `final` takes their
     place: HC and LC are then cuts of one map, at thresholds of their own.
     """
-    import numpy as np
     import torch
 
     parts: dict[str, list] = {}
@@ -97,8 +96,6 @@ def predict_cube(
     `progress` is called with the share done, 0 to 1, after every batch of slices; it may raise to stop. `networks`:
     only so many of the bundle's (all).
     """
-    import numpy as np
-
     averaging = averaging or Averaging()
     box = box or tuple((0, n) for n in hu.shape)
     spacing_mm, point_offset_mm = np.asarray(spacing_mm, float), np.asarray(point_offset_mm, float)

@@ -12,13 +12,23 @@ A cube's axial slices are as far apart as its pixels or, of a model that asks fo
 import logging
 from dataclasses import dataclass, field
 
-from LungNoduleKit.errors import BundleError, NoduleError, NoNoduleError, PointError
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
 
+from LungNoduleKit import geometry
+from LungNoduleKit.errors import BundleError, NoduleError, NoNoduleError, PointError
+from LungNoduleKit.geometry import Grid
+from LungNoduleKit.images import check_ct, check_point
+
+from .. import __version__
 from ..measuring.measurements import equivalent_diameter_mm, measure
+from ..models.bundle import Model, load_model
 from ..models.network_input import sees_own_slices
 from ..models.outputs import INTERVAL_MAPS
 from ..models.size_calibration import calibrated
 from .masks import final_mask, nested_masks
+from .prediction import Averaging, predict_cube
 
 _LOG = logging.getLogger(__name__)
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
@@ -67,15 +77,12 @@ class NoduleSegmentation:
         """
         if self.probability_union is None or self.probability_intersection is None:
             return None
-        import SimpleITK as sitk
 
         return sitk.Cast((self.probability_union + self.probability_intersection) * 0.5, sitk.sitkFloat32)
 
 
 def centroid_lps(mask) -> tuple[float, float, float]:
     """Centroid of a mask image's foreground in LPS mm. Raises PointError when the mask is empty."""
-    import SimpleITK as sitk
-
     shape = sitk.LabelShapeStatisticsImageFilter()
     shape.Execute(sitk.Cast(mask != 0, sitk.sitkUInt8))
     if not shape.HasLabel(1):
@@ -85,9 +92,6 @@ def centroid_lps(mask) -> tuple[float, float, float]:
 
 def _nodule_at(probability, threshold, point_index, spacing):
     """Mask of the connected part (final >= threshold) that holds the voxel `point_index` or lies within reach of it."""
-    import numpy as np
-    from scipy import ndimage
-
     labels, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
     if count == 0:
         return None
@@ -117,8 +121,6 @@ def _box(mask, look, previous):
     """Slices per axis that a mask of the look `previous` occupies in the cube of `look`, with the context that lets
     the network end the stack by itself.
     """
-    import numpy as np
-
     used = np.argwhere(mask)
     corners = previous.grid.indices_to_points([used.min(0)[::-1], used.max(0)[::-1]])
     low, high = np.round(look.grid.points_to_indices(corners)).astype(int)[:, ::-1]
@@ -130,10 +132,6 @@ def _box(mask, look, previous):
 
 def _outside(ct, grid):
     """Per axis (z, y, x), which slices of a grid lie beyond the CT: there is no nodule there."""
-    import numpy as np
-
-    from LungNoduleKit.geometry import Grid
-
     slices = []
     for axis in range(3):
         line = np.zeros((grid.size[axis], 3))
@@ -153,10 +151,6 @@ class _Look:
     """One cube around a point: its grid, its HU, and the model applied to it. `clicked_lps`: what was asked for."""
 
     def __init__(self, ct, point_lps, clicked_lps, size, model, own_slices: bool):
-        import numpy as np
-
-        from LungNoduleKit import geometry
-
         self.model = model
         options = model.metadata["input"]
         plane, magnification = options.get("spacing_mm"), options.get("magnification", 1.0)
@@ -171,10 +165,6 @@ class _Look:
         self.outside = _outside(ct, self.grid)
 
     def predict(self, box=None, averaging=None, progress=None, networks=None):
-        import numpy as np
-
-        from .prediction import predict_cube
-
         offset = -self.point * self.spacing
         maps = predict_cube(self.model, self.hu, offset, self.spacing, box, averaging, progress, networks)
         for values in maps.values():
@@ -184,8 +174,6 @@ class _Look:
 
     def slices(self, pixels: int):
         """Per axis (z, y, x), how many slices are as thick together as so many pixels are broad."""
-        import numpy as np
-
         return np.ceil(pixels * self.spacing[1] / self.spacing - 1e-6).astype(int)
 
     def around_point(self, pixels: int = 14):
@@ -199,8 +187,6 @@ class _Look:
 
         A cube centred on two parts that hung together in an earlier look may have the wrong one at its point.
         """
-        import numpy as np
-
         values, index = maps["final"], np.round(self.clicked).astype(int)
         seen = (index >= 0).all() and (index < values.shape).all() and values[tuple(index)] >= threshold
         return _nodule_at(values, threshold, self.clicked if seen else self.point, self.spacing)
@@ -211,9 +197,6 @@ class _Look:
 
 def _find(ct, point_lps, model, own_slices, threshold, report):
     """(cube centred on the nodule and large enough for it, the nodule's mask in it)."""
-    import numpy as np
-    from scipy import ndimage
-
     sizes = _cube_sizes(model)
     look, mask = _Look(ct, point_lps, point_lps, sizes[0], model, own_slices), None
     box = look.around_point()
@@ -245,8 +228,6 @@ def _find(ct, point_lps, model, own_slices, threshold, report):
 
 def _near(mask, slices):
     """What lies within `slices` per axis of a mask's bounding box: nodules further off don't widen the region."""
-    import numpy as np
-
     out = np.zeros_like(mask)
     used = np.argwhere(mask)
     low, high = np.maximum(used.min(0) - slices, 0), used.max(0) + slices + 1
@@ -279,10 +260,6 @@ class ProbabilityMaps:
 
 def probability_maps(ct, point, model, cuts, averaging, report=lambda stage, share: None) -> ProbabilityMaps:
     """Everything of `segment_nodule` before the cut at thresholds; calibration starts from here."""
-    import numpy as np
-
-    from LungNoduleKit import geometry
-
     # Coronal and sagittal slices want voxels of one size.
     own_slices = sees_own_slices(model.metadata["input"]) and set(averaging.views) == {"axial"}
     look, mask = _find(ct, point, model, own_slices, cuts["final"], report)
@@ -318,16 +295,6 @@ def segment_nodule(
 
     Raises ImageError, PointError, NoNoduleError or BundleError (all NoduleError); nothing is changed by a failed call.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
-    from LungNoduleKit import geometry
-    from LungNoduleKit.images import check_ct, check_point
-
-    from .. import __version__
-    from ..models.bundle import Model, load_model
-    from .prediction import Averaging
-
     if (point_lps is None) == (near is None):
         raise PointError("give either a point (LPS, mm) or a mask that marks the nodule, and not both")
     notes = list(check_ct(ct, "CT"))

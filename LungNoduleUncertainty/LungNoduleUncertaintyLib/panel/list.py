@@ -1,6 +1,7 @@
 """The part of the panel that lists a segmentation's nodules, with what can be done to each."""
 
 from LungNoduleKit.errors import NoduleError
+from LungNoduleKit.images import write_whole
 
 from ..measuring import table as nodule_table
 from ..measuring.size_classes import KINDS, size_classes, size_sentence
@@ -189,8 +190,6 @@ class NoduleList:
 
 def save_csv(segmentationNode, path):
     """Writes the measurements of a segmentation's nodules as CSV (UTF-8), whole or not at all. Raises OutputError."""
-    from LungNoduleKit.images import write_whole
-
     text = nodule_table.as_csv(mrml_outputs.table_rows(segmentationNode))
     write_whole(path, lambda temporary: temporary.write_bytes(text.encode("utf-8-sig")))
 

@@ -1,8 +1,12 @@
 """The part of the panel that chooses, shows, imports and removes models."""
 
+from pathlib import Path
+
 from LungNoduleKit.errors import NoduleError
 
+from ..models.bundle import DEFAULT_BUNDLE, available_bundles
 from ..models.outputs import Outputs
+from ..models.store import import_bundle, remove_bundle, summary
 
 
 class ModelChooser:
@@ -32,8 +36,6 @@ class ModelChooser:
 
     def fill(self, chosen: str = ""):
         """Lists the bundles that are there now; one that is gone is replaced by the default one."""
-        from ..models.bundle import DEFAULT_BUNDLE, available_bundles
-
         names = available_bundles()
         chosen = next((name for name in (chosen, self.name) if name in names), DEFAULT_BUNDLE)
         self._filling = True
@@ -62,8 +64,6 @@ class ModelChooser:
 
     def summary(self) -> dict:
         """See `model_store.summary`."""
-        from ..models.store import summary
-
         return summary(self.name)
 
     def _onChosen(self, *_unused):
@@ -95,13 +95,9 @@ class ModelChooser:
 
     def onImport(self, *_unused):
         """Asks for a zip archive or a metadata.json and imports its bundle."""
-        from pathlib import Path
-
         import qt
         import slicer
         from slicer.i18n import tr as _
-
-        from ..models.store import import_bundle
 
         chosen = qt.QFileDialog.getOpenFileName(
             slicer.util.mainWindow(), _("Import model"), "", _("Model bundles (*.zip metadata.json)")
@@ -121,8 +117,6 @@ class ModelChooser:
         """Removes the chosen model after a question."""
         import slicer
         from slicer.i18n import tr as _
-
-        from ..models.store import remove_bundle
 
         name = self.name
         if not slicer.util.confirmOkCancelDisplay(_("Delete the model {name} from this computer?").format(name=name)):

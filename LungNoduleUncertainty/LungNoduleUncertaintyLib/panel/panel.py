@@ -5,6 +5,8 @@ import logging
 from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.scene.worker import CancelledError
 
+from ..outlining.prediction import Averaging
+from ..scene import nodules as mrml_nodules
 from ..scene import runs as mrml_runs
 from .list import NoduleList, jump
 from .models import ModelChooser
@@ -238,8 +240,6 @@ class Panel:
         self.ui.statusLabel.text = text
 
     def _request(self, **more):
-        from ..outlining.prediction import Averaging
-
         parameters, gives = self._parameters, self.models.gives
         stacks = STACKS[parameters.stacks]
         return mrml_runs.Request(
@@ -271,7 +271,6 @@ class Panel:
 
     def rerun(self, key):
         """Segments a nodule of the list again, with the present settings, from where it was pointed at."""
-        from ..scene import nodules as mrml_nodules
 
         def request():
             nodule = mrml_nodules.find(self._parameters.segmentation, key)

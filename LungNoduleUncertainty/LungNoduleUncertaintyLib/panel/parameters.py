@@ -1,5 +1,7 @@
 """What the panel remembers in the scene: one field for each choice, restored with a saved scene."""
 
+from typing import Annotated
+
 SOURCES = ("point", "segment", "line")
 DEVICES = ("auto", "cpu", "cuda")
 # Name of a choice of stacks: averaging of the prediction, as keyword arguments of prediction.Averaging; None: the
@@ -16,8 +18,6 @@ INTERVAL_MAPS = ("lcMap", "confidenceMap")  # need the probabilities of union an
 
 def parameter_class():
     """The parameter node wrapper's class; made on demand, since only Slicer can make it."""
-    from typing import Annotated
-
     from slicer import (
         vtkMRMLMarkupsFiducialNode,
         vtkMRMLMarkupsLineNode,

@@ -7,6 +7,12 @@ noise are applied. HU values are those usually given for the tissues at 120 kV w
 
 from dataclasses import dataclass
 
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from .reader_outlines import reader_distances, sample_outlines
+
 AIR, LUNG, FAT, MUSCLE, BLOOD, MARROW, CORTEX = -1000.0, -865.0, -100.0, 50.0, 42.0, 180.0, 620.0
 RESOLUTION_MM = 1.0  # full width at half maximum, in plane
 NOISE_HU = 22.0
@@ -32,8 +38,6 @@ class _Canvas:
     """HU (z, y, x) on a regular grid, painted box by box."""
 
     def __init__(self, size, spacing, origin):
-        import numpy as np
-
         self.size, self.spacing, self.origin = size, np.array(spacing), np.array(origin)
         self.axes = [origin[a] + spacing[a] * np.arange(size[a], dtype=np.float32) for a in range(3)]
         self.hu = np.full(size[::-1], AIR, np.float32)
@@ -45,8 +49,6 @@ class _Canvas:
 
     def box(self, center, reach):
         """Slices (z, y, x) around a point, or None if it lies outside."""
-        import numpy as np
-
         low = np.maximum(np.floor((np.array(center) - reach - self.origin) / self.spacing).astype(int), 0)
         high = np.minimum(
             np.ceil((np.array(center) + reach - self.origin) / self.spacing).astype(int) + 1, np.array(self.size)
@@ -65,8 +67,6 @@ def _soft(depth_mm, width_mm: float = 1.0):
 
 def _ellipse_depth(x, y, center, axes, power=2.0):
     """Approximate depth (mm) below a superellipse in the axial plane."""
-    import numpy as np
-
     u, v = np.abs((x - center[0]) / axes[0]), np.abs((y - center[1]) / axes[1])
     return (1 - (u**power + v**power) ** (1 / power)) * np.minimum(*axes)
 
@@ -75,8 +75,6 @@ def _lung_depth(canvas):
     """Depth below the surface of the lungs (mm, (z, y, x)): two ovals that narrow towards the apex, with the heart,
     the great vessels and the spine cut out.
     """
-    import numpy as np
-
     x, y, z = canvas.mesh()
     height = (z - canvas.axes[2][0]) / np.ptp(canvas.axes[2])
     scale = np.sqrt((1 - 0.55 * height.clip(0, 1) ** 3).clip(0.2, 1)).astype(np.float32)
@@ -94,8 +92,6 @@ def _lung_depth(canvas):
 
 def _enlarged(values, shape):
     """Linear interpolation of a coarse field to a finer grid, axis by axis; float32."""
-    import numpy as np
-
     for axis, count in enumerate(shape):
         at = np.linspace(0, values.shape[axis] - 1, count)
         lower = np.minimum(at.astype(int), values.shape[axis] - 2)
@@ -107,8 +103,6 @@ def _enlarged(values, shape):
 
 def _paint_body(canvas, lungs, rng):
     """Everything but vessels, ribs and nodules."""
-    import numpy as np
-
     x, y, z = canvas.mesh()
     body = _ellipse_depth(x, y, (0, 2), (166, 116), 2.3)
     for depth, hu in ((0, 20.0), (2, FAT), (15, MUSCLE)):
@@ -137,8 +131,6 @@ def _paint_body(canvas, lungs, rng):
 
 def _paint_ribs(canvas):
     """Eleven ribs a side as bent tubes that fall towards the front; cortex around marrow."""
-    import numpy as np
-
     for number in range(-1, 10):
         for side in (-1, 1):
             angle = np.linspace(0.12, 2.5, 90)
@@ -152,8 +144,6 @@ def _paint_ribs(canvas):
 
 def _paint_tube(canvas, points, radii, hu, limit=None):
     """Balls strung along a line; `limit` (z, y, x) in [0, 1] confines them, e.g. to the lungs."""
-    import numpy as np
-
     for point, radius in zip(points, radii, strict=True):
         box = canvas.box(point, radius + 1.5)
         if box is None:
@@ -167,8 +157,6 @@ def _paint_tube(canvas, points, radii, hu, limit=None):
 
 def _vessel_tree(rng, start, direction, radius, inside, out):
     """Grow one tree: (points, radii) of every branch, bending, tapering and forking until it is fine or leaves."""
-    import numpy as np
-
     todo = [(np.array(start, float), np.array(direction, float), radius)]
     while todo:
         point, heading, radius = todo.pop()
@@ -195,8 +183,6 @@ def _vessel_tree(rng, start, direction, radius, inside, out):
 
 
 def _paint_vessels(canvas, lungs, rng):
-    import numpy as np
-
     def inside(point):
         index = np.round((point - canvas.origin) / canvas.spacing).astype(int)
         if (index < 0).any() or (index >= canvas.size).any():
@@ -220,13 +206,10 @@ def _paint_vessels(canvas, lungs, rng):
 
 def _paint_nodule(canvas, outlines, center, core_hu, rim_hu):
     """A nodule whose density follows the readers' agreement; returns its readers' masks with their place."""
-    import numpy as np
-
     box = canvas.box(center, 18.0)
     x, y, z = canvas.mesh(box)
     shape = canvas.hu[box].shape
     points = np.stack([np.broadcast_to(a - c, shape) for a, c in ((z, center[2]), (y, center[1]), (x, center[0]))], -1)
-    from .reader_outlines import reader_distances
 
     depth = reader_distances(outlines, points)
     agreement = _soft(depth, 1.2).mean(0)
@@ -244,10 +227,6 @@ def chest_phantom(seed: int = 0, size=(400, 290, 92), spacing=(0.85, 0.85, 1.4))
 
     `size` and `spacing` are (x, y, z); the chest is about 330 x 235 mm, so a smaller image shows a part of it.
     """
-    import numpy as np
-    import SimpleITK as sitk
-    from scipy import ndimage
-
     rng = np.random.default_rng(seed)
     origin = (-spacing[0] * (size[0] - 1) / 2, -spacing[1] * (size[1] - 1) / 2, 0.0)
     canvas = _Canvas(size, spacing, origin)
@@ -255,7 +234,6 @@ def chest_phantom(seed: int = 0, size=(400, 290, 92), spacing=(0.85, 0.85, 1.4))
     _paint_body(canvas, lungs, rng)
     _paint_ribs(canvas)
     _paint_vessels(canvas, lungs, rng)
-    from .reader_outlines import sample_outlines
 
     outlines = sample_outlines()
     painted = []

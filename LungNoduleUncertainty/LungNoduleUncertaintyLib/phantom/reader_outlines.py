@@ -2,6 +2,10 @@
 
 import json
 
+import numpy as np
+from scipy import ndimage
+from scipy.ndimage import distance_transform_edt
+
 from ..resources import resource_path
 
 
@@ -17,9 +21,6 @@ def reader_distances(nodule: dict, points_mm):
     `points_mm` (..., 3) holds (z, y, x) relative to the nodule's centre. Between two slices the depth within the
     slices is interpolated (shape-based interpolation); above the last slice the nodule ends half a slice on.
     """
-    import numpy as np
-    from scipy import ndimage
-
     pixel, step = nodule["pixel_spacing_mm"], nodule["slice_spacing_mm"]
     heights = sorted({c["z_mm"] for r in nodule["readers"] for c in r["contours"]})
     first, count = heights[0], round((heights[-1] - heights[0]) / step) + 1
@@ -53,7 +54,6 @@ def reader_distances(nodule: dict, points_mm):
 
 def _polygon(vertices, shape):
     """Filled polygon and its outline, bool images."""
-    import numpy as np
     from skimage.draw import polygon, polygon_perimeter
 
     filled, line = np.zeros(shape, bool), np.zeros(shape, bool)
@@ -64,9 +64,6 @@ def _polygon(vertices, shape):
 
 def _signed_distance(mask):
     """Distance to the outline in pixels, positive inside; an empty slice is outside everywhere."""
-    import numpy as np
-    from scipy.ndimage import distance_transform_edt
-
     if not mask.any():
         return np.full(mask.shape, -8.0)
     return np.where(mask, distance_transform_edt(mask) - 0.5, 0.5 - distance_transform_edt(~mask))

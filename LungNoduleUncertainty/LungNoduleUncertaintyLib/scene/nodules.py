@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from LungNoduleKit.errors import NoduleError, OutputError
 from LungNoduleKit.scene.lattices import labelmap_name, to_world
 
+from ..measuring.size_classes import KINDS
 from ..segments import KIND_TAG, MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX
 from .display import display_of, show_parts
 from .segments import point_from_mask
@@ -122,8 +123,6 @@ def rename(nodule: Nodule, name: str) -> "Undo":
 
 def set_kind(nodule: Nodule, kind: str):
     """Sets a nodule's type, one of `lung_rads.KINDS`, which decides on its size classes."""
-    from ..measuring.size_classes import KINDS
-
     if kind not in KINDS:
         raise OutputError(f"nodule type {kind!r}: it isn't one of {', '.join(KINDS)}")
     for part in nodule.ids:

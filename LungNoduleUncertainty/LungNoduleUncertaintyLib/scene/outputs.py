@@ -6,9 +6,15 @@ fails half-way.
 
 import logging
 
-from LungNoduleKit.errors import NoduleError, OutputError
-from LungNoduleKit.scene.lattices import matrix_between
+import numpy as np
+import SimpleITK as sitk
 
+from LungNoduleKit.errors import NoduleError, OutputError
+from LungNoduleKit.geometry import Grid
+from LungNoduleKit.scene.lattices import matrix_between
+from LungNoduleKit.scene.sampling import vtk_matrix
+
+from ..measuring import table as nodule_table
 from ..segments import SEGMENTS, TAG_PREFIX
 from .nodules import nodules
 
@@ -65,19 +71,13 @@ def add_maps(result, volumeNode, nodule_name, names=DEFAULT_MAPS):
 def _difference(one, other):
     if one is None or other is None:
         return None
-    import SimpleITK as sitk
 
     return sitk.Cast(sitk.Maximum(one - other, 0.0), sitk.sitkFloat32)
 
 
 def _fill(node, image, volumeNode):
-    import numpy as np
-    import SimpleITK as sitk
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk
-
-    from LungNoduleKit.geometry import Grid
-    from LungNoduleKit.scene.sampling import vtk_matrix
 
     grid = Grid.of(image)
     lattice = np.eye(4)
@@ -118,8 +118,6 @@ def update_table(segmentationNode, create=True):
     """
     import vtk
 
-    from ..measuring import table as nodule_table
-
     table = segmentationNode.GetNodeReference(TABLE_ROLE)
     if table is None:
         if not create:
@@ -148,8 +146,6 @@ def update_table(segmentationNode, create=True):
 
 def table_rows(segmentationNode) -> list[list]:
     """The rows of `nodule_table.row` for each nodule that has measurements."""
-    from ..measuring import table as nodule_table
-
     return [
         nodule_table.row(nodule.name, nodule.measurements, nodule.kind, nodule.model)
         for nodule in nodules(segmentationNode)

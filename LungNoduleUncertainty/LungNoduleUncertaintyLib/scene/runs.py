@@ -10,6 +10,8 @@ from LungNoduleKit.errors import ImageError, NoduleError, OutputError, PointErro
 from LungNoduleKit.scene.lattices import named
 from LungNoduleKit.scene.worker import Worker
 
+from ..models.bundle import Model, find_bundle, load_model, read_metadata
+from ..outlining.segmentation import segment_nodule
 from . import nodules as mrml_nodules
 from . import outputs as mrml_outputs
 from . import segments as mrml_bridge
@@ -98,8 +100,6 @@ class Runs:
 
     def model(self, asked, device):
         """A bundle loaded once, as long as the same one is asked for; a loaded model is returned as it is."""
-        from ..models.bundle import Model, find_bundle, load_model, read_metadata
-
         if isinstance(asked, Model):
             return asked
         folder = find_bundle(asked)
@@ -132,7 +132,6 @@ class Runs:
         def compute(progress):
             if segment is not None:
                 return segment(ct, point_lps=point_lps, model=model, device=device, progress=progress, **more)
-            from ..outlining.segmentation import segment_nodule
 
             progress("loading the model", 0.02)
             return segment_nodule(ct, point_lps=point_lps, model=self.model(model, device), progress=progress, **more)

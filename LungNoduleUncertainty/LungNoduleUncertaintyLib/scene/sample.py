@@ -1,6 +1,13 @@
 """The generated chest phantom as nodes: sample data that needs no download."""
 
+import numpy as np
+import SimpleITK as sitk
+
 from LungNoduleKit.errors import ImageError
+from LungNoduleKit.geometry import Grid
+from LungNoduleKit.scene.sampling import vtk_matrix
+
+from ..phantom.chest import chest_phantom
 
 
 def add_phantom(scene, name="LungNodulePhantom", seed=0):
@@ -8,15 +15,8 @@ def add_phantom(scene, name="LungNodulePhantom", seed=0):
 
     The last point lies on the first nodule, so that Apply segments that one.
     """
-    import numpy as np
-    import SimpleITK as sitk
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk
-
-    from LungNoduleKit.geometry import Grid
-    from LungNoduleKit.scene.sampling import vtk_matrix
-
-    from ..phantom.chest import chest_phantom
 
     ct, nodules = chest_phantom(seed)
     if not nodules:

@@ -9,7 +9,15 @@ written on the voxels of the volume itself, in the coordinates of the segmentati
 that is created here gets the volume's parent transform.
 """
 
+import json
+import math
+import uuid
+
+import numpy as np
+import SimpleITK as sitk
+
 from LungNoduleKit.errors import ImageError, NoduleError, OutputError, PointError
+from LungNoduleKit.geometry import AIR_HU, Grid
 from LungNoduleKit.scene.lattices import (
     from_world,
     ijk_to_ras,
@@ -29,6 +37,7 @@ from LungNoduleKit.scene.sampling import (
     reslice,
     transform_points,
 )
+from LungNoduleKit.segmentation_file import NODULE_TERMINOLOGY
 
 from ..segments import MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX, masks_of
 from .display import show_parts as _show
@@ -89,10 +98,6 @@ def image_from_volume_node(volumeNode, around_ras=None, reach_mm=_REACH_MM):
     `ImageError` for a node without a scalar 3D image or with a singular geometry, `PointError` if nothing of the volume
     lies around the point.
     """
-    import numpy as np
-
-    from LungNoduleKit.geometry import AIR_HU
-
     array = voxels_of(volumeNode)
     world = matrix_between(volumeNode.GetParentTransformNode(), None)
     size = array.shape[::-1]
@@ -115,8 +120,6 @@ def image_from_volume_node(volumeNode, around_ras=None, reach_mm=_REACH_MM):
 
 def check_point_in_volume(volumeNode, point_ras):
     """Raises `PointError`, with RAS positions as Slicer shows them, for a point (world, mm) outside of the volume."""
-    import numpy as np
-
     size = np.array(voxels_of(volumeNode).shape[::-1])
     local = from_world(volumeNode, point_ras)
     try:
@@ -130,8 +133,6 @@ def check_point_in_volume(volumeNode, point_ras):
 
 def _neighborhood(lattice, size, around_ras, reach_mm):
     """First and last (exclusive) voxel (i, j, k) of a volume within reach of a point; all of it for a point outside."""
-    import numpy as np
-
     everything = np.zeros(3, int), np.array(size)
     if around_ras is None:
         return everything
@@ -149,7 +150,6 @@ def point_from_mask(near):
 
     `near` is (segmentation node, segment ID) or a labelmap volume node. Raises `PointError` if it is empty or missing.
     """
-    import numpy as np
     import slicer
 
     if isinstance(near, (tuple, list)):
@@ -239,9 +239,6 @@ def new_segments(result, segmentationNode, volumeNode, prefix=""):
     may have `provenance`, a dict of strings, and `measurements`, which become tags. Each segment has a layer of its
     own, since Final overlaps HC and LC, the terminology Nodule in the Lung, and its own color.
     """
-    import json
-    import uuid
-
     masks, start = _on_volume(result, volumeNode)
     matrix = _segmentation_matrix(segmentationNode, volumeNode)
     provenance = getattr(result, "provenance", None) or {}
@@ -261,8 +258,6 @@ def new_segments(result, segmentationNode, volumeNode, prefix=""):
 
 def _segment(part, name, color, labelmap, tags):
     import slicer
-
-    from LungNoduleKit.segmentation_file import NODULE_TERMINOLOGY
 
     segment = slicer.vtkSegment()
     segment.SetName(name)
@@ -321,11 +316,6 @@ def _place_beside(node, volumeNode):
 
 def _on_volume(result, volumeNode):
     """({part: bool array (z, y, x)} of a result's masks, first voxel (i, j, k)) on the volume's own voxels."""
-    import numpy as np
-    import SimpleITK as sitk
-
-    from LungNoduleKit.geometry import Grid
-
     images = masks_of(result)
     grid = Grid.of(images["Final"])
     masks = {part: sitk.GetArrayViewFromImage(image) != 0 for part, image in images.items()}
@@ -367,8 +357,6 @@ def check_segmentation(node):
 
 def checked_point(point_ras):
     """Three floats; raises `PointError` for anything but three finite numbers."""
-    import math
-
     try:
         point = tuple(float(v) for v in point_ras)
     except (TypeError, ValueError):

@@ -14,15 +14,24 @@ Trimap and matting see the whole slice; only the result is cropped.
 from __future__ import annotations
 
 import json
+import math
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import SimpleITK as sitk
+
 from ..errors import OutputError, SoftMaskError
-from ..pipeline import BINARY_FROM, Parameters
+from ..pipeline import BINARY_FROM, Parameters, soft_mask_array, windowed
+from ..trimap.morphology import bounding_box
+from ..volume_io import write_all
+from .contact_sheet import Tile, contact_sheet, write_png
 from .manifest import Manifest
+from .parallel import run_many
+from .sources import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,8 +62,6 @@ class Settings:
     parameters: Parameters = field(default_factory=Parameters)
 
     def __post_init__(self):
-        from .sources import STRATEGIES
-
         if self.strategy not in STRATEGIES:
             raise ValueError(f"a strategy is one of {', '.join(STRATEGIES)}, not {self.strategy!r}")
         if self.parameters.dimension != 2:
@@ -130,8 +137,6 @@ def make_case(case: Case, output: Path, settings: Settings) -> dict[str, object]
 
 def write_sheets(output: Path, manifest: Manifest, order, jobs: int, per_page: int, *, anew: bool) -> int:
     """Writes the contact sheets, and into the manifest on which page a case is; returns the number of pages."""
-    from .parallel import run_many
-
     names = sorted(
         (n for n, row in manifest.rows.items() if row.get("status") == "ok"), key=lambda n: order.get(n, len(order))
     )
@@ -155,9 +160,6 @@ def write_sheets(output: Path, manifest: Manifest, order, jobs: int, per_page: i
 
 def read_case(output: str | Path, name: str) -> dict[str, np.ndarray]:
     """A case's four layers as they are meant: image in HU, soft in [0, 1], trimap 0/128/255, binary bool."""
-    import numpy as np
-    import SimpleITK as sitk
-
     raw = {layer: sitk.GetArrayFromImage(sitk.ReadImage(str(_layer(Path(output), layer, name)))) for layer in LAYERS}
     return {
         "image": raw["image"].astype(np.int32) - _HU_OFFSET,
@@ -168,8 +170,6 @@ def read_case(output: str | Path, name: str) -> dict[str, np.ndarray]:
 
 
 def _results(cases, output, settings, jobs):
-    from .parallel import run_many
-
     for case, row in run_many(partial(make_case, output=output, settings=settings), cases, jobs):
         died = {"patient": case.patient, "source": case.source, "strategy": settings.strategy, "status": "failed"}
         yield case, row or {**died, "notes": "its process died (out of memory, or a crash)"}
@@ -177,14 +177,6 @@ def _results(cases, output, settings, jobs):
 
 def _make(case, output, settings):
     """Files of a case; returns what the manifest says of a case that is done."""
-    import math
-    from dataclasses import replace
-
-    import numpy as np
-
-    from ..pipeline import soft_mask_array
-    from ..volume_io import write_all
-
     loaded = case.load(settings.strategy, settings.reader)
     parameters, notes = settings.parameters, []
     if settings.own_window and loaded.window:
@@ -225,8 +217,6 @@ def _make(case, output, settings):
 
 def crop_corner(trimap: np.ndarray, size: int) -> tuple[int, int]:
     """First row and column of a crop around what isn't background; inside the slice wherever that is large enough."""
-    from ..trimap.morphology import bounding_box
-
     corner = []
     for part, length in zip(bounding_box(trimap > 0, (0, 0)), trimap.shape, strict=True):
         first = (part.start + part.stop - size) // 2
@@ -236,8 +226,6 @@ def crop_corner(trimap: np.ndarray, size: int) -> tuple[int, int]:
 
 def crop(array: np.ndarray, corner: tuple[int, int], size: int, repeat_edge: bool) -> np.ndarray:
     """`size` x `size` pixels from `corner` on; beyond the array its edge values, or 0."""
-    import numpy as np
-
     before = [max(0, -first) for first in corner]
     after = [max(0, first + size - length) for first, length in zip(corner, array.shape, strict=True)]
     padded = np.pad(array, list(zip(before, after, strict=True)), mode="edge" if repeat_edge else "constant")
@@ -246,10 +234,6 @@ def crop(array: np.ndarray, corner: tuple[int, int], size: int, repeat_edge: boo
 
 
 def _write_sheet(output, work) -> None:
-    from ..pipeline import windowed
-    from ..volume_io import write_all
-    from .contact_sheet import Tile, contact_sheet, write_png
-
     path, title, rows = work
     tiles = []
     for row in rows:
@@ -264,8 +248,6 @@ def _write_sheet(output, work) -> None:
 
 
 def _png_writer(array):
-    import SimpleITK as sitk
-
     return lambda path: sitk.WriteImage(
         sitk.GetImageFromArray(array), str(path), useCompression=True, compressionLevel=1
     )
@@ -281,8 +263,6 @@ def _is_done(row, output, name) -> bool:
 
 def _prepare(output: Path, settings: Settings) -> None:
     """Makes the folders, and the settings' file unless it is there and says the same."""
-    from ..volume_io import write_all
-
     wanted = json.loads(json.dumps(asdict(settings)))
     try:
         for name in (*LAYERS, SHEETS):

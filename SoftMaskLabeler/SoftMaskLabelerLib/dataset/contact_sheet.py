@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -33,7 +35,6 @@ class Tile(NamedTuple):
 
 def contact_sheet(tiles: Sequence[Tile], title: str) -> np.ndarray:
     """A page as uint8 RGB (y, x, 3): per case the image, the image with the outline of alpha >= 0.5, trimap, alpha."""
-    import numpy as np
     from PIL import Image, ImageDraw
 
     rows = -(-len(tiles) // COLUMNS)
@@ -52,8 +53,6 @@ def contact_sheet(tiles: Sequence[Tile], title: str) -> np.ndarray:
 
 def panels(tile: Tile) -> list[np.ndarray]:
     """The four pictures of a case, uint8 RGB (PANEL, PANEL, 3) each."""
-    import numpy as np
-
     gray = _enlarged(tile.image)
     outlined = gray.copy()
     outlined[outline(_enlarged(tile.alpha)[..., 0] >= 127.5)] = _OUTLINE
@@ -62,8 +61,6 @@ def panels(tile: Tile) -> list[np.ndarray]:
 
 def outline(mask: np.ndarray) -> np.ndarray:
     """The mask's pixels with a neighbor outside of it, bool (y, x)."""
-    import numpy as np
-
     padded = np.pad(mask, 1, mode="edge")
     inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
     return mask & ~inner
@@ -78,7 +75,6 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
 def _enlarged(values, smooth=True):
     """[0, 1] (y, x) to a gray RGB panel; the longer side fills it."""
-    import numpy as np
     from PIL import Image
 
     gray = Image.fromarray((np.asarray(values, np.float32) * 255).round().clip(0, 255).astype(np.uint8))

@@ -6,9 +6,14 @@ detection with deep learning", Journal of Medical Imaging 2018.
 
 from __future__ import annotations
 
+import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+import SimpleITK as sitk
 
 from ..errors import ImageError, RecistError, SoftMaskError
 
@@ -56,8 +61,6 @@ def read_table(path: str | Path) -> list[Lesion]:
     Pixels are taken to be counted from 1, as public loaders do (the file doesn't say); that is taken off. Rows whose
     numbers can't be read are kept, so that a data set's builder can record them.
     """
-    import csv
-
     path = Path(path)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -104,9 +107,6 @@ def key_slice_path(images: str | Path, file: str) -> Path:
 
 def read_key_slice(path: str | Path) -> np.ndarray:
     """A key slice in HU: int32 (y, x). Raises `ImageError` if it can't be read or isn't a gray 16-bit image."""
-    import numpy as np
-    import SimpleITK as sitk
-
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError:
@@ -118,8 +118,6 @@ def read_key_slice(path: str | Path) -> np.ndarray:
 
 def marks(lesion: Lesion) -> tuple[np.ndarray, tuple[float, float]]:
     """End points (4, 2) x, y in pixels and spacing (y, x) of a lesion; raises `RecistError` if the table lacks them."""
-    import numpy as np
-
     if lesion.points is None or lesion.spacing is None:
         raise RecistError(f"{lesion.file}: its RECIST coordinates or its spacing can't be read")
     return np.array(lesion.points), lesion.spacing
@@ -127,8 +125,6 @@ def marks(lesion: Lesion) -> tuple[np.ndarray, tuple[float, float]]:
 
 def _numbers(text, count):
     """So many finite numbers, separated by commas, or None."""
-    import math
-
     try:
         values = tuple(float(part) for part in (text or "").split(","))
     except ValueError:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import signal
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
+
+import SimpleITK as sitk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -21,10 +28,6 @@ def run_many(
     `function` must be importable and the items picklable; with `jobs=1` all runs in this process. After a death the
     cases that were under way run again, each in a process of its own, which tells which one it was.
     """
-    from collections import deque
-    from concurrent.futures import FIRST_COMPLETED, wait
-    from concurrent.futures.process import BrokenProcessPool
-
     waiting = deque(items)
     if jobs == 1 or len(waiting) < 2:
         for item in waiting:
@@ -55,19 +58,12 @@ def run_many(
 
 
 def _pool(jobs):
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
-
     # Spawned everywhere: a forked child of a process with threads (ITK, BLAS) can hang.
     return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker)
 
 
 def _start_worker() -> None:
     """One thread each, and the interrupt key left to the parent, which ends its workers in order."""
-    import signal
-
-    import SimpleITK as sitk
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     try:

@@ -5,12 +5,19 @@ A case is picklable and loads itself in the process that works on it.
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import SimpleITK as sitk
+
 from ..errors import ImageError, MaskError, SoftMaskError
+from ..trimap.recist import recist_axes
+from ..volume_io import on_grid, read_masks, read_volume
+from .deeplesion import key_slice_path, marks, read_key_slice, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,12 +62,6 @@ class FolderCase:
 
     def load(self, strategy: str, reader: int) -> Loaded:
         """The slice with all readers' masks, one reader's, or RECIST marks measured on at least half of the readers."""
-        import numpy as np
-        import SimpleITK as sitk
-
-        from ..trimap.recist import recist_axes
-        from ..volume_io import on_grid, read_masks, read_volume
-
         image = read_volume(self.ct)
         segments = [on_grid(mask, image, str(self.masks)) for mask in read_masks(self.masks).values()]
         masks = np.stack([sitk.GetArrayViewFromImage(mask) != 0 for mask in segments])
@@ -93,8 +94,6 @@ class DeepLesionCase:
 
     def load(self, strategy: str, reader: int) -> Loaded:
         """The key slice and the RECIST marks; both arguments are as good as given."""
-        from .deeplesion import key_slice_path, marks, read_key_slice
-
         points, spacing = marks(self.lesion)
         image = read_key_slice(key_slice_path(self.images, self.lesion.file))
         return Loaded(image, spacing, points=points, slice=self.lesion.file, window=self.lesion.window)
@@ -106,8 +105,6 @@ Case = FolderCase | DeepLesionCase
 def folder_cases(folder: str | Path) -> list[FolderCase]:
     """The cases of a folder, of its `nodules.csv` if it has one (columns nodule_id, patient_id and
     largest_consensus_slice are used), otherwise of all `*_ct.nrrd`. Raises `SoftMaskError` if there are none."""
-    import csv
-
     folder = Path(folder)
     table = folder / "nodules.csv"
     try:
@@ -143,8 +140,6 @@ def folder_cases(folder: str | Path) -> list[FolderCase]:
 
 def deeplesion_cases(table: str | Path, images: str | Path, kinds: Iterable[int] = ()) -> list[DeepLesionCase]:
     """The lesions of a `DL_info.csv`, all or those of some coarse types (5 is lung)."""
-    from .deeplesion import read_table
-
     images, kinds = Path(images), set(kinds)
     if not images.is_dir():
         raise SoftMaskError(f"{images}: there is no such folder of key slices")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import ImageError, TrimapError
 from ..trimap.trimap import LESION, UNKNOWN
 from .laplacian import assemble, frame
@@ -39,8 +41,6 @@ def closed_form_alpha(
     match, sides shorter than a window, intensities that aren't finite or far outside [0, 1] near the lesion.
     `SolverError`: no solution was found.
     """
-    import numpy as np
-
     image, trimap = np.asarray(image), np.asarray(trimap)
     _check(image, trimap, epsilon, radius, dimension)
     lesion = trimap == LESION
@@ -58,8 +58,6 @@ def closed_form_alpha(
 
 def _solve_into(alpha, image, lesion, unknown, epsilon: float, radius: int) -> None:
     """Fills in alpha on the unknown pixels of one system; arrays of one shape, `alpha` holds the known pixels."""
-    import numpy as np
-
     positions = np.flatnonzero(unknown)
     if not positions.size:
         return
@@ -96,8 +94,6 @@ def _check_windowed(intensities) -> None:
 
 
 def _check_known(trimap, lesion, unknown) -> None:
-    import numpy as np
-
     lesions, unknowns = np.count_nonzero(lesion), np.count_nonzero(unknown)
     marked = np.count_nonzero(trimap)
     if marked != lesions + unknowns:

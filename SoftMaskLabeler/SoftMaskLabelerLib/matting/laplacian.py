@@ -14,9 +14,12 @@ There are (2r + 1)^d box shapes; each offset d is then one gather of three numbe
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,10 +71,6 @@ def _offsets(shape: tuple[int, ...], radius: int) -> _Offsets:
     `flat`: step in the flattened frame, (offsets, 1). `table`: where in the table of box sums the windows that hold
     i and i + d are found, relative to i. `corner`: step from a window's first pixel to its last.
     """
-    import itertools
-
-    import numpy as np
-
     side, dimensions = 2 * radius + 1, len(shape)
     strides = np.array([math.prod(shape[axis + 1 :]) for axis in range(dimensions)])
     zero = (0,) * dimensions
@@ -89,8 +88,6 @@ def frame(image, lesion, positions, radius: int, check=None) -> Frame:
     `image` (real) and `lesion` (bool) share one shape of two or three axes; `positions`: int64 (N,), N >= 1, ascending,
     the unknown pixels in the flattened image. `check`, if given, is called with the frame's intensities.
     """
-    import numpy as np
-
     margin = 2 * radius
     cut, padding, padded, places = [], [], False, []
     rest = positions
@@ -143,8 +140,6 @@ def _box_table(fields, strides, side: int):
 
     Positions without a box keep whatever was in memory.
     """
-    import numpy as np
-
     n, count = fields.shape[-1], 1
     table = np.empty((side ** len(strides), *fields.shape))
     # The last slot always holds the box of one pixel; every axis multiplies the boxes that are there.
@@ -167,8 +162,6 @@ def assemble(region: Frame, epsilon: float, radius: int, order=None) -> System:
     `order`: permutation of the unknown pixels, giving the rows of the system; None: ascending position.
     Sums near the frame's edges mix rows, and are never read: unknown pixels lie at least 2r from every edge.
     """
-    import numpy as np
-
     side = 2 * radius + 1
     strides, n = region.strides, region.intensities.size
     area = float(side ** len(strides))

@@ -8,8 +8,16 @@ lesion's surface, and conjugate gradients take over.
 
 from __future__ import annotations
 
+import itertools
+import math
 from operator import mul
 from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg.lapack import dpbsv
+from scipy.sparse import csc_matrix, csr_matrix
+from scipy.sparse.csgraph import reverse_cuthill_mckee
+from scipy.sparse.linalg import splu
 
 from ..errors import SolverError
 
@@ -36,8 +44,6 @@ def narrow_order(region: Frame, radius: int):
     bands that one edge of the lesion dominates. Cuthill-McKee runs on nearest neighbors (with diagonals) first, which
     mostly has the levels of the full graph at a third of its edges, and on that only where the factorization is long.
     """
-    import numpy as np
-
     count = region.unknown.size
     if count < _ORDERED_FROM:
         return None
@@ -62,8 +68,6 @@ def _band_width(region: Frame, rows, order, radius: int) -> int:
 
     `rows`: int64 of the frame's size, written to.
     """
-    import numpy as np
-
     unknown = region.unknown
     rows.fill(-1)
     rows[unknown if order is None else unknown[order]] = places = np.arange(unknown.size)
@@ -78,18 +82,12 @@ def _band_width(region: Frame, rows, order, radius: int) -> int:
 
 def _half(scale: int, factors, strides) -> list[int]:
     """Steps in the flattened frame of all offsets with the given factors per axis, one of each pair of opposites."""
-    import itertools
-
     offsets = itertools.product(factors, repeat=len(strides))
     return [scale * sum(map(mul, offset, strides)) for offset in offsets if offset > (0,) * len(strides)]
 
 
 def _cuthill_mckee(region: Frame, rows, reach: int):
     """Reverse Cuthill-McKee on the graph of pixels up to `reach` steps apart along every axis; `rows` is written to."""
-    import numpy as np
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.csgraph import reverse_cuthill_mckee
-
     count = region.unknown.size
     half = _half(1, range(-reach, reach + 1), region.strides)
     rows.fill(-1)
@@ -109,8 +107,6 @@ def solve(system: System, dimension: int):
     `dimension`: 2 or 3, decides which solver takes over from the band where that would be slow or not fit into memory.
     Raises `SolverError` if no solution is found.
     """
-    import numpy as np
-
     reach = system.second - system.first
     if not system.ascending:
         np.abs(reach, out=reach)
@@ -126,11 +122,6 @@ def solve(system: System, dimension: int):
 
 def _banded(system: System, reach, width: int):
     """Cholesky factorization of the band by LAPACK (`dpbsv`); `reach`: distance of the two rows, negative for none."""
-    import math
-
-    import numpy as np
-    from scipy.linalg.lapack import dpbsv
-
     count = system.first.size
     if system.ascending:
         spots = system.first * width + system.second
@@ -154,9 +145,6 @@ def _banded(system: System, reach, width: int):
 
 
 def _matrix(system: System):
-    import numpy as np
-    from scipy.sparse import csc_matrix
-
     count = system.first.size
     known = system.second >= 0
     first = np.broadcast_to(system.first, known.shape)[known]
@@ -168,8 +156,6 @@ def _matrix(system: System):
 
 def _sparse(system: System):
     """SuperLU with a minimum-degree order: less fill than the band, slower per number."""
-    from scipy.sparse.linalg import splu
-
     try:
         factors = splu(_matrix(system), "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     except (RuntimeError, MemoryError) as error:
@@ -179,8 +165,6 @@ def _sparse(system: System):
 
 def _conjugate_gradients(system: System):
     """Conjugate gradients with the diagonal as preconditioner: a factorization's fill in 3D outgrows any memory."""
-    import numpy as np
-
     matrix = _matrix(system).tocsr()
     inverse = 1 / matrix.diagonal()
     solution = np.full(system.first.size, 0.5)

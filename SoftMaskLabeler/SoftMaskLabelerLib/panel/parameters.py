@@ -1,13 +1,13 @@
 """What the panel remembers in the scene: one field for each choice, restored with a saved scene."""
 
+from typing import Annotated
+
 SOURCES = ("segments", "lines")
 DIMENSIONS = (2, 3)
 
 
 def parameter_class():
     """The parameter node wrapper's class; made on demand, since only Slicer can make it."""
-    from typing import Annotated
-
     from slicer import (
         vtkMRMLDisplayableNode,
         vtkMRMLMarkupsLineNode,

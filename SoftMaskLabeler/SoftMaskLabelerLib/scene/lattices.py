@@ -7,6 +7,9 @@ the world's; the volume's own coordinates under a non-linear one. Either way the
 
 from dataclasses import dataclass
 
+import numpy as np
+import SimpleITK as sitk
+
 from ..errors import ImageError
 
 _FLIP = (-1.0, -1.0, 1.0)  # between RAS and LPS
@@ -20,8 +23,6 @@ def named(node) -> str:
 
 def numpy_matrix(matrix):
     """A vtkMatrix4x4 as an array (4, 4) of float64."""
-    import numpy as np
-
     return np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
 
 
@@ -64,7 +65,6 @@ def voxels_of(volumeNode):
 
 def matrix_between(source, target):
     """The 4x4 matrix from a transform node's coordinates to another's (None: the world); None if it isn't linear."""
-    import numpy as np
     import slicer
     import vtk
 
@@ -80,7 +80,6 @@ def matrix_between(source, target):
 
 def chain(*steps):
     """One vtk transform that does the steps one after another; each is a matrix (4, 4) or (source, target) nodes."""
-    import numpy as np
     import slicer
     import vtk
 
@@ -106,7 +105,6 @@ def chain(*steps):
 
 def transform_points(transform, points):
     """Positions (n, 3) sent through a vtkAbstractTransform, float64."""
-    import numpy as np
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
@@ -122,7 +120,6 @@ def reslice(array, transform, size, *, linear):
 
     `transform` leads from a voxel's indices in the output, of `size` (i, j, k), to indices in the input.
     """
-    import numpy as np
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
@@ -159,8 +156,6 @@ class Frame:
     @classmethod
     def of(cls, volumeNode):
         """Raises `ImageError` for a node that isn't a gray volume, or whose geometry spans no space."""
-        import numpy as np
-
         array, own = voxels_of(volumeNode), ijk_to_ras(volumeNode)
         world = matrix_between(volumeNode.GetParentTransformNode(), None)
         lattice = own if world is None else world @ own
@@ -184,23 +179,16 @@ class Frame:
 
     def world_to_index(self, points):
         """Continuous voxel indices (n, 3) of positions (n, 3) in the world."""
-        import numpy as np
-
         return transform_points(
             chain((None, self.volumeNode.GetParentTransformNode()), np.linalg.inv(self.own)), points
         )
 
     def index_to_lps(self, indices):
         """Positions (n, 3) in image space, LPS mm, of continuous voxel indices (n, 3)."""
-        import numpy as np
-
         return (np.asarray(indices) @ self.lattice[:3, :3].T + self.lattice[:3, 3]) * _FLIP
 
     def image(self, array, start):
         """A SimpleITK image in image space (LPS) that holds an array (z, y, x) from voxel `start` (i, j, k) on."""
-        import numpy as np
-        import SimpleITK as sitk
-
         image = sitk.GetImageFromArray(np.ascontiguousarray(array))
         axes = self.lattice[:3, :3] * np.array(_FLIP)[:, None]
         spacing = np.linalg.norm(axes, axis=0)
@@ -211,8 +199,6 @@ class Frame:
 
     def start_of(self, image):
         """First voxel (i, j, k) of a SimpleITK image that lies on the volume's voxels. Raises `ImageError` if not."""
-        import numpy as np
-
         inverse = np.linalg.inv(self.lattice)
         origin = np.array(image.GetOrigin()) * _FLIP
         last = np.array(image.TransformIndexToPhysicalPoint([n - 1 for n in image.GetSize()])) * _FLIP
@@ -241,7 +227,6 @@ def oriented_image(mask, start, lattice):
 
 def oriented_array(image):
     """(array (z, y, x), lattice that starts at its first voxel) of a vtkOrientedImageData."""
-    import numpy as np
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 

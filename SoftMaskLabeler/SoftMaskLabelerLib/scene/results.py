@@ -6,6 +6,9 @@ fails, the scene is as it was before.
 
 import contextlib
 
+import numpy as np
+import SimpleITK as sitk
+
 from ..errors import OutputError
 from .lattices import ijk_to_ras, matrix_between, oriented_image, vtk_matrix
 from .sources import PART_TAG, TAG_PREFIX, VALUES
@@ -66,9 +69,6 @@ def add_soft_mask(alpha, frame, name=""):
 
     Shown in colors over [0, 1], and nothing below 0.02, so that it can be laid over the image.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
     volumeNode = frame.volumeNode
     scene = volumeNode.GetScene()
     array = sitk.GetArrayViewFromImage(alpha).astype(np.float32)
@@ -98,8 +98,6 @@ def add_segment(binary, frame, segmentationNode=None, tags=None, name=SEGMENT_NA
     A new segmentation node is made if none is given, under the volume's transform. The segment has the terminology
     Nodule in the Lung, a color and a layer of its own, and `tags`, {name: text}. Other segments aren't touched.
     """
-    import SimpleITK as sitk
-
     volumeNode = frame.volumeNode
     mask = sitk.GetArrayViewFromImage(binary) != 0
     with all_or_nothing(volumeNode.GetScene()) as add:
@@ -143,9 +141,6 @@ def add_trimap(trimap, frame, name="", preview=False):
 
 def update_trimap(node, trimap, frame):
     """Puts another trimap into a labelmap node of `add_trimap`."""
-    import numpy as np
-    import SimpleITK as sitk
-
     labels = np.searchsorted(VALUES, sitk.GetArrayViewFromImage(trimap)).astype(np.uint8)
     _fill(node, labels, frame.start_of(trimap), frame.volumeNode)
 
@@ -166,8 +161,6 @@ def add_trimap_segments(trimap, frame, name=""):
 
     They can be edited in the Segment Editor; `mrml_sources` takes them for a trimap again.
     """
-    import SimpleITK as sitk
-
     volumeNode, array = frame.volumeNode, sitk.GetArrayViewFromImage(trimap)
     with all_or_nothing(volumeNode.GetScene()) as add:
         node = _new_segmentation(volumeNode, name or f"{volumeNode.GetName()} trimap", add)

@@ -3,9 +3,16 @@
 The scene is touched only while storing, and storing is all or nothing. The computing part knows no MRML.
 """
 
+import json
 from dataclasses import dataclass, field
 
+import numpy as np
+import SimpleITK as sitk
+
+from .. import __version__
 from ..errors import ImageError, OutputError, SoftMaskError
+from ..pipeline import Parameters
+from ..trimap.volume import trimap_of_volume
 from ..worker import Worker
 from . import results as mrml_bridge
 from .lattices import named
@@ -142,8 +149,6 @@ class Runs:
         given = parameters_of(request.parameters)
 
         def compute(progress):
-            from ..trimap.volume import trimap_of_volume
-
             progress("trimap", 0.0)
             notes = []
             trimap = inputs.trimap
@@ -194,8 +199,6 @@ class Runs:
 
 def parameters_of(given: dict):
     """`pipeline.Parameters` from a dict. Raises `SoftMaskError` for an unknown name or a value out of range."""
-    from ..pipeline import Parameters
-
     try:
         return Parameters(**given)
     except (TypeError, ValueError) as error:
@@ -204,10 +207,6 @@ def parameters_of(given: dict):
 
 def provenance(request: Request, result) -> dict:
     """Tags that say what a soft mask was made from: texts by name, see `mrml_sources.TAG_PREFIX`."""
-    import json
-
-    from .. import __version__
-
     source = request.source
     marks = [node.GetSegmentation().GetSegment(i).GetName() for node, i in source.segments]
     marks += [line.GetName() for line in source.lines]
@@ -225,9 +224,6 @@ def provenance(request: Request, result) -> dict:
 
 def _trimmed(image, trimap):
     """The part of an image where its trimap isn't background, with some voxels of margin."""
-    import numpy as np
-    import SimpleITK as sitk
-
     used = np.argwhere(sitk.GetArrayViewFromImage(trimap))
     if not len(used):
         return image

@@ -6,6 +6,8 @@ the part of the volume around the lesion is copied.
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..errors import ImageError, MaskError, RecistError, TrimapError
 from ..trimap.trimap import BACKGROUND, LESION, UNKNOWN
 from .lattices import Frame, chain, matrix_between, named, numpy_matrix, oriented_array, reslice, transform_points
@@ -65,7 +67,6 @@ def read(volumeNode, source: Source, reach_mm: float = 0.0) -> Inputs:
         return _with_trimap(frame, source.trimap)
     labelmaps = [_segment_labelmap(node, segment_id) for node, segment_id in source.segments]
     corners = [_corners(frame, node, *parts) for (node, _), parts in zip(source.segments, labelmaps, strict=True)]
-    import numpy as np
 
     start, size = _region(frame, np.vstack(corners), _CONTEXT_MM + reach_mm)
     masks = []
@@ -100,8 +101,6 @@ def line_points(line):
 
 def _recist_points(frame, lines):
     """Voxel indices (4, 3) of the long axis' ends, then the short axis'; whichever line was given first."""
-    import numpy as np
-
     check_lines(lines)
     ends = [np.array(line_points(line)) for line in lines]
     if np.linalg.norm(ends[0][1] - ends[0][0]) < np.linalg.norm(ends[1][1] - ends[1][0]):
@@ -138,8 +137,6 @@ def _segment_labelmap(node, segment_id):
 
 def _corners(frame, node, array, lattice):
     """Voxel indices of the volume (n, 3) that a labelmap's non-zero voxels reach."""
-    import numpy as np
-
     used = [np.flatnonzero(array.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
     # A warp can bulge between the corners: its box is looked at more closely.
     ends = [np.linspace(axis[0] - 0.5, axis[-1] + 0.5, 2 if frame.linear else 9) for axis in used]
@@ -150,8 +147,6 @@ def _corners(frame, node, array, lattice):
 
 def _region(frame, indices, margin_mm):
     """First voxel and size (i, j, k) of the column of voxels around positions, with a margin. Raises `MaskError`."""
-    import numpy as np
-
     low, high = indices.min(axis=0), indices.max(axis=0)
     size = np.array(frame.size)
     if not np.isfinite(indices).all() or (high < -0.5).any() or (low > size - 0.5).any():
@@ -171,8 +166,6 @@ def _cropped(frame, start, size):
 
 def _sampled(frame, node, array, lattice, start, size, linear=True):
     """A labelmap of a node on a part of the volume's voxels: bool where it covers at least half, or its labels."""
-    import numpy as np
-
     transform = chain(*frame.index_to(node, start), np.linalg.inv(lattice))
     values = reslice(array != 0 if linear else array, transform, size, linear=linear)
     return values >= 0.5 if linear else values
@@ -180,8 +173,6 @@ def _sampled(frame, node, array, lattice, start, size, linear=True):
 
 def _with_trimap(frame, node):
     """The inputs for a trimap node, in the smallest region that the image needs around it."""
-    import numpy as np
-
     if node.IsA("vtkMRMLSegmentationNode"):
         parts = trimap_segments(node)
         array, lattice = _segment_labelmap(node, parts["lesion"])
@@ -206,7 +197,6 @@ def _with_trimap(frame, node):
 
 def _trimap_labels(node):
     """(labels 0, 1, 2 as uint8 (z, y, x), lattice) of a labelmap node; 0, 128, 255 are understood too."""
-    import numpy as np
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 

@@ -8,7 +8,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+from scipy import ndimage
+
 from ..errors import ImageError, RecistError
+from .trimap import as_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,10 +45,6 @@ def mask_from_recist(
     ellipse on the two axes is returned and `notes`, if given, gets a line that says why. Raises `ImageError` and
     `RecistError`.
     """
-    import numpy as np
-
-    from .trimap import as_spacing
-
     image = np.asarray(image)
     if image.ndim != 2 or image.dtype.kind not in "biuf" or not image.size:
         raise ImageError(f"RECIST marks need an image of numbers with two axes, not {image.dtype} with {image.ndim}")
@@ -69,8 +69,6 @@ def ellipse_from_axes(points: np.ndarray, shape: tuple[int, int], spacing: tuple
 
     `points`: (4, 2) x, y in pixels. Its center lies halfway along each axis; pixels are inside by their centers.
     """
-    import numpy as np
-
     scale = np.array([spacing[1], spacing[0]])
     first, second, third, fourth = points * scale
     long, short = second - first, fourth - third
@@ -91,9 +89,6 @@ class _NoModelError(Exception):
 
 def _grabcut(image, points, axes, ellipse, iterations: int):
     """OpenCV's GrabCut in the region around the marks; bool (y, x)."""
-    import numpy as np
-    from scipy import ndimage
-
     try:
         import cv2
     except ImportError as error:
@@ -137,8 +132,6 @@ def _grabcut(image, points, axes, ellipse, iterations: int):
 
 def _implausible(mask, ellipse) -> str:
     """Why a mask can't be the lesion, or nothing."""
-    import numpy as np
-
     ratio = np.count_nonzero(mask) / np.count_nonzero(ellipse)
     if _SMALLEST <= ratio <= _LARGEST:
         return ""
@@ -147,8 +140,6 @@ def _implausible(mask, ellipse) -> str:
 
 def _boxes(points, shape):
     """The region that GrabCut sees and the box that may be lesion, as slices of the image."""
-    import numpy as np
-
     low, high = points.min(axis=0), points.max(axis=0)
     center, half = (low + high) / 2, (high - low) / 2
 
@@ -163,8 +154,6 @@ def _boxes(points, shape):
 
 def _axis_pixels(points, shape):
     """The pixels under the two axes, bool (y, x)."""
-    import numpy as np
-
     drawn = np.zeros(shape, bool)
     for first, second in (points[:2], points[2:]):
         count = int(2 * np.abs(second - first).max()) + 2
@@ -174,8 +163,6 @@ def _axis_pixels(points, shape):
 
 
 def _as_points(endpoints, shape):
-    import numpy as np
-
     try:
         points = np.asarray(endpoints, np.float64)
     except (TypeError, ValueError) as error:

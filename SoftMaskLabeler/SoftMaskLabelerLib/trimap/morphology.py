@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -17,8 +20,6 @@ _TOLERANCE = 1e-6
 
 def bounding_box(mask, margin: tuple[int, ...]) -> tuple[slice, ...]:
     """Slices around the mask's pixels, widened by `margin` pixels per axis within the array; the mask isn't empty."""
-    import numpy as np
-
     rest, box = np.flatnonzero(mask), []
     for axis in range(mask.ndim - 1, -1, -1):
         length = mask.shape[axis]
@@ -33,8 +34,6 @@ def bounding_box(mask, margin: tuple[int, ...]) -> tuple[slice, ...]:
 
 def dilate(mask: np.ndarray, radius_mm: float, spacing: tuple[float, ...]) -> np.ndarray:
     """Every pixel within `radius_mm` of the mask: bool (y, x) or (z, y, x); `spacing` in mm per axis."""
-    import numpy as np
-
     if mask.ndim == 2:
         return _dilate_planes(mask, radius_mm, spacing)
     out = np.zeros_like(mask)
@@ -53,8 +52,6 @@ def erode(mask: np.ndarray, radius_mm: float, spacing: tuple[float, ...]) -> np.
 
 def deepest(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     """The mask's pixels with the largest distance to the background; a mask without background: itself."""
-    from scipy.ndimage import distance_transform_edt
-
     if mask.all():
         return mask.copy()
     distances = distance_transform_edt(mask, spacing)
@@ -63,8 +60,6 @@ def deepest(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
 
 def _dilate_planes(mask, radius_mm: float, spacing):
     """Dilation by a disc in the last two axes."""
-    import numpy as np
-
     out = np.zeros_like(mask)
     rows, width, size = mask, 0, mask.shape[-2]
     # From the disc's rim to its middle: each row of the disc is at least as wide as the one before and grows from it.

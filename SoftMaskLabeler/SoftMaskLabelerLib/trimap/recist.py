@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import MaskError
+from .morphology import erode
+from .trimap import as_mask, as_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +28,6 @@ def recist_axes(mask: ArrayLike, spacing: Sequence[float] | None = None) -> np.n
     another, half a pixel beyond their centers, so that they have a length even in a mask of one pixel. Raises
     `MaskError` for an empty mask or one that isn't 2D.
     """
-    import numpy as np
-
-    from .morphology import erode
-    from .trimap import as_mask, as_spacing
-
     inside = as_mask(mask, "the mask")
     if inside.ndim != 2:
         raise MaskError(f"RECIST marks are made on one slice, not on a mask with {inside.ndim} axes")

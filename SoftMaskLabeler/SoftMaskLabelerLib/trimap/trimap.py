@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..errors import MaskError
 from .morphology import bounding_box, deepest, dilate, erode
 
@@ -71,8 +73,6 @@ def trimap_from_readers(
     (slice by slice, or once in 3D); a slice without even that has no known lesion. `notes`, if given, collects a
     line for each of these. Raises `MaskError` if nobody drew anything, or if nowhere half of the readers agree.
     """
-    import numpy as np
-
     stack = as_readers(masks)
     readers, axes = len(stack), stack.ndim - 1
     spacing = as_spacing(spacing, axes)
@@ -132,8 +132,6 @@ def default_radius_mm(pixels: int, spacing: Sequence[float]) -> float:
 
 def _band(core, whole, spacing, erode_mm, dilate_mm, where, notes):
     """Trimap of one slice or volume: lesion is the eroded `core`, background what lies beyond the dilated `whole`."""
-    import numpy as np
-
     if erode_mm is None:
         erode_mm = default_radius_mm(np.count_nonzero(core), spacing)
     if dilate_mm is None:
@@ -158,15 +156,11 @@ def _band(core, whole, spacing, erode_mm, dilate_mm, where, notes):
 
 def _paint(core, whole):
     """255 in `core`, 128 in the rest of `whole`, which contains it; arithmetic is faster than assignment by mask."""
-    import numpy as np
-
     return core.view(np.uint8) * (LESION - UNKNOWN) + whole.view(np.uint8) * UNKNOWN
 
 
 def _by_slices(one, array, spacing, dimension: int):
     """Applies `one` to an array, or to every slice of a stack that has anything in it."""
-    import numpy as np
-
     if array.ndim == dimension:
         return one(array, spacing, "")
     out = np.zeros(array.shape, np.uint8)
@@ -182,8 +176,6 @@ def _note(notes, text: str) -> None:
 
 def as_mask(mask, name: str):
     """A mask as bool array (y, x) or (z, y, x), non-zero inside; `name` is what a `MaskError` calls it."""
-    import numpy as np
-
     mask = np.asarray(mask)
     if mask.ndim not in (2, 3) or mask.dtype.kind not in "biuf":
         raise MaskError(f"{name} must be numbers with two or three axes, not {mask.dtype} with {mask.ndim}")
@@ -192,8 +184,6 @@ def as_mask(mask, name: str):
 
 def as_readers(masks):
     """Readers' masks as one bool array (readers, [z,] y, x); raises `MaskError` if they don't fit each other."""
-    import numpy as np
-
     if isinstance(masks, np.ndarray) and masks.dtype == bool and masks.ndim in (3, 4) and len(masks):
         return masks
     stack = [as_mask(mask, f"the mask of reader {number}") for number, mask in enumerate(masks, 1)]

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+import SimpleITK as sitk
+
 from ..errors import RecistError
+from ..pipeline import windowed
+from .trimap import trimap_from_mask, trimap_from_readers, trimap_from_recist
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -26,11 +31,6 @@ def trimap_of_volume(
     axis' ends, then the short axis'. `notes`, if given, gets a line for each thing done otherwise than asked. Raises
     `MaskError`, `RecistError` or `ImageError`.
     """
-    import numpy as np
-    import SimpleITK as sitk
-
-    from .trimap import trimap_from_mask, trimap_from_readers
-
     spacing = image.GetSpacing()[::-1]
     radii = {"erode_mm": parameters.erode_mm, "dilate_mm": parameters.dilate_mm, "notes": notes}
     if recist_points_lps is not None:
@@ -48,12 +48,6 @@ def trimap_of_volume(
 
 
 def _of_recist(image, spacing, points_lps, parameters, radii):
-    import numpy as np
-    import SimpleITK as sitk
-
-    from ..pipeline import windowed
-    from .trimap import trimap_from_recist
-
     if parameters.dimension == 3:
         raise RecistError("RECIST marks lie on one slice: their soft mask is 2D, not 3D")
     indices = np.array([image.TransformPhysicalPointToContinuousIndex([float(v) for v in p]) for p in points_lps])

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk
 
 from LungNoduleKit.errors import NoduleError
+from LungNoduleKit.images import read_image
 
 from ..folder import DatasetError
 
@@ -19,10 +21,6 @@ def read_file(path) -> tuple[np.ndarray, tuple[float, float]]:
     Gray values of colors are rounded, those of others have the file's type. Pictures have no size: (1, 1). Raises
     DatasetError for a file that is missing or can't be read.
     """
-    import SimpleITK as sitk
-
-    from LungNoduleKit.images import read_image
-
     try:
         image = read_image(path)
     except NoduleError as error:
@@ -88,6 +86,4 @@ def to_gray(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def write_png(path: Path, values: np.ndarray) -> None:
     """A PNG of uint8 or uint16 (y, x)."""
-    import SimpleITK as sitk
-
     sitk.WriteImage(sitk.GetImageFromArray(values), str(path), useCompression=True, compressionLevel=3)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from LungNoduleKit.errors import NoduleError
 
+from . import build, merge_sets
+
 SETS = {
     "isbi2012": "image/N.png + label/N.png, or train-volume.tif + train-labels.tif: 30 EM sections, folds are blocks",
     "promise12": "CaseXX.mhd + CaseXX_segmentation.mhd: prostate MR, slices with prostate",
@@ -85,8 +87,6 @@ def add_merge_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args) -> int:
     """The command `prepare-images`."""
-    from . import build
-
     for option, sets in _FOR.items():
         if getattr(args, option) is not None and args.set not in sets:
             raise ImagesError(f"--{option.replace('_', '-')}: is for {', '.join(sets)}, not for {args.set}")
@@ -114,8 +114,6 @@ def run(args) -> int:
 
 def run_merge(args) -> int:
     """The command `merge-images`."""
-    from . import merge_sets
-
     done = merge_sets(args.folders, args.output, progress=not args.quiet)
     print(f"{args.output}: {done.images} images, {done.rows} rows, {done.patients} patients")
     return 0

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from SoftMaskLabelerLib import SoftMaskError, closed_form_alpha, trimap_from_mask
+
 from ..soft_labels import MATTING_WINDOW_HU
 
 # How wide the band between known object and known background is, to either side of the mask's edge.
@@ -16,8 +18,6 @@ def soften(image: np.ndarray, mask: np.ndarray, band: str, spacing_mm=None, *, h
     membranes: a tenth of their area's diameter is wider than they are, so hardly any would be left as known. A mask
     without object or background is its own soft mask.
     """
-    from SoftMaskLabelerLib import SoftMaskError, closed_form_alpha, trimap_from_mask
-
     if band not in BANDS:
         raise ValueError(f"a band is one of {', '.join(BANDS)}, got {band!r}")
     if band == "none":

@@ -10,6 +10,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
 from LungNoduleKit.errors import NoduleError
 
 if TYPE_CHECKING:
@@ -38,9 +43,6 @@ def cluster(
     centers into as few parts of at most four as it takes, unless `split` is False. `units` is what distances are
     measured in: "mm" in patient space, or "index", voxels. `units="index", split=False` is pylidc's rule.
     """
-    import numpy as np
-    from scipy.sparse.csgraph import connected_components
-
     if units not in ("index", "mm"):
         raise NoduleError(f"units {units!r}: they are 'index' or 'mm'")
     if not 0 < factor < 1:
@@ -62,8 +64,6 @@ def cluster(
 
 
 def _points(scan: Scan, annotation: Annotation, units: str) -> np.ndarray:
-    import numpy as np
-
     points = annotation.points()
     if units == "mm":
         return points * (scan.pixel_spacing_mm, scan.pixel_spacing_mm, 1.0)
@@ -73,9 +73,6 @@ def _points(scan: Scan, annotation: Annotation, units: str) -> np.ndarray:
 
 
 def _parts(scan, group):
-    import numpy as np
-    from scipy.cluster.hierarchy import fcluster, linkage
-
     if len(group) <= READERS:
         return [group]
     tree = linkage(np.array([_points(scan, a, "mm").mean(0) for a in group]), method="average")
@@ -88,9 +85,6 @@ def _parts(scan, group):
 
 def _distances(clouds, limit):
     """Smallest distances between point clouds, symmetric (n, n); infinite where they exceed `limit`."""
-    import numpy as np
-    from scipy.spatial import cKDTree
-
     low, high = np.array([c.min(0) for c in clouds]), np.array([c.max(0) for c in clouds])
     gaps = np.maximum(np.maximum(low[:, None] - high[None], low[None] - high[:, None]), 0)
     near = np.linalg.norm(gaps, axis=-1) <= limit

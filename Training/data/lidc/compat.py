@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy
+
 from .database import find_database
 
 _DROPPED_NUMPY = {"int": int, "float": float, "bool": bool, "object": object}
@@ -21,8 +23,6 @@ def import_pylidc() -> ModuleType:
 
     Raises `DatabaseError` if pylidc isn't installed, and ImportError naming the package if one that it needs isn't.
     """
-    import numpy
-
     find_database()
     if "pylidc" not in sys.modules:
         before = sys.modules.get("pkg_resources")

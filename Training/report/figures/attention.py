@@ -1,6 +1,7 @@
 """Spatial attention of the first CBAM block, for variants that differ in what the network sees (DSNet v2)."""
 
 import numpy as np
+from scipy.stats import rankdata
 
 from . import style
 from .cases import common_fold, load_cases, networks_words, profile_words, varied_cases
@@ -110,8 +111,6 @@ def _numbers(row, case, probability, weights) -> dict:
 
 def _auc(inside, outside) -> float | None:
     """Chance that a value of `inside` exceeds one of `outside`; ties count half."""
-    from scipy.stats import rankdata
-
     if not inside.size or not outside.size:
         return None
     ranks = rankdata(np.concatenate([inside, outside]))[: inside.size].sum()

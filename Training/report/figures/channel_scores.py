@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.stats import rankdata
 
 LEAST_SIDE = 3  # pixels: what the scores are defined for
 #: What the columns of the tables are called.
@@ -129,8 +130,6 @@ def contrast(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     AUC is the chance that a pixel inside has a higher value than one outside (ties count half): 1 for a map that is
     brighter, or darker, on the nodule than anywhere else, 0 for one that doesn't show it. 0 where either side is empty.
     """
-    from scipy.stats import rankdata
-
     count, rest = int(inside.sum()), int((~inside).sum())
     if not count or not rest:
         return np.zeros(len(values), np.float32)
@@ -158,8 +157,6 @@ def cut_by_tie(scores: np.ndarray, count: int) -> float:
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Spearman's correlation over the channels of every image: (N, C), (N, C) -> (N,); NaN where one is constant."""
-    from scipy.stats import rankdata
-
     a, b = (rankdata(scores, axis=1) for scores in (first, second))
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))

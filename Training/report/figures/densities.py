@@ -5,6 +5,7 @@ their histograms of 1 HU; a resample of patients is then a weighted sum of histo
 """
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from . import style
 from .cases import load_cases, network_words, profile_words, uncertainty_row
@@ -53,8 +54,6 @@ def distances(first, second) -> tuple[np.ndarray, np.ndarray]:
 
 def kernel_density(histogram: np.ndarray, bandwidth: float) -> np.ndarray:
     """Gaussian kernel density (1/HU) at the bins' HU of a histogram (bins,) of 1 HU; `bandwidth` is the sd in HU."""
-    from scipy.ndimage import gaussian_filter1d
-
     smooth = gaussian_filter1d(histogram.astype(float), bandwidth, mode="constant", truncate=6)
     return smooth / max(histogram.sum(), 1)
 

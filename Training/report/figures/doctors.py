@@ -1,5 +1,7 @@
 """Readers, consensus and networks: a map of who agrees with whom, and how far a network is ahead of each reader."""
 
+from textwrap import fill
+
 import numpy as np
 
 from ...metrics import MetricError
@@ -60,8 +62,6 @@ def _matrix(rows) -> np.ndarray:
 
 
 def _draw(rows):
-    from textwrap import fill
-
     matrix, count = _matrix(rows), len(NAMES)
     labels = [*NAMES, *(fill(row.label, 16) for row in rows)]
     legend_lines = -(-len(rows) // LEGEND_COLUMNS)

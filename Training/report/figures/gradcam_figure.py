@@ -1,10 +1,15 @@
 """Grad-CAM M1 to M3 of every variant of an experiment on a few nodules (UGS-Net, Fig. 9)."""
 
+import json
+
 import numpy as np
+
+from LungNoduleUncertaintyLib.models.network_input import normalize_hu
 
 from . import style
 from .cases import common_fold, load_cases, networks_words, profile_words, varied_cases
 from .drawn import Drawn
+from .gradcam import grad_cams
 
 MAPS = ("M1", "M2", "M3")
 A_FIGURE = 2  # nodules side by side
@@ -25,16 +30,12 @@ def network_image(hu, config: dict):
     """The network's input (1, C, H, W), float32, of a slice of HU (H, W) that is on its grid already."""
     import torch
 
-    from LungNoduleUncertaintyLib.models.network_input import normalize_hu
-
     stack = torch.from_numpy(np.ascontiguousarray(hu[None, None], dtype=np.float32))
     return normalize_hu(stack, config["input"]["window_hu"])
 
 
 def _cannot(folder) -> str:
     """Why a job's network can't be run on one stored slice, or nothing."""
-    import json
-
     if not (folder / "best.safetensors").is_file():
         return "its weights aren't stored"
     options = json.loads((folder / "config.json").read_text(encoding="utf-8"))["input"]
@@ -45,8 +46,6 @@ def _cannot(folder) -> str:
 
 def gradcam(experiment: dict, jobs) -> list[Drawn]:
     """A `Drawn` for every two of `options["nodules"]` (2) nodules: a row a variant, CT and M1 to M3 a nodule."""
-    from .gradcam import grad_cams
-
     fold, rows = common_fold(experiment, jobs)
     usable, skipped = [], []
     for row in rows:

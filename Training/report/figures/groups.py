@@ -3,6 +3,11 @@
 import numpy as np
 
 from ...metrics import MetricError, paired_test
+from ..measures import measure_set, of_images
+from ..overview import counted
+from ..store import JobError
+from ..summary import common, fold_text, load_rows
+from ..tables.paired import signed
 from . import style
 from .cases import find_row, profile_words
 from .drawn import Drawn
@@ -18,10 +23,6 @@ def groups(experiment: dict, jobs) -> list[Drawn]:
 
     All folds that both rows have. Other rows are compared with the row of the option `first` (the first one).
     """
-    from ..measures import measure_set
-    from ..store import JobError
-    from ..summary import load_rows
-
     options = experiment.get("options") or {}
     rows = [row for row in load_rows(jobs, experiment) if row.jobs]
     base = next((row for row in rows if row.key == options.get("first")), rows[0] if rows else None)
@@ -50,8 +51,6 @@ def groups(experiment: dict, jobs) -> list[Drawn]:
 
 def _line(title, name, members, base, other, measure) -> dict:
     """Means of both rows on their common nodules of a group, and their difference with its interval."""
-    from ..summary import common
-
     a, b, patients, nodules = _common(other, base, measure.key, common)
     chosen = np.isin(nodules, list(members))
     a, b, patients = a[chosen], b[chosen], patients[chosen]
@@ -90,10 +89,6 @@ def _common(first, second, key, common):
 
 
 def _caption(experiment, base, others, wanted, table, left_out) -> str:
-    from ..measures import of_images
-    from ..overview import counted
-    from ..summary import fold_text
-
     images = of_images(experiment.get("options"))
     unit = "images" if images else "nodules"
     folds = sorted(set(base.jobs).intersection(*(set(other.jobs) for other in others)))
@@ -125,8 +120,6 @@ def _short(title: str) -> str:
 
 
 def _sentences(table, base, others, wanted) -> list[str]:
-    from ..tables.paired import signed
-
     out = []
     for other in others:
         own = [line for line in table if line["row"] == other.label]

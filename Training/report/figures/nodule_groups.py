@@ -5,6 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from ...experiments.characteristics import FILE
+from ..measures import of_images
 from .cases import load_cases
 
 #: Columns of words in scores.csv -> heading.
@@ -29,8 +31,6 @@ class Grouping:
 
 def groupings(row: dict, experiment: dict, jobs) -> tuple[list[Grouping], np.ndarray]:
     """(groupings, nodule ids (N,)) of all finished folds of a row; columns that part nothing give no grouping."""
-    from ..measures import of_images
-
     ids, columns, cases = [], {}, []
     for job in jobs.row_jobs(row).values():
         scores = jobs.scores(job)
@@ -57,8 +57,6 @@ def _by_words(title, values) -> Grouping:
 
 
 def _by_ratings(ids, experiment, jobs) -> list:
-    from ...experiments.characteristics import FILE
-
     if not (jobs.root / experiment["name"] / FILE).is_file():
         return []
     known, out = jobs.beside(experiment["name"], FILE)["nodules"], []

@@ -4,6 +4,7 @@ With the option `measures = "dsnet"` the readers' consensus takes reader 1's pla
 """
 
 import math
+from textwrap import fill
 
 from . import style
 from .cases import (
@@ -136,8 +137,6 @@ class _Results:
 
 
 def _draw_all(rows, cases, found):
-    from textwrap import fill
-
     left, gap = 1.02, 0.05
     letters = max(int(12.5 * ((style.PAGE_WIDTH - left) / (1 + len(rows)) - gap)), 8)
     heads = [fill(label, letters) for label in (found.head, *(row["label"] for row in rows))]

@@ -1,7 +1,10 @@
 """Soft masks: what the matting between the readers gives, and what networks with a soft output predict (DSNet)."""
 
+from textwrap import fill
+
 import numpy as np
 
+from ...data.soft_labels import soft_label
 from . import style
 from .cases import common_fold, evenly, load_cases, networks_words, profile_words, quantile_picks
 from .drawn import Drawn
@@ -18,7 +21,6 @@ def soft_masks(experiment: dict, jobs) -> list[Drawn]:
     rows = [row for row in rows if "soft" in jobs.predictions(jobs.row_jobs(row)[fold])]
     if not rows:
         return []
-    from ...data.soft_labels import soft_label
 
     cases = load_cases(jobs.row_jobs(rows[0])[fold], jobs)
     quantiles = evenly(int((experiment.get("options") or {}).get("soft_nodules", 4)), 0.05, 0.95)
@@ -51,8 +53,6 @@ def soft_masks(experiment: dict, jobs) -> list[Drawn]:
 
 
 def _draw(rows, cases, labels, predicted):
-    from textwrap import fill
-
     width = min(style.PAGE_WIDTH, 1.1 + 2.6 * (2 + len(rows)) + 0.75)
     letters = max(int(12.5 * (width - 1.85) / (2 + len(rows))), 8)
     heads = ["CT", "soft label", *(fill(row["label"], letters) for row in rows)]

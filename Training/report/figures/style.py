@@ -1,5 +1,9 @@
 """What all figures share: colours, a grid of square panels, a CT panel with outlines, the scale bar."""
 
+from textwrap import wrap
+
+import numpy as np
+
 HC, LC, FINAL = "#0072B2", "#E69F00", "#009E73"  # Okabe and Ito's, which the colour-blind can tell apart
 TEXT, MUTED = "#222222", "#555555"
 WINDOW = (-1350, 150)  # lung window, HU
@@ -50,8 +54,6 @@ def field_of_view(masks, spacing, least_mm: float = 16.0, factor: float = 1.9) -
     spacing: pixel size in mm (row, column). The side is `factor` times the masks' extent, at least `least_mm`, and
     no more than the grid, within which the square stays.
     """
-    import numpy as np
-
     masks = np.asarray(masks, bool)
     together = masks.reshape(-1, *masks.shape[-2:]).any(0)
     used = np.argwhere(together)
@@ -90,7 +92,6 @@ def show_ct(axes, hu, spacing, view):
 
 def outline(axes, values, color, *, style="solid", width=1.5, halo: str | None = "#000000") -> None:
     """The 0.5 contour of a mask or a probability map (H, W), over a wider halo that keeps it visible on any grey."""
-    import numpy as np
     from matplotlib.patheffects import Normal, Stroke
 
     values = np.asarray(values, np.float32)
@@ -151,8 +152,6 @@ def note(axes, text: str, *, corner="lower right", size=8.5, color="white") -> N
 
 def row_label(figure, axes, lines: list[str], x_inches: float = 0.08) -> None:
     """Words left of a row's first panel, wrapped to what room there is: the first of `lines` bold, the others muted."""
-    from textwrap import wrap
-
     box, (width, height) = axes.get_position(), figure.get_size_inches()
     room = box.x0 * width - x_inches
     looks = [("bold", TEXT, 9, 0.088), *[("normal", MUTED, 8.5, 0.075)] * (len(lines) - 1)]  # the last: inches a letter

@@ -1,5 +1,8 @@
 """Time of a prediction of each network, as it was measured in one run (DSNet v2, with and without detail transfer)."""
 
+from textwrap import fill
+
+from ...experiments import timing
 from . import style
 from .cases import profile_words
 from .drawn import Drawn
@@ -7,8 +10,6 @@ from .drawn import Drawn
 
 def times(experiment: dict, jobs) -> list[Drawn]:
     """One `Drawn` of the experiment's timing.json, none where nothing was measured yet."""
-    from ...experiments import timing
-
     if not timing.path_of(experiment["name"], jobs.root).is_file():
         return []
     content = jobs.beside(experiment["name"], timing.FILE)
@@ -55,8 +56,6 @@ def _sentences(rows, content) -> list[str]:
 
 
 def _draw(rows, content):
-    from textwrap import fill
-
     batches = content["batches"]
     figure = style.new_figure(style.PAGE_WIDTH, 3.9)
     gap, left = 0.05, 0.05

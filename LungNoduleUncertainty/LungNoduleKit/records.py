@@ -1,0 +1,147 @@
+"""Typed records read from JSON or TOML: dataclasses whose keys and types are checked when they are read.
+
+The standard library alone, because bundles are read inside Slicer, where nothing else may be installed yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import NoduleError
+
+R = TypeVar("R")
+_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+
+
+class RecordError(NoduleError):
+    """A key or a value that a record doesn't have; the message names the file, the key and the reason."""
+
+
+def read_record(
+    kind: type[R], values: Mapping[str, Any], source: str, error: type[Exception] = RecordError, path: str = ""
+) -> R:
+    """An instance of the dataclass `kind` from `values`, as JSON or TOML holds them; nested records are read too.
+
+    Fields without a default are required. A whole number may stand where a number is wanted and stays what it is, so
+    that a record written again is the same to the letter; lists become tuples where the field is a tuple. `source`
+    names the file in messages, `path` is where `values` stands in it. Raises `error` for an unknown or missing key and
+    for a value of another type, with the file, the key and the reason in one line.
+    """
+    if not isinstance(values, Mapping):
+        raise error(f"{source}: {_where(path)} must be a table, not {values!r}")
+    hints = _hints(kind)
+    unknown = [key for key in values if key not in hints]
+    if unknown:
+        raise error(f"{source}: unknown key '{_join(path, unknown[0])}'; known here: {', '.join(sorted(hints))}")
+    missing = [f.name for f in _fields(kind) if _required(f) and f.name not in values]
+    if missing:
+        raise error(f"{source}: lacks {', '.join(repr(_join(path, name)) for name in missing)}")
+    given = {key: _value(hints[key], value, source, error, _join(path, key)) for key, value in values.items()}
+    return kind(**given)
+
+
+def record_dict(record: Any) -> dict[str, Any]:
+    """What `read_record` reads: nested dicts and lists for JSON or TOML, without the fields whose value is None."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+            return {name: plain(item) for name, item in found.items() if item is not None}
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(record)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    found = typing.get_type_hints(kind)
+    return {f.name: found[f.name] for f in _fields(kind)}
+
+
+def _fields(kind: type) -> list[dataclasses.Field[Any]]:
+    return [f for f in dataclasses.fields(kind) if f.init]
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _value(hint: Any, value: Any, source: str, error: type[Exception], path: str) -> Any:
+    """`value` as a type hint wants it: a record, a list, tuple or dict of values, one of several types, or a value."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return value if isinstance(value, hint) else read_record(hint, value, source, error, path)
+    if origin in (typing.Union, types.UnionType):
+        return _one_of(arguments, hint, value, source, error, path)
+    if origin is typing.Literal and value in arguments and type(value) in {type(a) for a in arguments}:
+        return value
+    if origin in (list, tuple) and isinstance(value, list | tuple):
+        if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+            if len(value) == len(arguments):
+                pairs = enumerate(zip(arguments, value, strict=True))
+                return tuple(_value(a, v, source, error, f"{path}[{n}]") for n, (a, v) in pairs)
+        else:
+            (item,) = arguments[:1] or (Any,)
+            return origin(_value(item, v, source, error, f"{path}[{n}]") for n, v in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        item = arguments[1] if arguments else Any
+        return {str(key): _value(item, v, source, error, _join(path, str(key))) for key, v in value.items()}
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    if origin is None and _fits(hint, value):
+        return value
+    raise error(f"{source}: '{path}' must be {_described(hint)}, not {value!r}")
+
+
+def _one_of(options: tuple[Any, ...], hint: Any, value: Any, source: str, error: type[Exception], path: str) -> Any:
+    for option in options:
+        try:
+            return _value(option, value, source, RecordError, path)
+        except RecordError as reason:
+            nested = dataclasses.is_dataclass(option) and isinstance(value, Mapping)
+            if nested and len([o for o in options if o is not type(None)]) == 1:
+                raise error(str(reason)) from None
+    raise error(f"{source}: '{path}' must be {_described(hint)}, not {value!r}")
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    if hint is None or hint is type(None):
+        return value is None
+    if hint in (int, float):
+        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
+    return isinstance(hint, type) and isinstance(value, hint)
+
+
+def _described(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_described(a) for a in arguments)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(repr(a) for a in arguments)
+    if origin is tuple and arguments and arguments[-1] is not Ellipsis:
+        return f"a list of {len(arguments)}"
+    if origin in (list, tuple) or hint in (list, tuple):
+        return "a list"
+    if origin is dict or hint is dict or dataclasses.is_dataclass(hint):
+        return "a table"
+    return "nothing" if hint is type(None) else _NAMES.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _where(path: str) -> str:
+    return f"'{path}'" if path else "its content"

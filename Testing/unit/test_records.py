@@ -1,0 +1,74 @@
+"""Records read from JSON or TOML: types are checked, and messages name file, key and reason."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from LungNoduleKit.records import RecordError, read_record, record_dict
+
+
+@dataclass
+class Inner:
+    name: Literal["a", "b"] = "a"
+    share: float = 0.5
+    size: tuple[int, int] = (1, 2)
+
+
+@dataclass
+class Outer:
+    title: str
+    inner: Inner = field(default_factory=Inner)
+    items: list[Inner] = field(default_factory=list)
+    table: dict[str, int] = field(default_factory=dict)
+    limit: float | None = None
+    windows: list[float] | list[list[float]] = field(default_factory=lambda: [0.0, 1.0])
+
+
+def test_a_record_comes_back_as_it_was_written():
+    values = {
+        "title": "t",
+        "inner": {"name": "b", "share": 1, "size": [3, 4]},
+        "items": [{"name": "a", "share": 0.5, "size": [1, 2]}],
+        "table": {"x": 1},
+        "limit": 2,
+        "windows": [[0.0, 1.0], [2.0, 3.0]],
+    }
+    record = read_record(Outer, values, "file.json")
+    assert record.inner.size == (3, 4)
+    assert record.items == [Inner()]
+    assert record_dict(record) == values
+    assert isinstance(record.inner.share, int)  # written again, it is the same to the letter
+
+
+def test_defaults_stand_where_nothing_is_given():
+    assert read_record(Outer, {"title": "t"}, "f") == Outer("t")
+    assert "limit" not in record_dict(Outer("t"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"title": "t", "other": 1}, "f: unknown key 'other'; known here: inner, items, limit, table, title, windows"),
+        ({"title": "t", "inner": {"nme": "a"}}, "f: unknown key 'inner.nme'; known here: name, share, size"),
+        ({}, "f: lacks 'title'"),
+        ({"title": 3}, "f: 'title' must be a text, not 3"),
+        ({"title": "t", "inner": {"share": "much"}}, "f: 'inner.share' must be a number, not 'much'"),
+        ({"title": "t", "inner": {"share": True}}, "f: 'inner.share' must be a number, not True"),
+        ({"title": "t", "inner": {"name": "c"}}, "f: 'inner.name' must be one of 'a', 'b', not 'c'"),
+        ({"title": "t", "inner": {"size": [1]}}, "f: 'inner.size' must be a list of 2, not [1]"),
+        ({"title": "t", "items": [{}, {"share": "x"}]}, "f: 'items[1].share' must be a number, not 'x'"),
+        ({"title": "t", "table": {"x": 1.5}}, "f: 'table.x' must be a whole number, not 1.5"),
+        ({"title": "t", "inner": 5}, "f: 'inner' must be a table, not 5"),
+        ({"title": "t", "limit": "x"}, "f: 'limit' must be a number or nothing, not 'x'"),
+    ],
+)
+def test_what_does_not_fit_is_named(values, message):
+    with pytest.raises(RecordError) as raised:
+        read_record(Outer, values, "f")
+    assert str(raised.value) == message
+
+
+def test_the_error_is_of_the_callers_kind():
+    with pytest.raises(KeyError):
+        read_record(Outer, {}, "f", KeyError)
