@@ -174,16 +174,16 @@ def _train(args) -> int:
     config = load_config(args.config, args.set)
     if args.threads:
         torch.set_num_threads(args.threads)
-    nodules = load_folder(args.data, own_slices=config["data"]["own_slices"], progress=not args.quiet)
+    nodules = load_folder(args.data, native_slices=config.data.native_slices, progress=not args.quiet)
     training, validation, _ = configured_split(nodules, args.fold, config)
     place = "all" if args.fold is None else f"fold{args.fold}"
-    output = args.output or Path("runs") / f"{config['name']}-{place}"
+    output = args.output or Path("runs") / f"{config.name}-{place}"
     devices = int(args.devices)
     fabric = Fabric(
         accelerator=args.device,
         devices=devices,
         strategy="ddp" if devices > 1 or _under_torchrun() else "auto",
-        precision=config["training"]["precision"],
+        precision=config.training.precision,
     )
     fabric.launch()
     trainer = make_trainer(config, training, validation, output, fabric=fabric, progress=not args.quiet)
@@ -215,7 +215,7 @@ def _calibrate(args) -> int:
     output = args.output or (args.run[0] / "calibration.json" if len(args.run) == 1 else None)
     if output is None:
         raise ConfigError("calibrate: several runs have no calibration.json in common; say where with --output")
-    nodules = [n for n in load_folder(args.data, own_slices=not args.cubes) if len(n.readers) == 4]
+    nodules = [n for n in load_folder(args.data, native_slices=not args.cubes) if len(n.readers) == 4]
     averaging = Averaging.from_metadata(args.averaging or {})
     known = set().union(*(_patients(run, "training", "validation") for run in args.run))  # the others are its test
     parts = [(args.run, set.intersection(*(_patients(run, "validation") for run in args.run)))]
@@ -270,11 +270,13 @@ def _evaluate(args) -> int:
     from .config import ConfigError
     from .data.folder import load_folder
     from .evaluation.nodules import evaluate_ensemble, evaluate_nodule, summary_table, write_csv
-    from .trainers.base import conditions
+    from .runs import conditions
 
     groups = [[name] for name in args.model] if args.members else [args.model]
     loaded = [_load_for_evaluation(group, args.calibration) for group in groups]
-    nodules = [n for n in load_folder(args.data, own_slices=not args.cubes) if args.fold is None or n.fold == args.fold]
+    nodules = [
+        n for n in load_folder(args.data, native_slices=not args.cubes) if args.fold is None or n.fold == args.fold
+    ]
     seen = set().union(*(known or () for _, known in loaded))
     if any(n.patient_id in seen for n in nodules):
         raise ConfigError(

@@ -1,179 +1,353 @@
-"""Training configurations: a TOML file over documented defaults.
+"""Training configurations: a TOML file over documented defaults, as a record whose keys and types are checked.
 
-A configuration is a plain nested dict, so that it travels unchanged into checkpoints and into a bundle's metadata.
+`record_dict` writes a configuration into run folders, checkpoints and job files; `read_config` reads it back.
 """
 
-import copy
 import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
+
+from LungNoduleKit.errors import NoduleError
+from LungNoduleKit.records import REST, read_record, record_dict
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:  # Python 3.10 has no TOML reader of its own
     import tomli as tomllib
 
-DEFAULTS = {
-    "name": "unnamed",
-    "seed": 0,
-    "network": {"name": "ugsnet", "preset": "default"},
-    "input": {
-        "slice_offsets": [0],  # neighbouring slices that become input channels, as far off as so many pixels
-        "through_plane": "isotropic",  # a CT is shown in slices as far apart as pixels; or own: in its own slices,
-        # where they are further apart
-        "position": False,  # one more channel: how near a pixel lies to the point (see Lib's network_input)
-        "window_hu": [-1000.0, 300.0],  # or a list of windows, each a channel
-    },
-    "data": {
-        "protocol": "volume",  # random slices of every nodule, judged in 3D; or slice: the papers' one slice a
-        # nodule; or super_resolution: slices from themselves at a quarter of the resolution
-        "own_slices": False,  # of the volume protocol: learns from the scans' slices alone, not from what lies between
-        "crop": 48,  # pixels
-        "pixel_mm": 0.0,  # of the slice protocol: crops are `crop` pixels of this size; 0: of the scan's own
-        "fit": "crop",  # of the slice protocol; or pad: whole images, padded to a square and resized to net_size
-        "net_size": 0,  # crops are resized to this (64 for the papers' crops of 50); 0 keeps their size
-        "large_crop": 64,
-        "large_crop_share": 0.2,  # share of batches cut with the large crop
-        "slices": 1,  # of the slice protocol: of a nodule, the largest; or so many from end to end, for a network that
-        # segments whole stacks
-        "slices_per_nodule": 8,  # of the volume protocol: slices of each nodule that an epoch visits
-        "reader_share": [1.0, 1.0, 1.0],  # share of them that nodules with 2, 3 and 4 readers get
-        "reference": "label1",  # of the slice protocol: what ranks checkpoints; or consensus
-        "soft_label": "",  # of the slice protocol, see soft_labels.KINDS: what a soft output learns
-        "shuffle": True,  # of the slice protocol
-        "first_reader": "fixed",  # Label_1 is the first reader; or random: one drawn anew each time
-        "empty_margin": 3,  # slices beyond the union's ends that may be drawn, so that the stack learns to end
-        "validation_share": 0.12,  # of the training patients
-        "split_seed": -1,  # picks the validation patients; -1: as `seed`. Fix it to compare seeds on the same patients
-        "split": "patient",  # or nodule, the papers' own, which leaks: to measure that only
-        "folds": 0,  # so many folds in place of those of nodules.csv
-        "shares": [],  # in place of folds, one split by patient with the nodules in these proportions: training,
-        # validation, test (DSNet: [387, 55, 544]); the number of the fold draws another one
-        "least_readers": 1,  # nodules with fewer are left out
-    },
-    "augmentation": {
-        "flip": True,
-        "quarter_turns": False,  # turns by 90 degrees, which need no interpolation
-        "rotate_degrees": 180.0,
-        "rotate_share": 1.0,  # of the images; the others stay as they are
-        "scale": [0.8, 1.25],
-        "point_jitter_mm": 1.5,
-        "noise_hu": 20.0,
-        "shift_hu": 30.0,
-        "blur": 0.2,  # probability
-        "brightness": 0.0,  # at most so much is added, of the window's width
-        "contrast": 0.0,  # values are multiplied by 1 plus or minus at most this
-        "clahe": 0.0,  # clip limit of local histogram equalisation at 8 bits on 8 x 8 tiles, drawn from [1, this]
-        "grey_shares": [0.5, 0.5, 0.9],  # probabilities of brightness with contrast, of clahe, and that either may be
-    },
-    "loss": {
-        "mcm": "bce",
-        "fusion": "bce",
-        "weights": [0.5, 0.5, 1.0],
-        "target": "readers",  # of the single branch and final: all readers, or the first one alone
-        "final_readers": "",  # of final alone; empty: as target
-        "final_target": "annotations",  # or what at least half of the readers include: consensus
-        "dice_weight": 1.0,
-        "double_sigmoid": False,
-        "form": "",  # of final and side outputs: structure (F3Net's loss) or structure_released in place of fusion
-    },
-    "dsnet": {  # of the network dsnet alone, but for the teacher
-        "weights": [0.5, 100.0, 1.0],  # of Dice, L1 on the soft mask, and the adversarial part
-        "dice": "squared",  # v2; plain: v1
-        "scale": "signed",  # the soft mask is compared in [-1, 1]
-        "gan": "nonsaturating",  # or saturating, lsgan
-        "discriminator": {"width": 64, "kernel": 1, "norm": "batch"},
-        "teacher": "",  # run folder of a trained srgan_generator (job:NAME: that job), for any network with the option
-        # network.teacher; empty: untrained weights
-        "warmup_epochs": 0.0,  # of Dice alone, before the other parts and the discriminator
-    },
-    "super_resolution": {  # of the network srgan_generator alone
-        "adversarial": 1e-3,
-        "variation": 0.0,
-        "gan": "nonsaturating",
-        "discriminator_width": 64,
-        "warmup_epochs": 0.0,  # of the content loss alone, before the discriminator
-    },
-    "patch": {  # of the patch classifiers alone
-        "per_slice": 32,  # pixels of a slice whose patches a step learns
-        "sampling": "balanced",  # uniform; balanced: `nodule_share` in the nodule; boundary: also most near its outline
-        "nodule_share": 0.5,
-        "boundary_px": 4.0,  # standard deviation of the distances from the outline
-        "boundary_floor": 0.05,  # weight of the pixels far from it
-    },
-    "optimizer": {"name": "adam", "lr": 1e-3, "weight_decay": 0.0, "momentum": 0.9, "betas": [0.9, 0.999]},
-    "schedule": {
-        "name": "cosine",
-        "warmup_epochs": 1,
-        "restart_epochs": 50,
-        "restart_factor": 2,
-        "step_epochs": 50,  # of the schedule step: times step_factor every so many epochs
-        "step_factor": 0.1,
-        "step_shift": 0,  # epochs by which every drop comes earlier
-    },
-    "training": {
-        "epochs": 40,
-        "batch": 32,
-        "accumulate": 1,
-        "precision": "32-true",
-        "ema": 0.0,
-        "clip_norm": 0.0,
-        "validate_every": 1,
-        "init_from": "",
-        "sizes": [],  # of the slice protocol: crops of a batch are resized to one of these, drawn for each batch
-        "sizes_grey": False,  # masks resized so aren't cut at 0.5 again (IFE's released code)
-    },
-}
+Task = Literal["volume", "slice", "super_resolution"]
+SoftLabel = Literal["", "soft_mask", "soft_mask_of_consensus", "kats", "softseg", "mean", "hard", "given"]
+GanForm = Literal["nonsaturating", "saturating", "lsgan"]
+#: Tables of single networks: an error beside any other network.
+PATCH_CLASSIFIERS = ("cascaded_cnn", "cf_cnn", "db_resnet", "mc_cnn", "mcroi_cnn", "mv_dcnn")
+NETWORK_TABLES = {"dsnet": ("dsnet",), "super_resolution": ("srgan_generator",), "patch": PATCH_CLASSIFIERS}
+SHIPPED = Path(__file__).parent / "configs"
 
 
-class ConfigError(Exception):
+class ConfigError(NoduleError):
     """A configuration that can't be used; the message names the file, the key and the reason."""
 
 
-def merge(base: dict, extra: dict, source: str, path: str = "") -> dict:
+@dataclass(frozen=True)
+class Network:
+    """A network by its name, a preset, and the network's own options, which stand beside the two in the table."""
+
+    name: str = "ugsnet"
+    preset: str = "default"
+    options: dict[str, Any] = field(default_factory=dict, metadata=REST)
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a network sees."""
+
+    #: Neighboring slices that become input channels, as far off as so many pixels.
+    slice_offsets: tuple[int, ...] = (0,)
+    #: isotropic: slices as far apart as pixels; native: a CT's native slices where they are farther apart than that.
+    through_plane: Literal["isotropic", "native"] = "isotropic"
+    #: One more channel: how near a pixel lies to the point (see LungNoduleUncertaintyLib.models.network_input).
+    position: bool = False
+    #: One HU window, or a list of windows, each a channel.
+    window_hu: tuple[float, float] | tuple[tuple[float, float], ...] = (-1000.0, 300.0)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which nodules a run learns from, and what it is shown of them."""
+
+    #: volume: random slices of every nodule, judged in 3D; slice: the papers' one slice a nodule; super_resolution:
+    #: slices from themselves at a quarter of the resolution.
+    task: Task = "volume"
+    #: Task volume: learns from the scans' slices alone, not from what is interpolated between them.
+    native_slices: bool = False
+    #: Pixels.
+    crop: int = 48
+    #: Task slice: crops are `crop` pixels of this size; 0: of the scan's pixels.
+    pixel_mm: float = 0.0
+    #: Task slice: pad: whole images, padded to a square and resized to net_size.
+    fit: Literal["crop", "pad"] = "crop"
+    #: Crops are resized to this (64 for the papers' crops of 50); 0 keeps their size.
+    net_size: int = 0
+    large_crop: int = 64
+    #: Share of batches cut with the large crop.
+    large_crop_share: float = 0.2
+    #: Task slice: the largest slice of a nodule; or so many from end to end, for a network that segments whole stacks.
+    slices: int = 1
+    #: Task volume: slices of each nodule that an epoch visits.
+    slices_per_nodule: int = 8
+    #: Share of them that nodules with 2, 3 and 4 readers get.
+    reader_share: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    #: Task slice: what ranks checkpoints.
+    reference: Literal["label1", "consensus"] = "label1"
+    #: Task slice: what a soft output learns (see Training.data.soft_labels); given: the soft mask of the data itself.
+    soft_label: SoftLabel = ""
+    #: Task slice.
+    shuffle: bool = True
+    #: Label_1 is the first reader (fixed), or one drawn anew each time (random).
+    first_reader: Literal["fixed", "random"] = "fixed"
+    #: Slices beyond the union's ends that may be drawn, so that the stack learns to end.
+    empty_margin: int = 3
+    #: Of the training patients.
+    validation_share: float = 0.12
+    #: Picks the validation patients; -1: as `seed`. Fix it to compare seeds on the same patients.
+    split_seed: int = -1
+    #: nodule: the papers' own split, which lets a patient into several folds: only to measure that.
+    split: Literal["patient", "nodule"] = "patient"
+    #: So many folds in place of those of nodules.csv.
+    folds: int = 0
+    #: In place of folds, one split by patient with the nodules in these proportions: training, validation, test
+    #: (DSNet: [387, 55, 544]); the number of the fold draws another one.
+    shares: tuple[float, ...] = ()
+    #: Nodules with fewer are left out.
+    least_readers: int = 1
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of a batch."""
+
+    flip: bool = True
+    #: Turns by 90 degrees, which need no interpolation.
+    quarter_turns: bool = False
+    rotate_degrees: float = 180.0
+    #: Of the images; the others stay as they are.
+    rotate_share: float = 1.0
+    scale: tuple[float, float] = (0.8, 1.25)
+    point_jitter_mm: float = 1.5
+    noise_hu: float = 20.0
+    shift_hu: float = 30.0
+    #: Probability.
+    blur: float = 0.2
+    #: At most so much is added, of the window's width.
+    brightness: float = 0.0
+    #: Values are multiplied by 1 plus or minus at most this.
+    contrast: float = 0.0
+    #: Clip limit of local histogram equalization at 8 bits on 8 x 8 tiles, drawn from [1, this].
+    clahe: float = 0.0
+    #: Probabilities of brightness with contrast, of clahe, and that either may be.
+    gray_shares: tuple[float, float, float] = (0.5, 0.5, 0.9)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a network's outputs learn; see Training.losses.uncertainty."""
+
+    mcm: Literal["bce", "dice", "bce+dice"] = "bce"
+    fusion: Literal["bce", "dice", "bce+dice"] = "bce"
+    weights: tuple[float, float, float] = (0.5, 0.5, 1.0)
+    #: Of the single branch and final: all readers, or the first one alone.
+    target: Literal["readers", "first"] = "readers"
+    #: Of final alone; empty: as target.
+    final_readers: Literal["", "readers", "first"] = ""
+    #: Every annotation, or what at least half of the readers include.
+    final_target: Literal["annotations", "consensus"] = "annotations"
+    dice_weight: float = 1.0
+    double_sigmoid: bool = False
+    #: Of final and side outputs: structure (F3Net's loss) or structure_released in place of fusion.
+    form: Literal["", "structure", "structure_released"] = ""
+
+
+@dataclass(frozen=True)
+class Discriminator:
+    """DSNet's pixel discriminator."""
+
+    width: int = 64
+    kernel: int = 1
+    norm: str = "batch"
+
+
+@dataclass(frozen=True)
+class DSNet:
+    """Training of the network dsnet."""
+
+    #: Of Dice, L1 on the soft mask, and the adversarial part.
+    weights: tuple[float, float, float] = (0.5, 100.0, 1.0)
+    #: squared: v2; plain: v1.
+    dice: Literal["squared", "plain"] = "squared"
+    #: signed: the soft mask is compared in [-1, 1].
+    scale: Literal["signed", "unit"] = "signed"
+    gan: GanForm = "nonsaturating"
+    discriminator: Discriminator = Discriminator()
+    #: Of Dice alone, before the other parts and the discriminator.
+    warmup_epochs: float = 0.0
+
+
+@dataclass(frozen=True)
+class SuperResolution:
+    """Training of the network srgan_generator."""
+
+    adversarial: float = 1e-3
+    variation: float = 0.0
+    gan: GanForm = "nonsaturating"
+    discriminator_width: int = 64
+    #: Of the content loss alone, before the discriminator.
+    warmup_epochs: float = 0.0
+
+
+@dataclass(frozen=True)
+class Patch:
+    """Training of the patch classifiers."""
+
+    #: Pixels of a slice whose patches a step learns.
+    per_slice: int = 32
+    #: balanced: `nodule_share` in the nodule; boundary: also most near its outline.
+    sampling: Literal["uniform", "balanced", "boundary"] = "balanced"
+    nodule_share: float = 0.5
+    #: Standard deviation of the distances from the outline.
+    boundary_px: float = 4.0
+    #: Weight of the pixels far from it.
+    boundary_floor: float = 0.05
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Step rule and initial learning rate."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How the learning rate falls; see Training.trainers.optimization."""
+
+    name: Literal["cosine", "cosine_restarts", "poly", "constant", "step"] = "cosine"
+    warmup_epochs: float = 1
+    restart_epochs: float = 50
+    restart_factor: float = 2
+    #: Of the schedule step: times step_factor every so many epochs.
+    step_epochs: float = 50
+    step_factor: float = 0.1
+    #: Epochs by which every drop comes earlier.
+    step_shift: float = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long a run is, in which steps, and what it starts from."""
+
+    epochs: int = 40
+    batch: int = 32
+    accumulate: int = 1
+    precision: str = "32-true"
+    #: Decay of the moving average of the weights; 0: none.
+    ema: float = 0.0
+    clip_norm: float = 0.0
+    validate_every: int = 1
+    #: A file of weights to start from (see Training.trainers.warm_start).
+    init_from: str = ""
+    #: Run folder of a trained srgan_generator, for any network with the option network.teacher (job:NAME: that job);
+    #: empty: untrained weights.
+    teacher: str = ""
+    #: Task slice: crops of a batch are resized to one of these, drawn for each batch.
+    sizes: tuple[int, ...] = ()
+    #: Masks resized so keep their values between 0 and 1 (IFE's released code); else they are thresholded at 0.5 again.
+    sizes_gray: bool = False
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training configuration; tables of single networks are None beside the other networks."""
+
+    name: str = "unnamed"
+    seed: int = 0
+    network: Network = Network()
+    input: Input = Input()
+    data: Data = Data()
+    augmentation: Augmentation = Augmentation()
+    loss: Loss = Loss()
+    dsnet: DSNet | None = None
+    super_resolution: SuperResolution | None = None
+    patch: Patch | None = None
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    training: Training = Training()
+
+
+def read_config(values: Mapping[str, Any], source: str) -> Config:
+    """A configuration from nested dicts, as JSON or TOML holds them, with the default of every option not given.
+
+    `source` names the file in messages. Raises ConfigError for an unknown key, a value of another type, or a table of
+    another network.
+    """
+    given = dict(values)
+    network = given.get("network", {})
+    name = network.get("name", Network.name) if isinstance(network, Mapping) else None
+    for table, owners in NETWORK_TABLES.items():
+        if name in owners:
+            given.setdefault(table, {})
+        elif table in given:
+            raise ConfigError(f"{source}: the table '{table}' is for {' and '.join(owners)} alone, not for {name}")
+    return read_record(Config, given, source, ConfigError)
+
+
+def changed(config: Config, values: Mapping[str, Any], source: str = "configuration") -> Config:
+    """The configuration with other values: nested dicts of what differs. Options of the network are added to its own.
+
+    With another network the tables of the former one fall back to what `values` say. Raises ConfigError.
+    """
+    merged = merge(record_dict(config), values, source)
+    if merged["network"]["name"] != config.network.name:
+        merged = {key: v for key, v in merged.items() if key not in NETWORK_TABLES or key in values}
+    return read_config(merged, source)
+
+
+def without_other_tables(values: Mapping[str, Any], network: str) -> dict[str, Any]:
+    """`values` of a configuration without the tables of networks other than `network`."""
+    return {key: value for key, value in values.items() if network in NETWORK_TABLES.get(key, (network,))}
+
+
+def merge(base: dict[str, Any], extra: Mapping[str, Any], source: str, path: str = "") -> dict[str, Any]:
+    """Nested dicts with what differs put in: a new dict. Raises ConfigError for a value in the place of a table."""
+    merged = dict(base)
     for key, value in extra.items():
-        where = f"{path}{key}"
-        if key not in base and not path.startswith("network."):
-            raise ConfigError(f"{source}: unknown key '{where}'; known here: {', '.join(sorted(base))}")
         if isinstance(base.get(key), dict):
-            if not isinstance(value, dict):
-                raise ConfigError(f"{source}: '{where}' must be a table")
-            merge(base[key], value, source, f"{where}.")
-        else:
-            base[key] = value
-    return base
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{source}: '{path}{key}' must be a table, not {value!r}")
+            value = merge(base[key], value, source, f"{path}{key}.")
+        merged[key] = value
+    return merged
 
 
-def with_defaults(config: dict, source: str) -> dict:
-    """A configuration with the default of every option that it doesn't have. Raises ConfigError for an unknown one."""
-    return merge(copy.deepcopy(DEFAULTS), copy.deepcopy(config), source)
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises ConfigError where it isn't valid."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
-def load_config(path, overrides: list[str] = ()) -> dict:
+def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     """Read a TOML file over the defaults; `overrides` are `section.key=value` with TOML values.
 
     A bare name is looked up among the shipped configurations. Raises ConfigError.
     """
     path = Path(path)
     if not path.exists() and not path.suffix:
-        path = Path(__file__).parent / "configs" / f"{path.name}.toml"
+        path = SHIPPED / f"{path.name}.toml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in (Path(__file__).parent / "configs").glob("*.toml")))
+        known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
         raise ConfigError(f"{path}: no such configuration; shipped ones: {known}")
-    try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-    config = with_defaults({"name": path.stem, **given}, str(path))
+    config = read_config({"name": path.stem, **read_toml(path)}, str(path))
     for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise ConfigError(f"override '{override}': expected section.key=value")
-        try:
-            parsed = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            parsed = value  # a bare word is a string
-        nested = parsed
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        merge(config, nested, f"override '{override}'")
+        config = changed(config, _parsed(override), f"override '{override}'")
     return config
+
+
+def _parsed(override: str) -> dict[str, Any]:
+    """`section.key=value` as nested dicts."""
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override '{override}': expected section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value

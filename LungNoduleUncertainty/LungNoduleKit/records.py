@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from .errors import NoduleError
 
 R = TypeVar("R")
+#: `field(default_factory=dict, metadata=REST)`: a dict that takes in the keys that the record has no other field of.
+REST = types.MappingProxyType({"rest": True})
 _NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
 
 
@@ -28,21 +30,29 @@ def read_record(
 ) -> R:
     """An instance of the dataclass `kind` from `values`, as JSON or TOML holds them; nested records are read too.
 
-    Fields without a default are required. A whole number may stand where a number is wanted and stays what it is, so
-    that a record written again is the same to the letter; lists become tuples where the field is a tuple. `source`
-    names the file in messages, `path` is where `values` stands in it. Raises `error` for an unknown or missing key and
-    for a value of another type, with the file, the key and the reason in one line.
+    Fields without a default are required; a field with `metadata=REST` holds all other keys. A whole number may stand
+    where a number is wanted and stays what it is, so that a record written again is the same to the letter; lists
+    become tuples where the field is a tuple. `source` names the file in messages, `path` is where `values` stands in
+    it. Raises `error` for an unknown or missing key and for a value of another type, with the file, the key and the
+    reason in one line.
     """
     if not isinstance(values, Mapping):
         raise error(f"{source}: {_where(path)} must be a table, not {values!r}")
     hints = _hints(kind)
-    unknown = [key for key in values if key not in hints]
-    if unknown:
+    rest = next((f.name for f in _fields(kind) if f.metadata.get("rest")), None)
+    unknown = [key for key in values if key not in hints or key == rest]
+    if unknown and rest is None:
         raise error(f"{source}: unknown key '{_join(path, unknown[0])}'; known here: {', '.join(sorted(hints))}")
     missing = [f.name for f in _fields(kind) if _required(f) and f.name not in values]
     if missing:
         raise error(f"{source}: lacks {', '.join(repr(_join(path, name)) for name in missing)}")
-    given = {key: _value(hints[key], value, source, error, _join(path, key)) for key, value in values.items()}
+    given = {
+        key: _value(hints[key], value, source, error, _join(path, key))
+        for key, value in values.items()
+        if key not in unknown
+    }
+    if rest is not None:
+        given[rest] = {key: values[key] for key in unknown}
     return kind(**given)
 
 
@@ -51,7 +61,10 @@ def record_dict(record: Any) -> dict[str, Any]:
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            found = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
+            found: dict[str, Any] = {}
+            for f in _fields(type(value)):
+                item = getattr(value, f.name)
+                found.update(item if f.metadata.get("rest") else {f.name: item})
             return {name: plain(item) for name, item in found.items() if item is not None}
         if isinstance(value, Mapping):
             return {key: plain(item) for key, item in value.items()}

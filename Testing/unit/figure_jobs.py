@@ -1,13 +1,13 @@
 """Finished jobs in the layout of the experiments' runner: blobs, readers who draw them larger or smaller, maps."""
 
-import copy
 import csv
 import json
 
 import numpy as np
 from safetensors.torch import save_file
 
-from Training.config import DEFAULTS
+from LungNoduleKit.records import record_dict
+from Training.config import Config, read_config
 
 SIZE, COUNT = 32, 12
 UNCERTAIN = ("union", "intersection", "single", "final")
@@ -51,7 +51,7 @@ def noisy_maps(arrays: dict, names, seed: int) -> dict:
     return maps
 
 
-def write_job(folder, config: dict, fold: int, maps: dict, arrays: dict, network=None) -> str:
+def write_job(folder, config: Config, fold: int, maps: dict, arrays: dict, network=None) -> str:
     """A finished job in the layout of the experiments' runner; returns its id."""
     folder.mkdir(parents=True)
     np.savez_compressed(folder / "predictions.npz", **arrays, **maps)
@@ -62,15 +62,13 @@ def write_job(folder, config: dict, fold: int, maps: dict, arrays: dict, network
         writer.writerow(["nodule_id", "patient_id", "fold", "dsc_label1", "ged"])
         for name, patient, value in zip(arrays["nodule_id"], arrays["patient_id"], dice, strict=True):
             writer.writerow([name, patient, fold, f"{value:.6f}", ""])
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(record_dict(config)), encoding="utf-8")
     if network is not None:
         save_file({k: v.contiguous() for k, v in network.state_dict().items()}, folder / "best.safetensors")
-    manifest = {"job": folder.name, "network": config["network"]["name"], "config": config, "fold": fold}
+    manifest = {"job": folder.name, "network": config.network.name, "config": record_dict(config), "fold": fold}
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder.name
 
 
-def make_config(name: str, **network) -> dict:
-    config = copy.deepcopy(DEFAULTS)
-    config["network"] = {"name": name, "width": 8, "levels": 3, **network}
-    return config
+def make_config(name: str, **network) -> Config:
+    return read_config({"network": {"name": name, "width": 8, "levels": 3, **network}}, "test")

@@ -1,6 +1,7 @@
 """Training with a discriminator: DSNet and its super-resolution teacher."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from LungNoduleKit.errors import BundleError
+from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib import load_model
 from Training.__main__ import main
-from Training.config import ConfigError, load_config
+from Training.config import ConfigError, Network, changed, load_config
 from Training.evaluation.export import run_model
 from Training.metrics import peak_signal_to_noise_ratio, structural_similarity
 from Training.sampling.super_resolution import SuperResolutionBatches, bicubic, measure, reduced
@@ -30,19 +32,19 @@ def nodules():
 
 def super_resolution_config(**training):
     config = load_config("srgan")
-    config["network"] = {"name": "srgan_generator", "skip": "bicubic", **TEACHER}
-    config["data"].update(crop=16, slices_per_nodule=2)
-    config["super_resolution"].update(discriminator_width=4, warmup_epochs=0)
-    config["training"].update({"epochs": 2, "batch": 4, "precision": "32-true", "ema": 0.0, **training})
+    config = replace(config, network=Network("srgan_generator", options={"skip": "bicubic", **TEACHER}))
+    config = changed(config, {"data": dict(crop=16, slices_per_nodule=2)})
+    config = changed(config, {"super_resolution": dict(discriminator_width=4, warmup_epochs=0)})
+    config = changed(config, {"training": {"epochs": 2, "batch": 4, "precision": "32-true", "ema": 0.0, **training}})
     return config
 
 
 def dsnet_config(**training):
     config = load_config("dsnet")
-    config["network"] = {"name": "dsnet", "width": 4, "levels": 3, "teacher": TEACHER}
-    config["data"].update(crop=16, net_size=16)
-    config["dsnet"].update(discriminator={"width": 4}, warmup_epochs=0)
-    config["training"].update({"epochs": 2, "batch": 4, "precision": "32-true", "ema": 0.9, **training})
+    config = replace(config, network=Network("dsnet", options={"width": 4, "levels": 3, "teacher": TEACHER}))
+    config = changed(config, {"data": dict(crop=16, net_size=16)})
+    config = changed(config, {"dsnet": dict(discriminator={"width": 4}, warmup_epochs=0)})
+    config = changed(config, {"training": {"epochs": 2, "batch": 4, "precision": "32-true", "ema": 0.9, **training}})
     return config
 
 
@@ -99,7 +101,7 @@ def test_the_two_networks_learn_in_turn_and_the_teacher_never(nodules, tmp_path)
 
 def test_without_an_adversarial_weight_there_is_no_discriminator(nodules, tmp_path):
     config = dsnet_config()
-    config["dsnet"]["weights"] = [0.5, 100.0, 0.0]
+    config = changed(config, {"dsnet": {"weights": [0.5, 100.0, 0.0]}})
     run = trainer(config, nodules, tmp_path)
     assert run.critic is None
     run._start()
@@ -108,17 +110,17 @@ def test_without_an_adversarial_weight_there_is_no_discriminator(nodules, tmp_pa
 
 def test_configurations_that_cannot_work_are_named(nodules, tmp_path):
     config = dsnet_config()
-    config["data"]["soft_label"] = ""
+    config = changed(config, {"data": {"soft_label": ""}})
     with pytest.raises(ConfigError, match="soft_label"):
         trainer(config, nodules, tmp_path)
     with pytest.raises(ConfigError, match="accumulate must be 1"):
         trainer(dsnet_config(accumulate=2), nodules, tmp_path)
     config = dsnet_config()
-    config["dsnet"]["teacher"] = str(tmp_path / "nowhere")
+    config = changed(config, {"training": {"teacher": str(tmp_path / "nowhere")}})
     with pytest.raises(ConfigError, match="is no run folder"):
         trainer(config, nodules, tmp_path)
     config = super_resolution_config()
-    config["data"]["crop"] = 18
+    config = changed(config, {"data": {"crop": 18}})
     with pytest.raises(ConfigError, match="multiple of 4"):
         trainer(config, nodules, tmp_path)
 
@@ -129,12 +131,12 @@ def test_the_teachers_window_must_be_the_networks(nodules, tmp_path):
     run.train()
     assert "tail.weight" in teacher_weights(tmp_path / "sr")
     config = dsnet_config()
-    config["dsnet"]["teacher"] = str(tmp_path / "sr")
+    config = changed(config, {"training": {"teacher": str(tmp_path / "sr")}})
     taught = trainer(config, nodules, tmp_path / "ds")
     wanted = load_file(tmp_path / "sr" / "best.safetensors")
     found = taught.model.module.teacher.state_dict()
     assert all(torch.equal(found[key], wanted[key]) for key in wanted)
-    config["input"]["window_hu"] = [-1000.0, 200.0]
+    config = changed(config, {"input": {"window_hu": [-1000.0, 200.0]}})
     with pytest.raises(ConfigError, match="window"):
         trainer(config, nodules, tmp_path / "other")
 
@@ -144,12 +146,13 @@ def test_any_network_may_have_a_teacher_before_it(nodules, tmp_path):
     trainer(super_resolution_config(epochs=1), nodules, tmp_path / "sr").train()
     wanted = load_file(tmp_path / "sr" / "best.safetensors")
     config = dsnet_config(epochs=1)
-    config["network"] = {"name": "unet", "width": 4, "levels": 3}
-    config["loss"]["final_target"] = "consensus"
-    config["dsnet"]["teacher"] = str(tmp_path / "sr")
+    config = changed(config, {"network": {"name": "unet"}})
+    config = replace(config, network=Network("unet", options={"width": 4, "levels": 3}))
+    config = changed(config, {"loss": {"final_target": "consensus"}})
+    config = changed(config, {"training": {"teacher": str(tmp_path / "sr")}})
     with pytest.raises(ConfigError, match=r"unet has none; give it the option network\.teacher"):
         trainer(config, nodules, tmp_path / "plain")
-    config["network"]["teacher"] = TEACHER
+    config = changed(config, {"network": {"teacher": TEACHER}})
     run = trainer(config, nodules, tmp_path / "unet")
     run.train()
     found = load_file(tmp_path / "unet" / "best.safetensors")
@@ -184,10 +187,12 @@ def test_image_measures():
 def test_the_generator_learns_to_beat_bicubic(nodules, tmp_path):
     """On patients that it isn't trained on; the balls' sharp edge is what interpolation can't bring back."""
     config = super_resolution_config(epochs=20, validate_every=10)
-    config["network"].update(width=8, blocks=2)
-    config["optimizer"]["lr"] = 1e-3
-    config["data"].update(crop=32, slices_per_nodule=4)  # smaller crops are mostly border to a 9x9 kernel
-    config["super_resolution"]["adversarial"] = 0.0
+    config = changed(config, {"network": dict(width=8, blocks=2)})
+    config = changed(config, {"optimizer": {"lr": 1e-3}})
+    config = changed(
+        config, {"data": {"crop": 32, "slices_per_nodule": 4}}
+    )  # smaller crops are mostly border to a 9x9 kernel
+    config = changed(config, {"super_resolution": {"adversarial": 0.0}})
     run = trainer(config, nodules, tmp_path)
     run.train()
     from Training.evaluation.export import run_model
@@ -200,11 +205,14 @@ def test_the_generator_learns_to_beat_bicubic(nodules, tmp_path):
 def test_a_dsnet_bundle_segments_and_a_generator_is_refused(tmp_path, capsys):
     data, run, sr = write_folder(tmp_path / "data"), tmp_path / "run", tmp_path / "sr"
     for name, config, folder in (("dsnet", dsnet_config(), run), ("srgan", super_resolution_config(), sr)):
-        sets = [f"{s}.{k}={json.dumps(config[s][k])}" for s in ("data", "training", "dsnet") for k in config[s]]
+        values = record_dict(config)
+        tables = ("data", "training", "dsnet") if name == "dsnet" else ("data", "training")
+        sets = [f"{s}.{k}={json.dumps(v)}" for s in tables for k, v in values[s].items()]
         sets = [s for s in sets if "{" not in s]
-        sets += [f"network.{k}={json.dumps(v)}" for k, v in config["network"].items() if k != "teacher"]
+        sets += [f"network.{k}={json.dumps(v)}" for k, v in values["network"].items() if k != "teacher"]
         sets += ["network.teacher.width=4", "network.teacher.blocks=1"] if name == "dsnet" else []
-        sets += ["data.validation_share=0.3", "super_resolution={discriminator_width=4, warmup_epochs=0}"]
+        sets += ["data.validation_share=0.3"]
+        sets += ["super_resolution={discriminator_width=4, warmup_epochs=0}"] if name == "srgan" else []
         options = [part for value in sets for part in ("--set", value)]
         train = ["train", name, "--data", str(data), "--fold", "0", "--output", str(folder), "--quiet", *options]
         assert main(train) == 0, capsys.readouterr().err
@@ -232,8 +240,8 @@ def test_a_dsnet_bundle_segments_and_a_generator_is_refused(tmp_path, capsys):
 
 
 def warming(config, epochs):
-    config["dsnet" if config["network"]["name"] == "dsnet" else "super_resolution"]["warmup_epochs"] = epochs
-    return config
+    table = "dsnet" if config.network.name == "dsnet" else "super_resolution"
+    return changed(config, {table: {"warmup_epochs": epochs}})
 
 
 @pytest.mark.parametrize("make", [super_resolution_config, dsnet_config], ids=["srgan", "dsnet"])

@@ -12,7 +12,7 @@ from Training.experiments import definition
 from Training.report.figures import FIGURES, save
 from Training.report.figures.attention import _auc, spatial_attention
 from Training.report.store import JobStore
-from Training.trainers.base import build_network
+from Training.runs import build_network
 
 TEACHER = {"width": 4, "blocks": 1}
 

@@ -28,7 +28,7 @@ from Training.report.figures.channel_scores import (
     steadiness,
 )
 from Training.report.store import JobStore
-from Training.trainers.base import build_network
+from Training.runs import build_network
 
 MASKS = np.zeros((5, 32, 32), bool)
 MASKS[:, 10:20, 12:22] = True

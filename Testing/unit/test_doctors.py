@@ -7,6 +7,7 @@ import pytest
 
 from figure_jobs import make_config, nodules, noisy_maps, write_job
 from report_results import write_results
+from Training.config import changed
 from Training.experiments import definition
 from Training.metrics import MetricError, consensus, dice
 from Training.metrics.doctors import doctors_agreement, pair_numbers
@@ -190,8 +191,7 @@ def test_soft_masks_are_shown_beside_their_label(tmp_path):
     arrays, rows = nodules(), []
     soft = np.stack([r[v].mean(0) for r, v in zip(arrays["readers"], arrays["valid"], strict=True)]).astype(np.float16)
     for key, maps in (("plain", {}), ("soft", {"soft": soft}), ("off", {"soft": (soft + 1) / 2})):
-        config = make_config("unet")
-        config["data"]["soft_label"] = "mean"
+        config = changed(make_config("unet"), {"data": {"soft_label": "mean"}})
         job = write_job(tmp_path / "jobs" / key, config, 0, {**noisy_maps(arrays, ("final",), 0), **maps}, arrays)
         rows.append({"key": key, "label": key, "paper": {}, "jobs": {"0": job}})
     experiment = {"name": "q", "kind": "qualitative", "options": {"soft_nodules": 3, "baseline": "plain"}, "rows": rows}

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib import networks
 from Training.__main__ import main
-from Training.config import ConfigError
+from Training.config import ConfigError, changed
 from Training.data.folder import DatasetError, load_folder
 from Training.data.splits import SPLIT_KEYS
 from Training.experiments import definition, engines, jobs
@@ -72,20 +74,22 @@ def test_shipped_definitions_build_their_networks(name, profile):
     named = {experiment.options.get(key) for key in ("reference", "baseline", "ours", "control")} - {None}
     assert named <= {row.key for row in experiment.rows}
     for row in experiment.rows:
-        network = row.config["network"]
-        assert row.config["data"]["protocol"] == ("super_resolution" if name == "super_resolution" else "slice")
-        assert network["name"] in networks.available()
+        network = row.config.network
+        assert row.config.data.task == ("super_resolution" if name == "super_resolution" else "slice")
+        assert network.name in networks.available()
         if profile == "compact":
             full = definition.load(name, "full")
-            own = next(r for r in full.rows if r.key == row.key).config["network"]
-            divisor = 8 if row.config["data"]["soft_label"] else 4
-            assert divisor * network["width"] == own.get("width", definition._default_width(network["name"]))
+            own = next(r for r in full.rows if r.key == row.key).config.network
+            divisor = 8 if row.config.data.soft_label else 4
+            assert divisor * network.options["width"] == own.options.get(
+                "width", definition._default_width(network.name)
+            )
 
 
 def test_table_one_has_every_network_and_tables_share_jobs():
     table1 = definition.load("table1", "compact")
     wanted = {"fcn32s", "unet", "r2_unet", "r2_attention_unet", "attention_unet", "nested_unet", "channel_unet"}
-    assert {r.config["network"]["name"] for r in table1.rows} == wanted | {"nnunet", "ugsnet_v1", "ugsnet"}
+    assert {r.config.network.name for r in table1.rows} == wanted | {"nnunet", "ugsnet_v1", "ugsnet"}
     ids = {
         name: {row.key: definition.job_id(row.config, 0, "x") for row in definition.load(name, "compact").rows}
         for name in ("table1", "table2", "table3", "leak", "ambiguity")
@@ -97,15 +101,12 @@ def test_table_one_has_every_network_and_tables_share_jobs():
     assert len(set(ids["ambiguity"].values())) == len(ids["ambiguity"])
 
 
-def test_an_option_added_later_keeps_the_names_of_known_jobs(monkeypatch):
+def test_an_option_added_later_keeps_the_names_of_known_jobs():
     row = definition.load("table1", "compact").rows[1]
     before = definition.job_id(row.config, 0, "x")
-    config = {**row.config, "data": {**row.config["data"], "new_option": 3}}
-    assert definition.job_id(config, 0, "x") != before
-    monkeypatch.setitem(definition.DEFAULTS["data"], "new_option", 3)
-    assert definition.job_id(config, 0, "x") == before
-    assert definition.job_id({**row.config, "name": "other"}, 0, "x") == before
-    assert definition.job_id({**row.config, "seed": 5}, 0, "x") != before
+    assert definition._beyond({"data": {"crop": 3, "new": 1}}, {"data": {"crop": 2, "new": 1}}) == {"data": {"crop": 3}}
+    assert definition.job_id(changed(row.config, {"name": "other"}), 0, "x") == before
+    assert definition.job_id(changed(row.config, {"seed": 5}), 0, "x") != before
     assert definition.job_id(row.config, 0, "y") != before
 
 
@@ -116,12 +117,12 @@ def test_every_network_of_the_table_works_in_the_predictor(row, tmp_path):
 
     from LungNoduleUncertaintyLib.outlining.prediction import predict_cube
     from Training.evaluation.export import run_model
-    from Training.trainers.base import build_network
+    from Training.runs import build_network
 
     if row.key == "nnunet":
         pytest.importorskip("dynamic_network_architectures", reason="nnU-Net's package is optional")
     network = build_network(row.config)
-    (tmp_path / "config.json").write_text(json.dumps(row.config))
+    (tmp_path / "config.json").write_text(json.dumps(record_dict(row.config)))
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, tmp_path / "best.safetensors")
     model = run_model(tmp_path)
     options = model.metadata["input"]
@@ -138,11 +139,11 @@ def test_every_network_of_the_table_works_in_the_predictor(row, tmp_path):
 
 def test_presets_change_the_base_and_keep_the_network():
     paper, released = (definition.load("table1", "full", preset) for preset in ("paper", "released"))
-    assert {r.config["optimizer"]["name"] for r in paper.rows} == {"sgd"}
+    assert {r.config.optimizer.name for r in paper.rows} == {"sgd"}
     by_key = {r.key: r.config for r in released.rows}
-    assert by_key["ugsnet_v1"]["network"]["preset"] == "released"
-    assert by_key["unet"]["network"]["preset"] == "default"
-    assert by_key["unet"]["training"]["batch"] == 8
+    assert by_key["ugsnet_v1"].network.preset == "released"
+    assert by_key["unet"].network.preset == "default"
+    assert by_key["unet"].training.batch == 8
 
 
 @pytest.mark.parametrize(
@@ -170,19 +171,19 @@ def test_bad_definitions_are_named(tmp_path, text, message):
 
 
 def test_a_row_keeps_what_the_base_sets_for_its_network():
-    generator = definition.load("super_resolution", "compact").rows[0].config["network"]
+    generator = definition.load("super_resolution", "compact").rows[0].config.network.options
     assert generator["skip"] == "bicubic"
     student = next(row for row in definition.load("dsnet_ablation", "compact").rows if row.key == "drtm_soft_gan")
-    assert student.teacher["network"]["skip"] == "bicubic"
-    assert student.config["network"]["teacher"]["skip"] == "bicubic"
-    assert "skip" not in definition.load("dsnet_ablation", "compact").rows[0].config["network"]  # U-Net's
+    assert student.teacher.network.options["skip"] == "bicubic"
+    assert student.config.network.options["teacher"]["skip"] == "bicubic"
+    assert "skip" not in definition.load("dsnet_ablation", "compact").rows[0].config.network.options  # U-Net's
 
 
 def test_a_teacher_is_split_as_its_student():
     for name in ("dsnet_proportions", "dsnet_four_folds"):
         student = definition.load(name, "compact").rows[-1]
-        assert student.config["data"]["least_readers"] == 4
-        assert all(student.teacher["data"][key] == student.config["data"][key] for key in SPLIT_KEYS)
+        assert student.config.data.least_readers == 4
+        assert all(getattr(student.teacher.data, key) == getattr(student.config.data, key) for key in SPLIT_KEYS)
 
 
 def test_an_experiment_has_folds_of_its_own(data, tmp_path, capsys):
@@ -194,10 +195,10 @@ def test_an_experiment_has_folds_of_its_own(data, tmp_path, capsys):
 
 
 def test_a_profile_may_add_to_one_experiment():
-    other = definition.load("dsnet_networks", "compact").rows[0].config["training"]
-    own = definition.load("generalisation", "compact").rows[0].config["training"]
-    assert own["epochs"] > other["epochs"]
-    assert {**own, "epochs": other["epochs"]} == other
+    other = definition.load("dsnet_networks", "compact").rows[0].config.training
+    own = definition.load("generalisation", "compact").rows[0].config.training
+    assert own.epochs > other.epochs
+    assert replace(own, epochs=other.epochs) == other
 
 
 def results(output):
@@ -293,7 +294,7 @@ def test_a_teacher_is_trained_first_on_the_same_patients_and_kept_by_its_student
     found = {job.name.rsplit("-", 2)[0]: job for job in (output / "jobs").iterdir()}
     assert set(found) == {"srgan_generator", "dsnet", "unet"}
     manifests = {name: json.loads((job / "manifest.json").read_text(encoding="utf-8")) for name, job in found.items()}
-    assert manifests["dsnet"]["config"]["dsnet"]["teacher"] == f"job:{found['srgan_generator'].name}"
+    assert manifests["dsnet"]["config"]["training"]["teacher"] == f"job:{found['srgan_generator'].name}"
     splits = {name: json.loads((job / "split.json").read_text(encoding="utf-8")) for name, job in found.items()}
     assert splits["srgan_generator"] == splits["dsnet"]
     teacher, student = (load_file(found[name] / "best.safetensors") for name in ("srgan_generator", "dsnet"))

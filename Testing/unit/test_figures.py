@@ -27,7 +27,7 @@ from Training.report.figures.densities import (
 from Training.report.figures.gallery import multi_confidence_mask
 from Training.report.figures.style import field_of_view
 from Training.report.store import JobStore
-from Training.trainers.base import build_network
+from Training.runs import build_network
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ from torch import nn
 
 from figure_jobs import make_config, nodules, noisy_maps, write_job
 from LungNoduleUncertaintyLib import networks
+from Training.config import changed
 from Training.report.figures import FIGURES
 from Training.report.figures.gradcam import grad_cams
 from Training.report.store import JobStore
-from Training.trainers.base import build_network
+from Training.runs import build_network
 
 
 @pytest.fixture
@@ -118,8 +119,7 @@ def test_a_known_networks_map_is_the_feature_map_before_the_activation():
 def test_a_figure_says_which_networks_it_left_out_and_why(tmp_path):
     arrays, rows = nodules(), []
     for key, change in (("good", {}), ("stack", {"slice_offsets": [-1, 0, 1]}), ("bare", {})):
-        config = make_config("attention_unet")
-        config["input"].update(change)
+        config = changed(make_config("attention_unet"), {"input": change})
         network = build_network(config).eval() if key != "bare" else None
         job = write_job(
             tmp_path / "jobs" / f"{key}-fold0", config, 0, noisy_maps(arrays, ("final",), 0), arrays, network

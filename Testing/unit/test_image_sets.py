@@ -8,7 +8,7 @@ import pytest
 
 from image_files import disc, prepare, write, write_isbi
 from Training.__main__ import main
-from Training.config import ConfigError, load_config
+from Training.config import ConfigError, changed, load_config
 from Training.data.folder import load_folder
 from Training.data.images import ImageItem, Sample, build, read_manifest
 from Training.data.images.manifest import write_manifest
@@ -21,8 +21,8 @@ from training_data import write_folder
 @pytest.fixture
 def config():
     config = load_config("dsnet")
-    config["input"]["window_hu"] = [0.0, 255.0]
-    config["data"].update(fit="pad", net_size=32, soft_label="given", validation_share=0.25)
+    config = changed(config, {"input": {"window_hu": [0.0, 255.0]}})
+    config = changed(config, {"data": dict(fit="pad", net_size=32, soft_label="given", validation_share=0.25)})
     return config
 
 
@@ -96,7 +96,7 @@ def test_given_soft_masks_and_images_of_several_sizes_in_the_slice_protocol(tmp_
         assert hu[0, 10:22, 10:22].min() > 50
     assert set(slices.labels) == {"dataset", "organ", "modality"}
     assert slices.diameter_mm == pytest.approx([2 * np.sqrt(s.mask.sum() / 4 / np.pi) for s in samples])
-    batch = SliceBatches(items, {**config, "training": {**config["training"], "batch": 4}})(0)
+    batch = SliceBatches(items, changed(config, {"training": {"batch": 4}}))(0)
     assert batch.soft.shape == (4, 1, 32, 32)
     assert 0 <= batch.image.min() < batch.image.max() <= 1
 
@@ -106,15 +106,14 @@ def test_a_crop_of_its_size_is_the_image(tmp_path, config):
         image, mask = disc(side, side, 6, number)
         build([lambda i=image, m=mask: [Sample("x", i, m, "", "", "", "p")]], tmp_path / f"{side}", folds=1)
         items = load_folder(tmp_path / f"{side}", progress=False)
-        config["data"].update(fit="crop", crop=side, net_size=0, soft_label="soft_mask_of_consensus")
+        config = changed(config, {"data": dict(fit="crop", crop=side, net_size=0, soft_label="soft_mask_of_consensus")})
         slices = cut_slices(items, config)
         assert np.array_equal(slices.hu[0, 0], image)
         assert np.array_equal(slices.readers[0, 0] > 0, mask)
         assert np.mean((slices.soft[0, 0] >= 0.5) == mask) > 0.97
-    config["data"]["fit"] = "stretch"
-    with pytest.raises(ConfigError, match="crop or pad"):
-        cut_slices(items, config)
-    config["data"].update(fit="pad", soft_label="given")
+    with pytest.raises(ConfigError, match="'crop', 'pad'"):
+        changed(config, {"data": {"fit": "stretch"}})
+    config = changed(config, {"data": dict(fit="pad", soft_label="given")})
     with pytest.raises(ConfigError, match="x has no soft mask of its own"):
         cut_slices(items, config)
 
@@ -289,8 +288,8 @@ def test_a_definition_for_images_gives_its_teacher_the_same_window():
     from Training.experiments import definition
 
     experiment = definition.load("generalisation", "compact")
-    assert all(row.config["input"]["window_hu"] == [0.0, 255.0] for row in experiment.rows)
-    assert {row.config["data"]["net_size"] for row in experiment.rows} == {64}
+    assert all(row.config.input.window_hu == (0.0, 255.0) for row in experiment.rows)
+    assert {row.config.data.net_size for row in experiment.rows} == {64}
     teacher = next(row.teacher for row in experiment.rows if row.key == "dsnet")
     assert teacher["input"]["window_hu"] == [0.0, 255.0]
     assert teacher["data"]["fit"] == "crop"

@@ -1,13 +1,13 @@
-"""IFE's training: batches of several sizes, steps of the learning rate, grey-level augmentation, its configurations."""
+"""IFE's training: batches of several sizes, steps of the learning rate, gray-level augmentation, its configurations."""
 
-import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from Training.config import DEFAULTS, ConfigError, load_config
+from Training.config import Config, ConfigError, Schedule, changed, load_config
 from Training.experiments.definition import job_id
 from Training.sampling.augmentation import Batch, augment
 from Training.sampling.single_slices import SliceBatches, cut_slices
@@ -48,22 +48,19 @@ def test_a_step_is_a_function_of_seed_and_step(nodules, config):
         one, other = first(step), second(step)
         assert torch.equal(one.image, other.image)
         assert torch.equal(one.readers, other.readers)
-    config["seed"] = 1
+    config = changed(config, {"seed": 1})
     assert [size_of_step(SIZES, 1, s) for s in range(12)] != [size_of_step(SIZES, 0, s) for s in range(12)]
     assert not torch.equal(SliceBatches(nodules, config)(0).readers, first(0).readers)
 
 
 def test_masks_stay_binary_and_cover_what_they_did(nodules, config):
-    config["augmentation"].update(rotate_degrees=0.0, brightness=0.0, contrast=0.0, clahe=0.0)
+    config = changed(config, {"augmentation": dict(rotate_degrees=0.0, brightness=0.0, contrast=0.0, clahe=0.0)})
     batches = SliceBatches(nodules, config)
-    plain = copy.deepcopy(config)
-    plain["training"]["sizes"], plain["data"]["net_size"] = [], 0
+    plain = changed(config, {"training": {"sizes": []}, "data": {"net_size": 0}})
     own = SliceBatches(nodules, plain)
-    greys = copy.deepcopy(config)
-    greys["training"]["sizes_grey"] = True
-    grey = SliceBatches(nodules, greys)
+    gray = SliceBatches(nodules, changed(config, {"training": {"sizes_gray": True}}))
     for step in range(9):
-        batch, original, soft = batches(step), own(step), grey(step)
+        batch, original, soft = batches(step), own(step), gray(step)
         assert original.image.shape[2] == 24
         assert set(batch.readers.unique().tolist()) <= {0.0, 1.0}
         assert torch.equal(batch.readers, (soft.readers >= 0.5).float())
@@ -90,35 +87,47 @@ def test_without_sizes_batches_are_as_before(nodules):
     assert np.array_equal(SliceBatches(nodules, config).slices.hu, cut_slices(nodules, config).hu)
 
 
-@pytest.mark.parametrize("sizes", [[0], [32.5], ["a"], 32, [True]])
-def test_sizes_that_are_none_are_refused(nodules, config, sizes):
-    config["training"]["sizes"] = sizes
-    with pytest.raises(ConfigError, match=r"training\.sizes: positive whole numbers"):
-        SliceBatches(nodules, config)
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([32.5], r"'training\.sizes\[0\]' must be a whole number, not 32\.5"),
+        (["a"], r"'training\.sizes\[0\]' must be a whole number"),
+        ([True], r"'training\.sizes\[0\]' must be a whole number"),
+        (32, r"'training\.sizes' must be a list"),
+        ([0], r"training\.sizes: positive numbers"),
+    ],
+)
+def test_sizes_that_are_none_are_refused(nodules, config, sizes, message):
+    with pytest.raises(ConfigError, match=message):
+        SliceBatches(nodules, changed(config, {"training": {"sizes": sizes}}))
 
 
 # -- schedule
 
 
 def test_the_rate_falls_in_steps():
-    options = {**DEFAULTS["schedule"], "name": "step", "warmup_epochs": 0}
+    options = Schedule("step", warmup_epochs=0)
     assert [learning_rate_factor(options, e, 120) for e in (0, 49.99, 50, 99.9, 100)] == pytest.approx(
         [1, 1, 0.1, 0.1, 0.01]
     )
-    released = {**options, "step_shift": 1}
+    released = replace(options, step_shift=1)
     assert [learning_rate_factor(released, e, 100) for e in (48.9, 49, 98.9, 99)] == pytest.approx([1, 0.1, 0.1, 0.01])
-    assert learning_rate_factor({**options, "step_epochs": 30, "step_factor": 0.5}, 61, 90) == 0.25
-    assert learning_rate_factor({**options, "warmup_epochs": 2}, 1, 90) == pytest.approx(0.5, abs=1e-3)
+    assert learning_rate_factor(replace(options, step_epochs=30, step_factor=0.5), 61, 90) == 0.25
+    assert learning_rate_factor(replace(options, warmup_epochs=2), 1, 90) == pytest.approx(0.5, abs=1e-3)
 
 
 # -- augmentation
 
 
-def grey_case(**options):
-    config = copy.deepcopy(DEFAULTS)
-    config["input"]["window_hu"] = [0.0, 1000.0]
-    config["augmentation"].update(
-        flip=False, rotate_degrees=0.0, scale=[1.0, 1.0], noise_hu=0.0, shift_hu=0.0, blur=0.0, **options
+def gray_case(**options):
+    config = changed(Config(), {"input": {"window_hu": [0.0, 1000.0]}})
+    config = changed(
+        config,
+        {
+            "augmentation": dict(
+                flip=False, rotate_degrees=0.0, scale=[1.0, 1.0], noise_hu=0.0, shift_hu=0.0, blur=0.0, **options
+            )
+        },
     )
     hu = torch.full((64, 1, 16, 16), 500.0)
     hu[:, :, :8] = 400.0
@@ -127,41 +136,43 @@ def grey_case(**options):
 
 
 def test_brightness_and_contrast_stay_within_their_limits_and_shares():
-    plain = grey_case()
-    bright = grey_case(brightness=0.2)
+    plain = gray_case()
+    bright = gray_case(brightness=0.2)
     change = (bright - plain)[:, 0, 0, 0]
     assert torch.allclose(bright - plain, change[:, None, None, None].expand_as(plain), atol=1e-6)
     assert float(change.abs().max()) <= 0.2
     assert 0.25 < float((change != 0).float().mean()) < 0.65  # 0.9 times 0.5
-    contrast = grey_case(contrast=0.2)
+    contrast = gray_case(contrast=0.2)
     ratio = contrast / plain
     assert float((ratio[:, 0, 0, 0] - ratio[:, 0, 15, 0]).abs().max()) < 1e-6
     assert 0.8 <= float(ratio.min()) < float(ratio.max()) <= 1.2
-    always = grey_case(brightness=0.9, grey_shares=[1.0, 0.0, 1.0])
+    always = gray_case(brightness=0.9, gray_shares=[1.0, 0.0, 1.0])
     assert 0 <= float(always.min()) < float(always.max()) <= 1
     assert not (always == plain).all((1, 2, 3)).any()
 
 
 def test_equalisation_raises_local_contrast_and_keeps_the_range():
     pytest.importorskip("cv2")
-    config = copy.deepcopy(DEFAULTS)
-    config["augmentation"].update(
-        flip=False, rotate_degrees=0.0, scale=[1.0, 1.0], noise_hu=0.0, shift_hu=0.0, blur=0.0
+    config = changed(
+        Config(),
+        {"augmentation": dict(flip=False, rotate_degrees=0.0, scale=[1.0, 1.0], noise_hu=0.0, shift_hu=0.0, blur=0.0)},
     )
-    config["augmentation"].update(clahe=4.0, grey_shares=[0.0, 1.0, 1.0])
+    config = changed(config, {"augmentation": dict(clahe=4.0, gray_shares=[0.0, 1.0, 1.0])})
     hu = -700 + 40 * torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(1))
     parts = torch.zeros(3, 4, 64, 64), torch.ones(3, 4, dtype=torch.bool), torch.zeros(3, 1, 64, 64)
     made = [augment(hu, *parts, config, 64, torch.Generator().manual_seed(2)).image for _ in range(2)]
     assert torch.equal(*made)
-    config["augmentation"]["clahe"] = 0.0
+    config = changed(config, {"augmentation": {"clahe": 0.0}})
     plain = augment(hu, *parts, config, 64, torch.Generator().manual_seed(2)).image
     assert (made[0].std((1, 2, 3)) > 1.2 * plain.std((1, 2, 3))).all()
     assert 0 <= float(made[0].min()) < float(made[0].max()) <= 1
 
 
 def test_a_share_of_images_is_turned():
-    config = copy.deepcopy(DEFAULTS)
-    config["augmentation"].update(flip=False, scale=[1.0, 1.0], noise_hu=0.0, shift_hu=0.0, blur=0.0, rotate_share=0.5)
+    config = changed(
+        Config(),
+        {"augmentation": dict(flip=False, scale=[1.0, 1.0], noise_hu=0.0, shift_hu=0.0, blur=0.0, rotate_share=0.5)},
+    )
     readers = torch.zeros(64, 4, 17, 17)
     readers[:, :, 2:6, 2:6] = 1
     parts = readers, torch.ones(64, 4, dtype=torch.bool), torch.zeros(64, 1, 17, 17)
@@ -176,26 +187,24 @@ def test_a_share_of_images_is_turned():
 def test_the_papers_configurations():
     paper, released = load_config("ife"), load_config("ife-released")
     for config in (paper, released):
-        assert config["training"]["sizes"] == [224, 256, 288, 320, 352, 384]
-        assert (config["data"]["net_size"], config["optimizer"]["lr"], config["training"]["epochs"]) == (224, 1e-4, 100)
-        assert (config["schedule"]["name"], config["training"]["clip_norm"]) == ("step", 1.0)
-    assert (paper["loss"]["form"], released["loss"]["form"]) == ("structure", "structure_released")
-    assert (paper["training"]["sizes_grey"], released["training"]["sizes_grey"]) == (False, True)
-    assert (paper["training"]["batch"], released["training"]["batch"]) == (32, 16)
+        assert config.training.sizes == (224, 256, 288, 320, 352, 384)
+        assert (config.data.net_size, config.optimizer.lr, config.training.epochs) == (224, 1e-4, 100)
+        assert (config.schedule.name, config.training.clip_norm) == ("step", 1.0)
+    assert (paper.loss.form, released.loss.form) == ("structure", "structure_released")
+    assert (paper.training.sizes_gray, released.training.sizes_gray) == (False, True)
+    assert (paper.training.batch, released.training.batch) == (32, 16)
 
 
 def test_options_at_their_defaults_leave_a_jobs_name():
     config = load_config("ugsnet")
-    old = copy.deepcopy(config)
-    for table, keys in {
-        "augmentation": ("brightness", "contrast", "clahe", "grey_shares", "rotate_share"),
-        "loss": ("form",),
-        "schedule": ("step_epochs", "step_factor", "step_shift"),
-        "training": ("sizes", "sizes_grey"),
-    }.items():
-        for key in keys:
-            del old[table][key]
-    assert job_id(config, 0, "0" * 64) == job_id(old, 0, "0" * 64)
+    given = {
+        "augmentation": {"brightness": 0.0, "contrast": 0, "clahe": 0.0, "gray_shares": [0.5, 0.5, 0.9]},
+        "loss": {"form": ""},
+        "schedule": {"step_epochs": 50, "step_factor": 0.1, "step_shift": 0},
+        "training": {"sizes": [], "sizes_gray": False},
+    }
+    assert job_id(changed(config, given), 0, "0" * 64) == job_id(config, 0, "0" * 64)
+    assert job_id(changed(config, {"loss": {"form": "structure"}}), 0, "0" * 64) != job_id(config, 0, "0" * 64)
 
 
 @pytest.mark.parametrize("name", ["ife", "ife-released"])

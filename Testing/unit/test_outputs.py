@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from fake_model import BrightNetwork, bundle_metadata
 from LungNoduleKit.errors import BundleError, NoduleError, NoNoduleError
+from LungNoduleKit.records import read_record, record_dict
 from LungNoduleKit.segmentation_file import read_segmentation
 from LungNoduleUncertaintyLib import __main__ as command_line
 from LungNoduleUncertaintyLib import load_model, segment_nodule
@@ -356,18 +358,18 @@ def run(tmp_path):
     def make(network, folder="run"):
         from safetensors.torch import save_file
 
-        from Training.config import load_config
-        from Training.trainers.base import build_network
+        from Training.config import Network, changed, load_config
+        from Training.runs import build_network
 
         config = load_config("ugsnet-compact")
-        config["network"] = network
-        config["input"] = {**config["input"], "slice_offsets": [-1, 0, 1], "position": False}
+        config = replace(config, network=read_record(Network, network, "test"))
+        config = changed(config, {"input": {"slice_offsets": [-1, 0, 1], "position": False}})
         out = tmp_path / folder
         out.mkdir()
         state = {k: v.contiguous() for k, v in build_network(config).state_dict().items()}
         save_file(state, out / "best.safetensors")
         part = {"patients": ["P"], "nodules": ["N"]}
-        (out / "config.json").write_text(json.dumps(config))
+        (out / "config.json").write_text(json.dumps(record_dict(config)))
         (out / "split.json").write_text(json.dumps({"training": part, "validation": part}))
         (out / "conditions.json").write_text("{}")
         return out

@@ -1,5 +1,7 @@
 """Patch classifiers: what is cut, pooled and classified, what training draws, and that they learn and resume."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,9 +12,9 @@ from LungNoduleUncertaintyLib.networks.mcroi_cnn import channels
 from LungNoduleUncertaintyLib.networks.patch_blocks import CentralPool, MultiCropPool, central_bins, central_intensities
 from LungNoduleUncertaintyLib.networks.patch_classifier import between
 from LungNoduleUncertaintyLib.networks.patches import PatchStack, nearest_slices, resize, stretch
-from Training.config import ConfigError, load_config
+from Training.config import PATCH_CLASSIFIERS, ConfigError, Network, Patch, changed, load_config
 from Training.experiments import definition
-from Training.trainers.patches import PATCH_CLASSIFIERS, PatchTrainer, boundary_distance, pixel_weights, sample_pixels
+from Training.trainers.patches import PatchTrainer, boundary_distance, pixel_weights, sample_pixels
 from Training.trainers.registry import TRAINERS, make_trainer
 from training_data import make_nodule, write_folder
 
@@ -237,7 +239,7 @@ def disk(radius=6.0, size=48):
 
 
 def sampling(kind, count=4000, share=0.5):
-    return {"per_slice": count, "sampling": kind, "nodule_share": share, "boundary_px": 3.0, "boundary_floor": 0.05}
+    return Patch(count, kind, nodule_share=share, boundary_px=3.0, boundary_floor=0.05)
 
 
 def draw(mask, options, seed=0):
@@ -283,7 +285,7 @@ def test_boundary_sampling_draws_as_its_weights_say():
 
 def test_an_unknown_sampling_is_refused():
     with pytest.raises(ConfigError, match=r"patch\.sampling"):
-        draw(disk()[None], sampling("hard"))
+        load_config("patch", ["patch.sampling=hard"])
 
 
 # --- training ---
@@ -294,9 +296,8 @@ def configuration(name="mcroi_cnn", slices=1, **more):
         "patch",
         ["data.crop=24", "training.batch=2", "training.epochs=2", "patch.per_slice=64", "schedule.name=constant"],
     )
-    config["input"]["slice_offsets"] = list(range(-(slices // 2), slices // 2 + 1))
-    config["network"] = {"name": name, "preset": "default", **more}
-    return config
+    config = changed(config, {"input": {"slice_offsets": list(range(-(slices // 2), slices // 2 + 1))}})
+    return replace(config, network=Network(name, options=more))
 
 
 def test_every_patch_classifier_has_this_trainer():
@@ -321,8 +322,8 @@ def test_settings_that_make_no_sense_are_refused(change, message, tmp_path):
 def test_each_overfits_two_nodules(name, slices, options, tmp_path):
     width = 2 * options["width"] if name in ("cascaded_cnn", "mcroi_cnn") else options["width"]
     config = configuration(name, slices, **{**options, "width": width}, evaluation_stride=4)
-    config["training"].update(epochs=40, validate_every=40)
-    config["optimizer"]["lr"] = 5e-3 if name == "cascaded_cnn" else 1e-2
+    config = changed(config, {"training": dict(epochs=40, validate_every=40)})
+    config = changed(config, {"optimizer": {"lr": 5e-3 if name == "cascaded_cnn" else 1e-2}})
     nodules = [make_nodule(0), make_nodule(3)]
     trainer = make_trainer(config, nodules, nodules, tmp_path, progress=False)
     assert trainer.train()["score"] > 0.75
@@ -349,7 +350,7 @@ def test_the_target_is_what_the_loss_names(tmp_path):
     losses = {}
     for target in ("consensus", "annotations"):
         config = configuration(width=4, patch=13)
-        config["loss"]["final_target"] = target
+        config = changed(config, {"loss": {"final_target": target}})
         trainer = make_trainer(config, nodules, [], tmp_path / target, progress=False)
         parts = trainer._train_step()
         losses[target] = float(parts["total"].detach())
@@ -373,16 +374,16 @@ def test_rows_have_their_own_base():
     full = {row.key: row for row in definition.load("dsnet_networks", "full").rows}
     for name in PATCH_CLASSIFIERS:
         config = rows[name].config
-        assert config["network"]["name"] == name
-        assert config["data"]["soft_label"] == ""
-        assert config["loss"]["final_target"] == "consensus"
-        assert config["data"]["crop"] == rows["unet"].config["data"]["crop"]
-        assert full[name].config["data"]["crop"] == full["unet"].config["data"]["crop"]
-        assert full[name].config["training"]["epochs"] == load_config("patch")["training"]["epochs"]
+        assert config.network.name == name
+        assert config.data.soft_label == ""
+        assert config.loss.final_target == "consensus"
+        assert config.data.crop == rows["unet"].config.data.crop
+        assert full[name].config.data.crop == full["unet"].config.data.crop
+        assert full[name].config.training.epochs == load_config("patch").training.epochs
         assert set(rows[name].paper) == {"dice", "sen", "ppv", "dice_sd", "sen_sd", "ppv_sd"}
-    assert rows["unet"].config["data"]["soft_label"]
-    offsets = rows["db_resnet"].config["input"]["slice_offsets"]
-    assert set(np.diff(offsets)) == {rows["db_resnet"].config["network"]["slice_step"]}
+    assert rows["unet"].config.data.soft_label
+    offsets = rows["db_resnet"].config.input.slice_offsets
+    assert set(np.diff(offsets)) == {rows["db_resnet"].config.network.options["slice_step"]}
 
 
 def test_a_row_of_the_tiny_profile_runs_and_its_network_predicts_cubes(tmp_path):

@@ -1,11 +1,11 @@
 """Records read from JSON or TOML: types are checked, and messages name file, key and reason."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from LungNoduleKit.records import RecordError, read_record, record_dict
+from LungNoduleKit.records import REST, RecordError, read_record, record_dict
 
 
 @dataclass
@@ -39,6 +39,17 @@ def test_a_record_comes_back_as_it_was_written():
     assert record.items == [Inner()]
     assert record_dict(record) == values
     assert isinstance(record.inner.share, int)  # written again, it is the same to the letter
+
+
+def test_a_record_may_hold_keys_that_it_has_no_field_of():
+    @dataclass
+    class Open:
+        name: str
+        options: dict[str, Any] = field(default_factory=dict, metadata=REST)
+
+    record = read_record(Open, {"name": "n", "width": 8, "options": 1}, "f")
+    assert record == Open("n", {"width": 8, "options": 1})
+    assert record_dict(record) == {"name": "n", "width": 8, "options": 1}
 
 
 def test_defaults_stand_where_nothing_is_given():

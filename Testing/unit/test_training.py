@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from LungNoduleUncertaintyLib import load_model
 from Training.__main__ import main
-from Training.config import DEFAULTS, ConfigError, load_config
+from Training.config import Config, ConfigError, Schedule, changed, load_config
 from Training.data.folder import DatasetError, load_folder
 from Training.data.splits import split
 from Training.sampling.validation import validate
@@ -32,13 +32,14 @@ def nodules():
 
 
 def small_config(**training):
-    config = copy.deepcopy(DEFAULTS)
-    config["name"] = "small"
-    config["network"] = {"name": "ugsnet", "width": 8, "levels": 2, "attention_pool": 4}
-    config["input"] = {**config["input"], "slice_offsets": [-1, 0, 1], "position": True}
-    config["data"].update(crop=16, large_crop=24, slices_per_nodule=4, validation_share=0.2)
-    config["training"].update({"epochs": 3, "batch": 4, "ema": 0.9, **training})
-    return config
+    values = {
+        "name": "small",
+        "network": {"name": "ugsnet", "width": 8, "levels": 2, "attention_pool": 4},
+        "input": {"slice_offsets": [-1, 0, 1], "position": True},
+        "data": {"crop": 16, "large_crop": 24, "slices_per_nodule": 4, "validation_share": 0.2},
+        "training": {"epochs": 3, "batch": 4, "ema": 0.9, **training},
+    }
+    return changed(Config(), values)
 
 
 def test_split_never_shares_a_patient(nodules):
@@ -61,16 +62,15 @@ def test_batches_depend_on_seed_and_step_alone(nodules):
         assert torch.equal(a.image, b.image)
         assert torch.equal(a.readers, b.readers)
     assert not torch.equal(first(0).image[0], first(1).image[0])
-    config["seed"] = 1
+    config = changed(config, {"seed": 1})
     assert not torch.equal(first(0).image, BatchMaker(nodules, config)(0).image)
 
 
 def test_a_drawn_first_reader_changes_only_the_order(nodules):
     config = small_config()
-    config["augmentation"].update(flip=False, rotate_degrees=0.0, scale=[1.0, 1.0])
+    config = changed(config, {"augmentation": dict(flip=False, rotate_degrees=0.0, scale=[1.0, 1.0])})
     fixed = BatchMaker(nodules, config)
-    config = copy.deepcopy(config)
-    config["data"]["first_reader"] = "random"
+    config = changed(config, {"data": {"first_reader": "random"}})
     drawn = BatchMaker(nodules, config)
     moved = 0
     for step in range(6):
@@ -116,7 +116,7 @@ def test_an_epoch_visits_every_nodule_equally(nodules):
 
 def test_masks_follow_the_image_through_augmentation(nodules):
     config = small_config()
-    config["augmentation"].update(noise_hu=0.0, shift_hu=0.0, blur=0.0)
+    config = changed(config, {"augmentation": dict(noise_hu=0.0, shift_hu=0.0, blur=0.0)})
     batch = BatchMaker(nodules, config)(0)
     bright = batch.image[:, 1] > 0.5
     mean = (batch.readers * batch.valid[:, :, None, None]).sum(1) / batch.valid.sum(1)[:, None, None] > 0.5
@@ -125,7 +125,7 @@ def test_masks_follow_the_image_through_augmentation(nodules):
 
 
 def test_schedules():
-    cosine = {"name": "cosine_restarts", "restart_epochs": 50, "restart_factor": 2, "warmup_epochs": 0}
+    cosine = Schedule("cosine_restarts", restart_epochs=50, restart_factor=2, warmup_epochs=0)
     assert [round(learning_rate_factor(cosine, e, 150), 3) for e in (0, 25, 49.999, 50, 100, 149.999)] == [
         1.0,
         0.5,
@@ -134,13 +134,13 @@ def test_schedules():
         0.5,
         0.0,
     ]
-    poly = {"name": "poly", "warmup_epochs": 0}
+    poly = Schedule("poly", warmup_epochs=0)
     assert learning_rate_factor(poly, 5, 10) == pytest.approx(0.5**0.9)
 
 
 def test_training_learns(nodules, tmp_path):
     config = small_config(epochs=10, ema=0.5)
-    config["optimizer"]["lr"] = 1e-2
+    config = changed(config, {"optimizer": {"lr": 1e-2}})
     trainer = Trainer(config, nodules[:10], nodules[10:], tmp_path, progress=False)
     best = trainer.train()
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -198,12 +198,14 @@ def test_accumulation_equals_the_larger_batch(nodules):
 
 def test_a_run_goes_on_after_an_option_has_been_added(nodules, tmp_path):
     config = small_config()
-    before = copy.deepcopy(config)
-    del before["data"]["least_readers"], before["training"]["sizes"]
     trainer = Trainer(config, nodules, [], tmp_path, progress=False)
     trainer.folder.mkdir(exist_ok=True)
-    trainer.config, trainer.step = before, 1
+    trainer.step = 1
     trainer.save()
+    state = torch.load(trainer.checkpoint, weights_only=True)
+    before = json.loads(state["config"])
+    del before["data"]["least_readers"], before["training"]["sizes"]
+    torch.save({**state, "config": json.dumps(before)}, trainer.checkpoint)
     again = Trainer(config, nodules, [], tmp_path, progress=False)
     assert again.resume()
     assert again.step == 1
@@ -219,10 +221,10 @@ def test_a_run_folder_of_another_configuration_is_refused(nodules, tmp_path):
 
 def test_configurations(tmp_path):
     for path in (ROOT / "Training" / "configs").glob("*.toml"):
-        assert load_config(path)["name"] == path.stem
+        assert load_config(path).name == path.stem
     config = load_config("ugsnet-compact", ["training.epochs=2", "network.width=16"])
-    assert config["training"]["epochs"] == 2
-    assert config["network"]["width"] == 16
+    assert config.training.epochs == 2
+    assert config.network.options["width"] == 16
     bad = tmp_path / "bad.toml"
     bad.write_text("[training]\nepoch = 3\n")
     with pytest.raises(ConfigError, match=r"unknown key 'training.epoch'"):

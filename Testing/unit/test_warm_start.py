@@ -1,25 +1,27 @@
 """Starting from another run's weights."""
 
-import copy
 import json
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from Training.config import DEFAULTS, ConfigError, load_config
-from Training.trainers.base import Trainer, build_network, input_channels
+from LungNoduleKit.records import record_dict
+from Training.config import Config, ConfigError, changed, load_config
+from Training.runs import build_network, input_channels
+from Training.trainers.base import Trainer
 from Training.trainers.warm_start import warm_start
 from training_data import make_nodule
 
 
 def config_of(offsets, init_from="", width=8):
-    config = copy.deepcopy(DEFAULTS)
-    config["network"] = {"name": "ugsnet", "width": width, "levels": 2, "attention_pool": 4}
-    config["input"].update(slice_offsets=offsets, position=True)
-    config["data"].update(crop=16, large_crop=24, slices_per_nodule=2)
-    config["training"].update(epochs=1, batch=4, init_from=str(init_from))
-    return config
+    values = {
+        "network": {"name": "ugsnet", "width": width, "levels": 2, "attention_pool": 4},
+        "input": {"slice_offsets": offsets, "position": True},
+        "data": {"crop": 16, "large_crop": 24, "slices_per_nodule": 2},
+        "training": {"epochs": 1, "batch": 4, "init_from": str(init_from)},
+    }
+    return changed(Config(), values)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,9 @@ def test_a_network_that_sees_more_begins_where_the_other_ended(run):
 
 
 def test_a_bundle_is_a_start_too(run, tmp_path):
-    (tmp_path / "metadata.json").write_text(json.dumps({"input": config_of([-1, 0, 1])["input"]}), encoding="utf-8")
+    (tmp_path / "metadata.json").write_text(
+        json.dumps({"input": {**record_dict(config_of([-1, 0, 1]).input), "cube_sizes": [16]}}), encoding="utf-8"
+    )
     (tmp_path / "model.safetensors").write_bytes((run / "best.safetensors").read_bytes())
     config = config_of([-2, -1, 0, 1, 2], tmp_path / "model.safetensors")
     network = build_network(config)
@@ -64,7 +68,7 @@ def test_a_bundle_is_a_start_too(run, tmp_path):
     ],
 )
 def test_weights_that_do_not_fit_are_refused(run, config, message):
-    config["training"]["init_from"] = str(run / "best.safetensors")
+    config = changed(config, {"training": {"init_from": str(run / "best.safetensors")}})
     with pytest.raises(ConfigError, match=message):
         warm_start(build_network(config), config)
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit.errors import NoduleError
+
 MAX_READERS = 4
 NODULES, IMAGES = "nodules.csv", "images.csv"
 
 
-class DatasetError(Exception):
+class DatasetError(NoduleError):
     """A data folder that can't be used; the message names the file and the reason."""
 
 
@@ -67,11 +69,11 @@ def is_image_set(folder) -> bool:
     return (Path(folder) / IMAGES).is_file() and not (Path(folder) / NODULES).is_file()
 
 
-def load_folder(folder, *, nodules=None, own_slices: bool = False, progress: bool = True) -> list[Nodule]:
+def load_folder(folder, *, nodules=None, native_slices: bool = False, progress: bool = True) -> list[Nodule]:
     """Every nodule of `nodules.csv`, or every image of `images.csv` (see `image_sets`).
 
-    nodules: the ids wanted (all). own_slices: on the slices of their scans in place of interpolated ones, where these
-    are further apart than the cubes' voxels (see `scan_slices`). Raises DatasetError naming what is missing or
+    nodules: the ids wanted (all). native_slices: on the slices of their scans in place of interpolated ones, where they
+    are further apart than the cubes' voxels (see `native_slices`). Raises DatasetError naming what is missing or
     inconsistent.
     """
     from tqdm import tqdm
@@ -85,11 +87,13 @@ def load_folder(folder, *, nodules=None, own_slices: bool = False, progress: boo
     if not rows:
         raise DatasetError(f"{folder / NODULES}: lists no nodule")
     read = [read_nodule(folder, row) for row in tqdm(rows, desc="reading nodules", disable=not progress, leave=False)]
-    if not own_slices:
+    if not native_slices:
         return read
-    from .native_slices import on_own_slices
+    from .native_slices import on_native_slices
 
-    return [on_own_slices(n) for n in tqdm(read, desc="finding the scans' slices", disable=not progress, leave=False)]
+    return [
+        on_native_slices(n) for n in tqdm(read, desc="finding the scans' slices", disable=not progress, leave=False)
+    ]
 
 
 def read_table(folder) -> list[dict]:

@@ -1,4 +1,4 @@
-"""The scan's own slices behind a cube that was interpolated linearly along z.
+"""The scan's native slices behind a cube that was interpolated linearly along z.
 
 Readers draw on the scan's slices. A cube with voxels of one size holds up to five interpolated slices for each of them,
 and its masks, which follow the nearest slice, change in steps. Given how far the slices are apart, their place is
@@ -58,8 +58,8 @@ def find_slices(hu: np.ndarray, distance: float):
     return places, slices.reshape(-1, *hu.shape[1:]).astype(np.float32)
 
 
-def on_own_slices(nodule: Nodule) -> Nodule:
-    """The nodule on its scan's own slices: their HU, and the readers' masks of the voxels nearest to them.
+def on_native_slices(nodule: Nodule) -> Nodule:
+    """The nodule on its scan's native slices: their HU, and the readers' masks of the voxels nearest to them.
 
     The same nodule where there is nothing to find: the scan's slices (`ct_slice_spacing_mm`) are as near as the cube's
     voxels or nearer, their distance isn't known, or the cube isn't interpolated.

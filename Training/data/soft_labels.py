@@ -1,5 +1,7 @@
 """Soft labels of a nodule's slice for training: DSNet's soft mask and what it is compared with."""
 
+from typing import get_args
+
 import numpy as np
 
 from SoftMaskLabelerLib import (
@@ -11,16 +13,15 @@ from SoftMaskLabelerLib import (
     trimap_from_readers,
 )
 
-from ..config import ConfigError
+from ..config import SoftLabel
 from ..metrics import consensus
 
-# What a soft label is made of: `hard` is the >= 50 % consensus itself, the comparison without a soft label.
-KINDS = ("soft_mask", "soft_mask_of_consensus", "kats", "softseg", "mean", "hard")
-GIVEN = "given"  # not made here: the soft mask that comes with an image (see image_sets)
+KINDS: tuple[SoftLabel, ...] = tuple(kind for kind in get_args(SoftLabel) if kind not in ("", "given"))
+GIVEN = "given"  # not made here: the soft mask that comes with an image (see Training.data.images)
 MATTING_WINDOW_HU = (-1000.0, 400.0)
 
 
-def soft_label(kind: str, hu: np.ndarray, readers: np.ndarray, spacing_mm, window=None) -> np.ndarray:
+def soft_label(kind: SoftLabel, hu: np.ndarray, readers: np.ndarray, spacing_mm, window=None) -> np.ndarray:
     """The soft label (H, W) float32 in [0, 1] of one slice.
 
     hu: (H, W), HU; readers: (R, H, W) bool; spacing_mm: (row, column); window: the values that matting sees as 0 and 1
@@ -28,10 +29,8 @@ def soft_label(kind: str, hu: np.ndarray, readers: np.ndarray, spacing_mm, windo
     all and what no readers include (DSNet's second strategy), `soft_mask_of_consensus` around the eroded and dilated
     >= 50 % consensus (its first), `kats` and `softseg` the labels of DSNet's comparison made from that consensus,
     `mean` the readers' mean. A slice without consensus, or where matting lacks lesion or background, has its readers'
-    mean. Raises ConfigError for an unknown kind.
+    mean. `hard` is the consensus itself, the comparison without a soft label.
     """
-    if kind not in KINDS:
-        raise ConfigError(f"data.soft_label is one of {', '.join((*KINDS, GIVEN))}, got {kind!r}")
     majority = consensus(readers)
     mean = readers.mean(0).astype(np.float32)
     if kind == "mean" or not majority.any():

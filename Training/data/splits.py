@@ -6,6 +6,7 @@ nodules.
 
 import hashlib
 
+from ..config import Config
 from .folder import DatasetError, Nodule
 
 # What of a configuration's table `data` decides who is tested; `validation_share` and `split_seed` divide the others.
@@ -95,15 +96,15 @@ def _apart(parts: Parts, group, by: str) -> Parts:
     return parts
 
 
-def configured_split(nodules: list[Nodule], fold: int | None, config: dict) -> Parts:
+def configured_split(nodules: list[Nodule], fold: int | None, config: Config) -> Parts:
     """The split that a training configuration's table `data` asks for. Raises DatasetError where there is none."""
-    data = config["data"]
-    wanted = [n for n in nodules if len(n.readers) >= data["least_readers"]]
+    data = config.data
+    wanted = [n for n in nodules if len(n.readers) >= data.least_readers]
     if not wanted:
-        raise DatasetError(f"data.least_readers: no nodule has {data['least_readers']} readers")
-    if data["shares"]:
+        raise DatasetError(f"data.least_readers: no nodule has {data.least_readers} readers")
+    if data.shares:
         if fold is None:
             raise DatasetError("data.shares: give a fold; its number draws another split of these proportions")
-        return proportional_split(wanted, data["shares"], fold)
-    seed = config["seed"] if data["split_seed"] < 0 else data["split_seed"]
-    return split(wanted, fold, data["validation_share"], seed, data["split"], data["folds"])
+        return proportional_split(wanted, data.shares, fold)
+    seed = config.seed if data.split_seed < 0 else data.split_seed
+    return split(wanted, fold, data.validation_share, seed, data.split, data.folds)

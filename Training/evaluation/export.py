@@ -4,11 +4,12 @@ import json
 import re
 from pathlib import Path
 
+from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib.models.bundle import Model, write_bundle
 from LungNoduleUncertaintyLib.models.outputs import INTERVAL_MAPS, Outputs, outputs_of_network, read_outputs
 
-from ..config import ConfigError, with_defaults
-from ..trainers.base import build_network, conditions, input_channels
+from ..config import Config, ConfigError, changed
+from ..runs import build_network, conditions, input_channels, load_run
 
 DATA_LICENSE = (
     "Weights trained on LIDC-IDRI (CC BY 3.0): Armato et al. 2011, doi 10.1118/1.3528204; "
@@ -16,22 +17,13 @@ DATA_LICENSE = (
 )
 
 
-def run_state(folder) -> tuple[dict, dict]:
-    """(configuration, averaged weights) of a run folder. Options that have come since then have their defaults."""
-    from safetensors.torch import load_file
-
-    path = Path(folder) / "config.json"
-    config = with_defaults(json.loads(path.read_text(encoding="utf-8")), str(path))
-    return config, load_file(path.with_name("best.safetensors"))
-
-
-def _run_states(folders) -> tuple[dict, list[dict]]:
+def _run_states(folders) -> tuple[Config, list[dict]]:
     """The first run's configuration, and the weights of all. Raises ConfigError when they can't be averaged."""
-    loaded = [run_state(folder) for folder in folders]
+    loaded = [load_run(folder) for folder in folders]
     config = loaded[0][0]
     for folder, (other, _) in zip(folders, loaded, strict=True):
         for key in ("network", "input"):
-            if other[key] != config[key]:
+            if getattr(other, key) != getattr(config, key):
                 raise ConfigError(f"{folder}: its {key} differs from that of {folders[0]}: the two can't be averaged")
     return config, [state for _, state in loaded]
 
@@ -54,7 +46,7 @@ def run_model(*folders, device="cpu") -> Model:
     return Model(built, metadata, torch.device(device), folders[0])
 
 
-def _outputs(network, config: dict) -> list[str]:
+def _outputs(network, config: Config) -> list[str]:
     """Names of what a network gives, from one pass over an empty input."""
     import torch
 
@@ -64,28 +56,28 @@ def _outputs(network, config: dict) -> list[str]:
     return sorted(found)
 
 
-def _cube_sizes(config: dict, stride: int) -> list[int]:
+def _cube_sizes(config: Config, stride: int) -> list[int]:
     """Edges of the cubes that prediction may look at: from the size of training on, in the network's steps.
 
-    Of a network of the slice protocol only that size: it has never seen how a chest goes on beyond its crops, and
+    Of a network of the slice task only that size: it has never seen how a chest goes on beyond its crops, and
     where a cube grew it was seen to go on into the mediastinum.
     """
-    first = config["data"]["net_size"] or config["data"]["crop"]
-    if config["data"]["protocol"] == "slice":
+    first = config.data.net_size or config.data.crop
+    if config.data.task == "slice":
         return [first]
     return [size for size in sorted({first, 64, 96, 128}) if size >= first and size % stride == 0]
 
 
-def _metadata(config: dict, outputs: dict, stride: int) -> dict:
+def _metadata(config: Config, outputs: dict, stride: int) -> dict:
     return {
-        "name": config["name"],
+        "name": config.name,
         "version": "0",
         "sha256": "",
-        "network": {**config["network"], "in_channels": input_channels(config)},
+        "network": {**record_dict(config.network), "in_channels": input_channels(config)},
         "input": {
-            **config["input"],
-            "spacing_mm": config["data"].get("pixel_mm") or None,  # None: the CT's in-plane spacing
-            "magnification": (config["data"]["net_size"] or config["data"]["crop"]) / config["data"]["crop"],
+            **record_dict(config.input),
+            "spacing_mm": config.data.pixel_mm or None,  # None: the CT's in-plane spacing
+            "magnification": (config.data.net_size or config.data.crop) / config.data.crop,
             "cube_sizes": _cube_sizes(config, stride),
         },
         "outputs": outputs,
@@ -122,17 +114,17 @@ def export_bundle(
     network = build_network(config)
     outputs = outputs_of_network(_outputs(network, config), intervals)
     gives = read_outputs({"outputs": outputs})
-    thresholds = _thresholds(gives, thresholds, config["name"])
+    thresholds = _thresholds(gives, thresholds, config.name)
     split = json.loads((run / "split.json").read_text(encoding="utf-8"))
     trained = json.loads((run / "conditions.json").read_text(encoding="utf-8"))
-    start = Path(config["training"]["init_from"])
+    start = Path(config.training.init_from)
     if start.name:  # the run that it started from, not where that lay
-        config = {**config, "training": {**config["training"], "init_from": f"{start.parent.name}/{start.name}"}}
+        config = changed(config, {"training": {"init_from": f"{start.parent.name}/{start.name}"}})
     metadata = {
         **_metadata(config, outputs, network.stride),
-        "name": name or config["name"],
+        "name": name or config.name,
         "version": version,
-        "description": _description(config["network"]["name"], gives, thresholds),
+        "description": _description(config.network.name, gives, thresholds),
         "thresholds": thresholds,
         **({"size_calibration": size_calibration} if size_calibration and gives.has_interval else {}),
         **({"averaging": averaging} if averaging else {}),
@@ -140,7 +132,7 @@ def export_bundle(
         "data_license": DATA_LICENSE,
         "intended_use": "Research only, not for diagnosis. Chest CT of adults, one nodule of 3 to 40 mm at a point.",
         "training": {
-            "configuration": config,
+            "configuration": record_dict(config),
             "data": data,
             "patients": {part: len(value["patients"]) for part, value in split.items()},
             "nodules": {part: len(value["nodules"]) for part, value in split.items()},

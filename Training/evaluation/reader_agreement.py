@@ -52,7 +52,7 @@ def agreement(nodules: list, progress: bool = False) -> dict:
 
 def run(args) -> int:
     """The command; returns its exit status."""
-    nodules = load_folder(args.data, own_slices=not args.cubes)
+    nodules = load_folder(args.data, native_slices=not args.cubes)
     chosen = [n for n in nodules if len(n.readers) == args.readers and (args.fold is None or n.fold in args.fold)]
     if not chosen:
         where = "" if args.fold is None else f" in fold {' '.join(map(str, args.fold))}"

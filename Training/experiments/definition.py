@@ -13,9 +13,19 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib import networks
 
-from ..config import DEFAULTS, ConfigError, load_config, merge, tomllib
+from ..config import (
+    Config,
+    ConfigError,
+    Data,
+    changed,
+    load_config,
+    read_config,
+    read_toml,
+    without_other_tables,
+)
 from ..data.splits import SPLIT_KEYS
 
 FOLDER = Path(__file__).parent / "definitions"
@@ -46,9 +56,9 @@ class Row:
 
     key: str
     label: str
-    config: dict
+    config: Config
     paper: dict = field(default_factory=dict)
-    teacher: dict | None = None
+    teacher: Config | None = None
 
 
 @dataclass
@@ -71,44 +81,35 @@ def available() -> list[str]:
     return sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem != "profiles")
 
 
-def _read(path: Path) -> dict:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
-
-
 def profiles() -> dict[str, dict]:
     """`full` and the compact ones: how much smaller the networks are, and what else differs."""
-    return _read(FOLDER / "profiles.toml")
+    return read_toml(FOLDER / "profiles.toml")
 
 
 def _default_width(name: str) -> int:
     return inspect.signature(networks.network_class(name).__init__).parameters["width"].default
 
 
-def _row_config(row: dict, base: dict, profile: dict, preset: str, source: str) -> dict:
+def _row_config(row: dict, base: Config, profile: dict, preset: str, source: str) -> Config:
     """The base configuration with the row's network and settings, made smaller as the profile says."""
-    config = copy.deepcopy(base)
-    name, kept = row["network"]["name"], {}
-    if name == base["network"]["name"]:  # what the base sets for its own network holds for the row, too
-        kept = {key: value for key, value in base["network"].items() if key != "preset"}
-    given = {"preset": "default", **copy.deepcopy(kept), **row["network"]}
+    name = row["network"]["name"]
+    # What the base sets for its own network holds for the row, too.
+    kept = base.network.options if name == base.network.name else {}
+    given = {"preset": "default", **kept, **row["network"]}
     if given["preset"] == "default" and preset in networks.presets(name):
         given["preset"] = preset
     given = {**profile.get("networks", {}).get(name, {}), **given}
     if profile.get("width_divisor", 1) != 1:
         given.setdefault("width", _default_width(name) // profile["width_divisor"])
-    config["network"] = given
-    config["name"] = name
-    merge(config, copy.deepcopy(profile.get("set", {})), f"{source}: profile")
-    merge(config, copy.deepcopy(row.get("set", {})), f"{source}: row {row['key']}")
-    return config
+    values = without_other_tables(record_dict(base), name)
+    config = read_config({**values, "name": name, "network": given}, source)
+    config = changed(config, without_other_tables(profile.get("set", {}), name), f"{source}: profile")
+    return changed(config, row.get("set", {}), f"{source}: row {row['key']}")
 
 
-def _base(name: str, shared: dict, source: str) -> dict:
+def _base(name: str, shared: dict, source: str) -> Config:
     """A base configuration with what a definition sets for all of its rows; the profile and the rows come after it."""
-    return merge(load_config(name), copy.deepcopy(shared), f"{source}: set")
+    return changed(load_config(name), shared, f"{source}: set")
 
 
 def _profile(profile: dict, base: str, experiment: str = "") -> dict:
@@ -119,19 +120,19 @@ def _profile(profile: dict, base: str, experiment: str = "") -> dict:
     return found
 
 
-def _row(row: dict, base: dict, size: dict, profile: dict, preset: str, source: str, shared: dict) -> Row:
+def _row(row: dict, base: Config, size: dict, profile: dict, preset: str, source: str, shared: dict) -> Row:
     config, teacher = _row_config(row, base, size, preset, source), None
     if row.get("teacher"):
-        network = {"name": "srgan_generator", **config["network"].get("teacher", {})}
+        network = {"name": "srgan_generator", **config.network.options.get("teacher", {})}
         own = {"key": "teacher", "network": network}
         sized = _profile(profile, TEACHER_BASE)
         # It sees images as its student does, and no patient that the student is tested on.
-        split = {key: config["data"][key] for key in SPLIT_KEYS if config["data"][key] != DEFAULTS["data"][key]}
+        data = {key: getattr(config.data, key) for key in SPLIT_KEYS}
+        split = {key: value for key, value in data.items() if value != getattr(Data, key)}
         seen = {key: value for key, value in shared.items() if key == "input"} | ({"data": split} if split else {})
         teacher = _row_config(own, _base(TEACHER_BASE, seen, source), sized, "default", source)
         # The student builds the same generator, to which the weights are given.
-        options = {k: v for k, v in teacher["network"].items() if k not in ("name", "preset")}
-        config["network"]["teacher"] = options
+        config = changed(config, {"network": {"teacher": teacher.network.options}})
     return Row(row["key"], row["label"], config, row.get("paper", {}), teacher)
 
 
@@ -147,13 +148,13 @@ def load(name_or_path, profile: str = "full", preset: str = "default") -> Experi
         raise ConfigError(f"profile {profile!r}: no such profile; there are {', '.join(known)}")
     if preset not in BASES:
         raise ConfigError(f"preset {preset!r}: no such preset; there are {', '.join(BASES)}")
-    given = _read(path)
+    given = read_toml(path)
     missing = {"title", "source", "kind"} - set(given)
     if missing or given["kind"] not in KINDS:
         raise ConfigError(f"{path}: wants title, source and a kind of {', '.join(KINDS)}")
     rows = list(given.get("rows", []))
     if "use" in given:
-        others = {row["key"]: row for row in _read(path.parent / f"{given['use']['experiment']}.toml")["rows"]}
+        others = {row["key"]: row for row in read_toml(path.parent / f"{given['use']['experiment']}.toml")["rows"]}
         try:
             rows = [others[key] for key in given["use"]["rows"]] + rows
         except KeyError as error:
@@ -195,19 +196,20 @@ def _beyond(config: dict, defaults: dict) -> dict:
     return out
 
 
-def job_id(config: dict, fold: int, data_sha256: str) -> str:
+def job_id(config: Config, fold: int, data_sha256: str) -> str:
     """A job's name: network, a hash of everything that its result depends on, and the fold.
 
     The configuration's own name isn't part of it, so rows of several tables share their jobs; neither is what equals
     the default, so an option that is added later doesn't make known results unknown.
     """
-    content = _beyond(config, {key: value for key, value in DEFAULTS.items() if key != "network"})
+    defaults = record_dict(read_config({"network": {"name": config.network.name}}, "defaults"))
+    content = _beyond(record_dict(config), {key: value for key, value in defaults.items() if key != "network"})
     content.pop("name", None)
     text = json.dumps([JOB_FORMAT, content, data_sha256], sort_keys=True)
-    return f"{config['network']['name']}-{hashlib.sha256(text.encode()).hexdigest()[:10]}-fold{fold}"
+    return f"{config.network.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}-fold{fold}"
 
 
-def jobs_of(row: Row, fold: int, data_sha256: str) -> list[tuple[str, dict]]:
+def jobs_of(row: Row, fold: int, data_sha256: str) -> list[tuple[str, Config]]:
     """(name, configuration) of a row's jobs on a fold, in the order in which they have to run; the last is its own.
 
     A teacher is trained on the same fold's training patients, so it hasn't seen who its student is tested on.
@@ -215,6 +217,5 @@ def jobs_of(row: Row, fold: int, data_sha256: str) -> list[tuple[str, dict]]:
     if row.teacher is None:
         return [(job_id(row.config, fold, data_sha256), row.config)]
     teacher = job_id(row.teacher, fold, data_sha256)
-    config = copy.deepcopy(row.config)
-    config["dsnet"]["teacher"] = f"job:{teacher}"
+    config = changed(row.config, {"training": {"teacher": f"job:{teacher}"}})
     return [(teacher, row.teacher), (job_id(config, fold, data_sha256), config)]

@@ -9,14 +9,16 @@ import csv
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from LungNoduleKit.images import write_whole
+from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib.models.bundle import file_sha256
 
-from ..config import ConfigError, with_defaults
+from ..config import Config, ConfigError, read_config
 from ..data.folder import DatasetError, load_folder
 from ..data.splits import configured_split
 from ..metrics import expected_calibration_error, nsd_released
@@ -31,12 +33,12 @@ def write_json(path: Path, content) -> None:
     write_whole(path, lambda target: Path(target).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8"))
 
 
-def prepare(folder: Path, identity: str, config: dict, fold: int, data: dict) -> Path:
+def prepare(folder: Path, identity: str, config: Config, fold: int, data: dict) -> Path:
     """The job's folder with its `job.json`; nothing is touched if it is there already."""
     job = folder / identity
     job.mkdir(parents=True, exist_ok=True)
     if not (job / "job.json").is_file():
-        write_json(job / "job.json", {"id": identity, "config": config, "fold": fold, "data": data})
+        write_json(job / "job.json", {"id": identity, "config": record_dict(config), "fold": fold, "data": data})
     return job
 
 
@@ -91,15 +93,14 @@ def run(job, data, *, device: str = "auto", threads: int = 0, progress: bool = T
 def _run(job, given, data, device, progress):
     from lightning_fabric import Fabric
 
-    from ..evaluation.export import run_state
-    from ..sampling import single_slices as protocol
-    from ..trainers.base import build_network, conditions
+    from ..runs import build_network, conditions, load_run
+    from ..sampling import single_slices as slice_task
     from ..trainers.registry import make_trainer
 
     # Options that have come since the job was prepared have their defaults.
-    config, fold = with_defaults(given["config"], job.name), given["fold"]
+    config, fold = read_config(given["config"], str(job / "job.json")), given["fold"]
     nodules = load_folder(data, progress=progress)
-    if protocol.fingerprint(nodules) != given["data"]["sha256"]:
+    if slice_task.fingerprint(nodules) != given["data"]["sha256"]:
         raise DatasetError(f"{data}: isn't the data that {job.name} was prepared for")
     training, validation, test = configured_split(nodules, fold, config)
     under_torchrun = int(os.environ.get("WORLD_SIZE", "1")) > 1
@@ -107,7 +108,7 @@ def _run(job, given, data, device, progress):
         accelerator=device,
         devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
         strategy="ddp" if under_torchrun else "auto",
-        precision=config["training"]["precision"],
+        precision=config.training.precision,
     )
     fabric.launch()
     begun = time.monotonic()
@@ -116,16 +117,16 @@ def _run(job, given, data, device, progress):
     trained = time.monotonic()
     if fabric.global_rank:
         return
-    _, state = run_state(job)
+    _, state = load_run(job)
     network = build_network(config)
     network.load_state_dict(state)
     network = network.to(fabric.device)
-    if config["data"]["protocol"] == "super_resolution":
+    if config.data.task == "super_resolution":
         pooled = _finish_super_resolution(job, network, test, config, fold, fabric)
     else:
         # Scored is one slice a nodule, also where the network has learnt several.
-        slices = protocol.cut_slices(test, {**config, "data": {**config["data"], "slices": 1}})
-        maps = protocol.predict_slices(network, slices, config, fabric)
+        slices = slice_task.cut_slices(test, replace(config, data=replace(config.data, slices=1)))
+        maps = slice_task.predict_slices(network, slices, config, fabric)
         _write_predictions(job / "predictions.npz", slices, maps, config)
         scores, human, pooled = score(slices, maps, fold)
         write_rows(job / "scores.csv", scores)
@@ -133,8 +134,8 @@ def _run(job, given, data, device, progress):
     parts = {"training": training, "validation": validation, "test": test}
     manifest = {
         "job": job.name,
-        "network": config["network"]["name"],
-        "config": config,
+        "network": config.network.name,
+        "config": record_dict(config),
         "fold": fold,
         "data": given["data"],
         "split": {
@@ -185,7 +186,7 @@ def _training_seconds(job: Path) -> float:
 
 
 def _write_predictions(path, slices, maps, config):
-    middle = config["input"]["slice_offsets"].index(0)
+    middle = config.input.slice_offsets.index(0)
     arrays = {
         "nodule_id": slices.nodule_id,
         "patient_id": slices.patient_id,

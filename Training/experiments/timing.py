@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..config import ConfigError
+from LungNoduleKit.records import record_dict
+
+from ..config import ConfigError, read_config
 from . import jobs
 from .definition import Experiment
 
@@ -52,8 +54,8 @@ def settings(experiment: Experiment) -> dict:
                 "key": row.key,
                 "label": row.label,
                 "paper": row.paper,
-                "network": row.config["network"],
-                "input": row.config["input"],
+                "network": record_dict(row.config.network),
+                "input": record_dict(row.config.input),
                 "size": size * (4 if row.key in enlarged else 1),
             }
             for row in experiment.rows
@@ -75,7 +77,7 @@ def run(experiment: Experiment, output, *, device: str = "auto", threads: int = 
     """Measure and write, or read what was measured with the same settings; returns the file's content."""
     import torch
 
-    from ..trainers.base import conditions
+    from ..runs import conditions
 
     path = path_of(experiment.name, output)
     if is_done(experiment, output):
@@ -108,14 +110,14 @@ def measure(given: dict, device) -> list[dict]:
     """
     import torch
 
-    from ..trainers.base import build_network, input_channels
+    from ..runs import build_network, input_channels
 
     found = []
     built = []
     for row in given["rows"]:
         torch.manual_seed(0)
-        network = build_network({"network": row["network"], "input": row["input"]}).eval().to(device)
-        built.append((row, network, input_channels({"input": row["input"]})))
+        config = read_config({"network": row["network"], "input": row["input"]}, row["key"])
+        built.append((row, build_network(config).eval().to(device), input_channels(config)))
     for batch in given["batches"]:
         images = [torch.rand(batch, channels, row["size"], row["size"], device=device) for row, _, channels in built]
         rounds: list[list[float]] = [[] for _ in built]

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from LungNoduleUncertaintyLib.models.network_input import normalize_hu
 
-from ..config import ConfigError
+from ..config import Augmentation, Config, ConfigError
 from ..data.folder import MAX_READERS
 
 
@@ -29,31 +29,31 @@ class Batch:
         return Batch(self.image.to(device), self.readers.to(device), self.valid.to(device), soft)
 
 
-def augment(hu, readers, valid, position, config: dict, size: int, generator) -> Batch:
+def augment(hu, readers, valid, position, config: Config, size: int, generator) -> Batch:
     """An augmented batch on `size` x `size` pixels, with HU scaled for the network.
 
     hu (B, S, H, W) in HU, readers (B, 4, H, W) in [0, 1] (with a soft label as a fifth channel, if there is one),
     position (B, 1, H, W); chance comes from `generator` alone.
     """
-    options = config["augmentation"]
+    options = config.augmentation
     count = len(hu)
 
     def uniform(low, high, *shape):
         return torch.empty(count, *shape).uniform_(low, high, generator=generator)
 
-    if options["flip"] and torch.rand(1, generator=generator) < 0.5:
+    if options.flip and torch.rand(1, generator=generator) < 0.5:
         hu = hu.flip(1)  # the stack upside down
-    if options["quarter_turns"]:
+    if options.quarter_turns:
         turns = int(torch.randint(4, (1,), generator=generator))
         hu, readers, position = (torch.rot90(part, turns, (2, 3)) for part in (hu, readers, position))
-    if options["flip"] and torch.rand(1, generator=generator) < 0.5:
+    if options.flip and torch.rand(1, generator=generator) < 0.5:
         hu, readers, position = (part.flip(3) for part in (hu, readers, position))
-    moves = options["rotate_degrees"] or options["scale"] != [1.0, 1.0]
+    moves = options.rotate_degrees or options.scale != (1.0, 1.0)
     if moves or size != hu.shape[-1]:
-        angle = uniform(-1, 1) * math.radians(options["rotate_degrees"])
-        if options["rotate_share"] < 1:
-            angle = torch.where(uniform(0, 1) < options["rotate_share"], angle, 0.0)
-        low, high = (math.log(s) for s in options["scale"])
+        angle = uniform(-1, 1) * math.radians(options.rotate_degrees)
+        if options.rotate_share < 1:
+            angle = torch.where(uniform(0, 1) < options.rotate_share, angle, 0.0)
+        low, high = (math.log(s) for s in options.scale)
         zoom = uniform(low, high).exp()
         cosine, sine = angle.cos() / zoom, angle.sin() / zoom
         zeros = torch.zeros(count)
@@ -63,37 +63,37 @@ def augment(hu, readers, valid, position, config: dict, size: int, generator) ->
             torch.cat([hu, readers, position], 1), grid, padding_mode="border", align_corners=False
         )
         hu, readers, position = stacked.split([hu.shape[1], readers.shape[1], 1], 1)
-    if options["blur"]:
-        chosen = uniform(0, 1, 1, 1, 1) < options["blur"]
+    if options.blur:
+        chosen = uniform(0, 1, 1, 1, 1) < options.blur
         kernel = torch.tensor([0.25, 0.5, 0.25])
         soft = functional.pad(hu, (1, 1, 1, 1), mode="replicate").flatten(0, 1).unsqueeze(1)
         soft = functional.conv2d(soft, torch.outer(kernel, kernel)[None, None]).view_as(hu)
         hu = torch.where(chosen, soft, hu)
-    if options["noise_hu"]:
-        level = uniform(0, options["noise_hu"], 1, 1, 1)
+    if options.noise_hu:
+        level = uniform(0, options.noise_hu, 1, 1, 1)
         hu = hu + level * torch.randn(hu.shape, generator=generator)
-    if options["shift_hu"]:
-        hu = hu + uniform(-options["shift_hu"], options["shift_hu"], 1, 1, 1)
-    image = normalize_hu(hu, config["input"]["window_hu"])
-    if options["brightness"] or options["contrast"] or options["clahe"]:
-        image = _grey_levels(image, options, uniform)
-    if config["input"]["position"]:
+    if options.shift_hu:
+        hu = hu + uniform(-options.shift_hu, options.shift_hu, 1, 1, 1)
+    image = normalize_hu(hu, config.input.window_hu)
+    if options.brightness or options.contrast or options.clahe:
+        image = _gray_levels(image, options, uniform)
+    if config.input.position:
         image = torch.cat([image, position], 1)
     soft = readers[:, MAX_READERS:].contiguous() if readers.shape[1] > MAX_READERS else None
     return Batch(image.contiguous(), readers[:, :MAX_READERS].contiguous(), valid, soft)
 
 
-def _grey_levels(image, options: dict, uniform):
+def _gray_levels(image, options: Augmentation, uniform):
     """Brightness, contrast and local equalisation of images (B, C, H, W) in [0, 1], each image with its own chance."""
-    tone_share, clahe_share, share = options["grey_shares"]
+    tone_share, clahe_share, share = options.gray_shares
     chosen = uniform(0, 1, 1, 1, 1) < share
-    if options["brightness"] or options["contrast"]:
-        factor = 1 + uniform(-options["contrast"], options["contrast"], 1, 1, 1)
-        added = uniform(-options["brightness"], options["brightness"], 1, 1, 1)
+    if options.brightness or options.contrast:
+        factor = 1 + uniform(-options.contrast, options.contrast, 1, 1, 1)
+        added = uniform(-options.brightness, options.brightness, 1, 1, 1)
         changed = (image * factor + added).clamp(0, 1)
         image = torch.where(chosen & (uniform(0, 1, 1, 1, 1) < tone_share), changed, image)
-    if options["clahe"]:
-        limit = uniform(1, options["clahe"])
+    if options.clahe:
+        limit = uniform(1, options.clahe)
         wanted = chosen.flatten() & (uniform(0, 1) < clahe_share)
         image = image.clone()
         for index in wanted.nonzero().flatten().tolist():

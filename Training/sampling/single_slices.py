@@ -15,7 +15,7 @@ from LungNoduleUncertaintyLib.measuring.measurements import equivalent_diameter_
 from LungNoduleUncertaintyLib.models.network_input import normalize_hu, position_channel
 from LungNoduleUncertaintyLib.outlining.prediction import to_probability
 
-from ..config import ConfigError
+from ..config import Config, ConfigError, Data
 from ..data.folder import MAX_READERS, Nodule
 from ..data.soft_labels import GIVEN, soft_label
 from ..metrics import dice
@@ -70,23 +70,21 @@ def _resize(array: np.ndarray, size: int, antialias: bool = False) -> np.ndarray
     return functional.interpolate(tensor, (size, size), **options)[0].numpy()
 
 
-def _square(nodule: Nodule, data: dict) -> tuple[int, int, int]:
+def _square(nodule: Nodule, data: Data) -> tuple[int, int, int]:
     """(side, top, left) of the square to cut, in the image's pixels; parts of it may lie beyond the image."""
     _, height, width = nodule.hu.shape
-    if data["fit"] == "pad":
+    if data.fit == "pad":
         side = max(height, width)
         return side, -((side - height) // 2), -((side - width) // 2)
-    if data["fit"] != "crop":
-        raise ConfigError(f"data.fit is crop or pad, got {data['fit']!r}")
     # With a fixed pixel size the crop is the nearest whole number of the scan's pixels.
-    crop = round(data["crop"] * (data["pixel_mm"] / nodule.spacing[1] if data["pixel_mm"] else 1))
+    crop = round(data.crop * (data.pixel_mm / nodule.spacing[1] if data.pixel_mm else 1))
     _, row, column = nodule.center()
     return crop, round(row) - crop // 2, round(column) - crop // 2
 
 
-def _soft_labels(nodules: list[Nodule], given: list, config: dict, hu, readers, valid, spacing) -> np.ndarray | None:
+def _soft_labels(nodules: list[Nodule], given: list, config: Config, hu, readers, valid, spacing) -> np.ndarray | None:
     """(N, 1, H, W) float32, or None without `data.soft_label`."""
-    kind, middle = config["data"]["soft_label"], config["input"]["slice_offsets"].index(0)
+    kind, middle = config.data.soft_label, config.input.slice_offsets.index(0)
     if not kind:
         return None
     if kind == GIVEN:
@@ -101,7 +99,7 @@ def _soft_labels(nodules: list[Nodule], given: list, config: dict, hu, readers, 
     return np.stack(made)[:, None].astype(np.float32)
 
 
-def cut_slices(nodules: list[Nodule], config: dict) -> SliceSet:
+def cut_slices(nodules: list[Nodule], config: Config) -> SliceSet:
     """The slices of `nodules` as `data.crop`, `data.fit`, `data.net_size` and `input` ask for.
 
     With `data.slices` above 1 a nodule has that many, from `data.empty_margin` slices before it to as many after it.
@@ -110,27 +108,25 @@ def cut_slices(nodules: list[Nodule], config: dict) -> SliceSet:
     Masks are resized bilinearly and cut at 0.5. (The released code cuts at 0.65 by mistake, which shrinks every mask.)
     Nodules without any pixel of the first reader on the slice keep an empty Label_1.
     """
-    whole, count = config["data"]["fit"] == "pad", config["data"]["slices"]
+    whole, count = config.data.fit == "pad", config.data.slices
     chosen = [
         (n, z)
         for n in nodules
-        for z in ([largest_slice(n)] if count == 1 else spread_slices(n, count, config["data"]["empty_margin"]))
+        for z in ([largest_slice(n)] if count == 1 else spread_slices(n, count, config.data.empty_margin))
     ]
-    size = config["data"]["net_size"] or (
-        max(max(n.hu.shape[1:]) for n in nodules) if whole else config["data"]["crop"]
-    )
+    size = config.data.net_size or (max(max(n.hu.shape[1:]) for n in nodules) if whole else config.data.crop)
     rows, given = [], []
     for nodule, z in chosen:
-        crop, top, left = _square(nodule, config["data"])
+        crop, top, left = _square(nodule, config.data)
         depth, height, width = nodule.hu.shape
         # Beyond the cube the edge is repeated, as at the border of a CT in prediction; masks end there.
         ys, xs = np.arange(top, top + crop), np.arange(left, left + crop)
         inside = ((ys >= 0) & (ys < height))[:, None] & ((xs >= 0) & (xs < width))
         ys, xs = np.clip(ys, 0, height - 1), np.clip(xs, 0, width - 1)
-        around = np.clip(z + np.array(config["input"]["slice_offsets"]), 0, depth - 1)
+        around = np.clip(z + np.array(config.input.slice_offsets), 0, depth - 1)
         hu = nodule.hu[np.ix_(around, ys, xs)].astype(np.float32)
         if whole:
-            hu = np.where(inside, hu, np.float32(np.min(config["input"]["window_hu"])))
+            hu = np.where(inside, hu, np.float32(np.min(config.input.window_hu)))
         hu = _resize(hu, size, whole)
         masks = np.zeros((MAX_READERS, size, size), np.float32)
         drawn = (nodule.readers[:, z][:, ys][:, :, xs] & inside).astype(np.float32)
@@ -181,26 +177,26 @@ class SliceBatches:
     With `training.sizes` crops are cut at the scan's own pixels, augmented, and resized to the size of their step.
     """
 
-    def __init__(self, nodules: list[Nodule], config: dict, rank: int = 0, world: int = 1):
-        options = config["augmentation"]
-        if options["point_jitter_mm"]:
+    def __init__(self, nodules: list[Nodule], config: Config, rank: int = 0, world: int = 1):
+        options = config.augmentation
+        if options.point_jitter_mm:
             raise ConfigError("the slice protocol cuts its crops once: augmentation.point_jitter_mm must be 0")
         self.config, self.rank, self.world = config, rank, world
-        self.batch, self.seed = config["training"]["batch"], config["seed"]
-        self.sizes, self.grey = checked_sizes(config), config["training"]["sizes_grey"]
+        self.batch, self.seed = config.training.batch, config.seed
+        self.sizes, self.gray = checked_sizes(config), config.training.sizes_gray
         self.slices = cut_slices(nodules, own_resolution(config) if self.sizes else config)
         self.epoch_steps = max(len(self.slices) // (self.batch * world), 1)
 
     def __call__(self, step: int) -> Batch:
         epoch, within = divmod(step, self.epoch_steps)
         order = np.arange(len(self.slices))
-        if self.config["data"]["shuffle"]:
+        if self.config.data.shuffle:
             order = np.random.default_rng([self.seed, 1, epoch]).permutation(order)
         start = (within * self.world + self.rank) * self.batch
         chosen = np.take(order, range(start, start + self.batch), mode="wrap")
         rng = np.random.default_rng([self.seed, 2, step, self.rank])
         readers, valid = self.slices.readers[chosen], self.slices.valid[chosen]
-        if self.config["data"]["first_reader"] == "random":
+        if self.config.data.first_reader == "random":
             readers = np.stack([self._another_first(m, int(v.sum()), rng) for m, v in zip(readers, valid, strict=True)])
         if self.slices.soft is not None:
             readers = np.concatenate([readers, self.slices.soft[chosen]], 1)
@@ -213,7 +209,7 @@ class SliceBatches:
             self.slices.hu.shape[-1],
             torch.Generator().manual_seed(int(rng.integers(2**62))),
         )
-        return resized(batch, size_of_step(self.sizes, self.seed, step), self.grey) if self.sizes else batch
+        return resized(batch, size_of_step(self.sizes, self.seed, step), self.gray) if self.sizes else batch
 
     @staticmethod
     def _another_first(masks, count, rng):
@@ -223,16 +219,16 @@ class SliceBatches:
         return masks[order]
 
 
-def network_input(slices: SliceSet, config: dict) -> torch.Tensor:
+def network_input(slices: SliceSet, config: Config) -> torch.Tensor:
     """The network's input (N, C, H, W) of the slices as they are."""
-    image = normalize_hu(slices.hu, config["input"]["window_hu"]).astype(np.float32)
-    if config["input"]["position"]:
+    image = normalize_hu(slices.hu, config.input.window_hu).astype(np.float32)
+    if config.input.position:
         image = np.concatenate([image, slices.position], 1)
     return torch.from_numpy(np.ascontiguousarray(image))
 
 
 @torch.no_grad()
-def predict_slices(model, slices: SliceSet, config: dict, fabric=None, batch: int = 32) -> dict[str, np.ndarray]:
+def predict_slices(model, slices: SliceSet, config: Config, fabric=None, batch: int = 32) -> dict[str, np.ndarray]:
     """Probability maps {output: (N, H, W) float32} of a network in its evaluation mode, without averaging."""
     model.eval()
     image, parts = network_input(slices, config), {}
@@ -254,14 +250,14 @@ class SliceValidator:
     With `data.reference = "consensus"` it is that against what at least half of the readers include (DSNet's papers).
     """
 
-    def __init__(self, nodules: list[Nodule], config: dict):
+    def __init__(self, nodules: list[Nodule], config: Config):
         self.slices, self.config = (cut_slices(nodules, config) if nodules else None), config
 
     def __call__(self, model, fabric) -> dict[str, float]:
         maps = predict_slices(model, self.slices, self.config, fabric)
         readers, valid = self.slices.readers > 0, self.slices.valid
         wanted = {"final": readers[:, 0]}
-        if self.config["data"]["reference"] == "consensus":
+        if self.config.data.reference == "consensus":
             wanted["final"] = 2 * readers.sum(1) >= valid.sum(1)[:, None, None]
         wanted["union"] = readers.any(1)
         wanted["intersection"] = (readers | ~valid[:, :, None, None]).all(1)

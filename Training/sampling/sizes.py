@@ -1,27 +1,30 @@
 """Batches of several sizes: every batch is resized to one size drawn for it (IFE 2023: 224 to 384 pixels)."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from torch.nn import functional
 
-from ..config import ConfigError
+from ..config import Config, ConfigError
 from .augmentation import Batch
 
 
-def checked_sizes(config: dict) -> list[int]:
-    """`training.sizes`; empty: batches keep their size. Raises ConfigError for anything but positive whole numbers."""
-    sizes = config["training"]["sizes"]
-    if not isinstance(sizes, list) or any(isinstance(s, bool) or not isinstance(s, int) or s < 1 for s in sizes):
-        raise ConfigError(f"training.sizes: positive whole numbers of pixels are wanted, got {sizes!r}")
+def checked_sizes(config: Config) -> tuple[int, ...]:
+    """`training.sizes`; empty: batches keep their size. Raises ConfigError for anything but positive numbers."""
+    sizes = config.training.sizes
+    if any(size < 1 for size in sizes):
+        raise ConfigError(f"training.sizes: positive numbers of pixels are wanted, got {list(sizes)}")
     return sizes
 
 
-def size_of_step(sizes: list[int], seed: int, step: int) -> int:
+def size_of_step(sizes: Sequence[int], seed: int, step: int) -> int:
     """The size of a global step's batch: a function of (seed, step), the same for all processes of a run."""
     return int(np.random.default_rng([seed, 3, step]).choice(sizes))
 
 
-def resized(batch: Batch, size: int, grey: bool = False) -> Batch:
-    """The batch on size x size pixels, bilinearly. Readers' masks are cut at 0.5 again unless they may stay `grey`."""
+def resized(batch: Batch, size: int, gray: bool = False) -> Batch:
+    """The batch on size x size pixels, bilinearly. Readers' masks are cut at 0.5 again unless they may stay `gray`."""
     if batch.image.shape[-2:] == (size, size):
         return batch
 
@@ -29,11 +32,11 @@ def resized(batch: Batch, size: int, grey: bool = False) -> Batch:
         return functional.interpolate(part, (size, size), mode="bilinear", align_corners=False)
 
     readers = resize(batch.readers)
-    readers = readers if grey else (readers >= 0.5).to(readers.dtype)
+    readers = readers if gray else (readers >= 0.5).to(readers.dtype)
     soft = None if batch.soft is None else resize(batch.soft)
     return Batch(resize(batch.image).contiguous(), readers, batch.valid, soft)
 
 
-def own_resolution(config: dict) -> dict:
+def own_resolution(config: Config) -> Config:
     """The configuration under which crops keep the scan's pixels, so that each is resized once, to its batch's size."""
-    return {**config, "data": {**config["data"], "net_size": 0}}
+    return replace(config, data=replace(config.data, net_size=0))

@@ -11,7 +11,7 @@ from torch.nn import functional
 from LungNoduleUncertaintyLib.models.network_input import normalize_hu
 from LungNoduleUncertaintyLib.networks.srgan import enlarge
 
-from ..config import ConfigError
+from ..config import Config, ConfigError
 from ..data.folder import Nodule
 from ..metrics import peak_signal_to_noise_ratio, structural_similarity
 from .augmentation import Batch
@@ -28,17 +28,17 @@ def reduced(image: torch.Tensor) -> torch.Tensor:
 class SuperResolutionBatches:
     """Random crops of `data.crop` pixels from random slices, flipped and turned: a function of (seed, step, rank)."""
 
-    def __init__(self, nodules: list[Nodule], config: dict, rank: int = 0, world: int = 1):
-        crop = config["data"]["crop"]
+    def __init__(self, nodules: list[Nodule], config: Config, rank: int = 0, world: int = 1):
+        crop = config.data.crop
         if crop % SCALE or any(min(n.hu.shape[1:]) < crop for n in nodules):
             raise ConfigError(f"data.crop {crop}: must be a multiple of {SCALE} and no larger than the slices")
         self.nodules, self.config, self.rank, self.world = nodules, config, rank, world
-        self.batch, self.crop = config["training"]["batch"], crop
-        slices = config["data"]["slices_per_nodule"] * len(nodules)
+        self.batch, self.crop = config.training.batch, crop
+        slices = config.data.slices_per_nodule * len(nodules)
         self.epoch_steps = max(slices // (self.batch * world), 1)
 
     def __call__(self, step: int) -> Batch:
-        rng = np.random.default_rng([self.config["seed"], 2, step, self.rank])
+        rng = np.random.default_rng([self.config.seed, 2, step, self.rank])
         crops = []
         for index in rng.integers(len(self.nodules), size=self.batch):
             hu = self.nodules[index].hu
@@ -46,20 +46,20 @@ class SuperResolutionBatches:
             part = np.rot90(hu[z, y : y + self.crop, x : x + self.crop], rng.integers(4))
             crops.append(part[:, ::-1] if rng.integers(2) else part)
         hu = np.stack(crops)[:, None].astype(np.float32)
-        target = torch.from_numpy(np.ascontiguousarray(normalize_hu(hu, self.config["input"]["window_hu"])))
+        target = torch.from_numpy(np.ascontiguousarray(normalize_hu(hu, self.config.input.window_hu)))
         none = torch.zeros(self.batch, 0, *target.shape[-2:]), torch.zeros(self.batch, 0, dtype=torch.bool)
         return Batch(reduced(target), *none, target)
 
 
-def _central_slice(nodule: Nodule, config: dict) -> torch.Tensor:
+def _central_slice(nodule: Nodule, config: Config) -> torch.Tensor:
     """The middle slice (1, 1, H, W) in [0, 1], cropped to whole multiples of four pixels."""
     hu = nodule.hu[len(nodule.hu) // 2].astype(np.float32)
     height, width = (n - n % SCALE for n in hu.shape)
-    return torch.from_numpy(normalize_hu(hu[None, None, :height, :width], config["input"]["window_hu"]))
+    return torch.from_numpy(normalize_hu(hu[None, None, :height, :width], config.input.window_hu))
 
 
 @torch.no_grad()
-def enlarged_slices(enlarger, nodules: list[Nodule], config: dict, device="cpu") -> dict[str, np.ndarray]:
+def enlarged_slices(enlarger, nodules: list[Nodule], config: Config, device="cpu") -> dict[str, np.ndarray]:
     """What a picture needs: `nodule_id`, and as (N, H, W) float16 in [0, 1] `truth`, `low` (enlarged by repetition),
     `bicubic` and `made`. Slices are cut to the smallest of them.
     """
@@ -76,7 +76,7 @@ def enlarged_slices(enlarger, nodules: list[Nodule], config: dict, device="cpu")
 
 
 @torch.no_grad()
-def measure(enlarger, nodules: list[Nodule], config: dict, device="cpu") -> dict[str, np.ndarray]:
+def measure(enlarger, nodules: list[Nodule], config: Config, device="cpu") -> dict[str, np.ndarray]:
     """PSNR (dB) and SSIM of every nodule's central slice, enlarged by `enlarger` ((B, 1, h, w) -> (B, 1, 4h, 4w)).
 
     {psnr, ssim: (nodules,)}. Slices are cropped to whole multiples of four pixels.
@@ -99,7 +99,7 @@ def bicubic(image: torch.Tensor) -> torch.Tensor:
 class SuperResolutionValidator:
     """Ranks checkpoints by PSNR on validation patients; `psnr_gain` is over bicubic interpolation."""
 
-    def __init__(self, nodules: list[Nodule], config: dict):
+    def __init__(self, nodules: list[Nodule], config: Config):
         self.nodules, self.config = nodules, config
         self.bicubic = float(measure(bicubic, nodules, config)["psnr"].mean()) if nodules else 0.0
 

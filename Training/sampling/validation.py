@@ -4,13 +4,15 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib.outlining.prediction import view_input
 
+from ..config import Config
 from ..data.folder import Nodule
 from ..metrics import dice
 
 
-def cube_input(nodule: Nodule, config: dict, crop: int) -> np.ndarray:
+def cube_input(nodule: Nodule, config: Config, crop: int) -> np.ndarray:
     """Network input (z, channels, crop, crop) of a whole cube, centred on the nodule's consensus centroid."""
     point = nodule.center()
     _, height, width = nodule.hu.shape
@@ -19,14 +21,14 @@ def cube_input(nodule: Nodule, config: dict, crop: int) -> np.ndarray:
     columns = np.clip(left + np.arange(crop), 0, width - 1)
     hu = nodule.hu[:, rows][:, :, columns].astype(np.float32)
     offset = (np.array([0, top, left]) - point) * nodule.spacing
-    return view_input(hu, offset, nodule.spacing, config["input"])
+    return view_input(hu, offset, nodule.spacing, record_dict(config.input))
 
 
-def resized(image: torch.Tensor, config: dict) -> torch.Tensor:
+def resized(image: torch.Tensor, config: Config) -> torch.Tensor:
     """The input magnified as in training (`data.net_size` over `data.crop`); unchanged when no size is set."""
-    if not config["data"]["net_size"]:
+    if not config.data.net_size:
         return image
-    size = image.shape[-1] * config["data"]["net_size"] // config["data"]["crop"]
+    size = image.shape[-1] * config.data.net_size // config.data.crop
     return functional.interpolate(image, (size, size), mode="bilinear", align_corners=False)
 
 
@@ -45,7 +47,7 @@ def crop_masks(nodule: Nodule, crop: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def validate(model, nodules: list[Nodule], config: dict, fabric, threshold: float = 0.5) -> dict[str, float]:
+def validate(model, nodules: list[Nodule], config: Config, fabric, threshold: float = 0.5) -> dict[str, float]:
     """Mean 3D Dice over nodules of `final` against the >= 50 % consensus, and of `union` and `intersection`.
 
     No test-time averaging and no connected component: this ranks checkpoints, it isn't the reported figure.
@@ -57,7 +59,7 @@ def validate(model, nodules: list[Nodule], config: dict, fabric, threshold: floa
         extent = max(
             np.ptp(np.flatnonzero(nodule.readers.any((0, 1, 3)))), np.ptp(np.flatnonzero(nodule.readers.any((0, 1, 2))))
         )
-        crop = config["data"]["crop"] if extent < config["data"]["crop"] - 10 else config["data"]["large_crop"]
+        crop = config.data.crop if extent < config.data.crop - 10 else config.data.large_crop
         image = torch.from_numpy(cube_input(nodule, config, crop)).to(fabric.device)
         with fabric.autocast():
             logits = model(resized(image, config))

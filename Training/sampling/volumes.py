@@ -6,8 +6,10 @@ Nothing here keeps state between steps, so a resumed run sees exactly the batche
 import numpy as np
 import torch
 
+from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib.models.network_input import neighbouring_slices, position_channel, slices_a_pixel
 
+from ..config import Config
 from ..data.folder import MAX_READERS, Nodule
 from .augmentation import Batch, augment
 
@@ -15,19 +17,20 @@ from .augmentation import Batch, augment
 class BatchMaker:
     """Cuts augmented training batches out of nodules; `epoch_steps` batches are an epoch."""
 
-    def __init__(self, nodules: list[Nodule], config: dict, rank: int = 0, world: int = 1):
+    def __init__(self, nodules: list[Nodule], config: Config, rank: int = 0, world: int = 1):
         self.nodules, self.config, self.rank, self.world = nodules, config, rank, world
-        self.batch, self.seed = config["training"]["batch"], config["seed"]
+        self.input = record_dict(config.input)
+        self.batch, self.seed = config.training.batch, config.seed
         extents = [np.flatnonzero(n.readers.any((0, 2, 3)))[[0, -1]] for n in nodules]
-        margin = config["data"]["empty_margin"]
+        margin = config.data.empty_margin
         ends = [self._end(n) for n in nodules]
         self.first = np.array([max(e[0] - margin, end) for e, end in zip(extents, ends, strict=True)])
         self.last = np.array(
             [min(e[1] + margin, len(n.hu) - 1 - end) for e, n, end in zip(extents, nodules, ends, strict=True)]
         )
         self.centers = np.stack([n.center() for n in nodules])
-        self.share = np.array([config["data"]["reader_share"][len(n.readers) - 2] for n in nodules])
-        samples = self.share.sum() * config["data"]["slices_per_nodule"]
+        self.share = np.array([config.data.reader_share[len(n.readers) - 2] for n in nodules])
+        samples = self.share.sum() * config.data.slices_per_nodule
         self.epoch_steps = max(int(samples) // (self.batch * world), 1)
 
     def _end(self, nodule: Nodule) -> int:
@@ -35,15 +38,14 @@ class BatchMaker:
 
         Among a scan's own slices alone: these cubes end a few mm, not a few slices, beyond the nodule.
         """
-        options = self.config["input"]
-        step = slices_a_pixel(nodule.spacing, options)
-        return 0 if step == 1 else int(np.ceil(np.abs(options["slice_offsets"]).max() * step - 1e-3))
+        step = slices_a_pixel(nodule.spacing, self.input)
+        return 0 if step == 1 else int(np.ceil(np.abs(self.config.input.slice_offsets).max() * step - 1e-3))
 
     def _order(self, epoch: int) -> np.ndarray:
         """Nodule indices of one epoch: every nodule `slices_per_nodule` times (its share of them), shuffled."""
         rng = np.random.default_rng([self.seed, 1, epoch])
         rounds = []
-        for _ in range(self.config["data"]["slices_per_nodule"]):
+        for _ in range(self.config.data.slices_per_nodule):
             drawn = rng.permutation(len(self.nodules))
             rounds.append(drawn[rng.random(len(drawn)) < self.share[drawn]])
         return np.concatenate(rounds)
@@ -55,8 +57,8 @@ class BatchMaker:
         start = (within * self.world + self.rank) * self.batch
         indices = np.take(order, range(start, start + self.batch), mode="wrap")
         rng = np.random.default_rng([self.seed, 2, step, self.rank])
-        data = self.config["data"]
-        crop = data["large_crop"] if rng.random() < data["large_crop_share"] else data["crop"]
+        data = self.config.data
+        crop = data.large_crop if rng.random() < data.large_crop_share else data.crop
         stacks, readers, valid, positions = [], [], [], []
         for index in indices:
             for target, part in zip((stacks, readers, valid, positions), self._cut(index, crop, rng), strict=True):
@@ -68,24 +70,24 @@ class BatchMaker:
             torch.from_numpy(np.stack(valid)),
             torch.from_numpy(np.stack(positions)),
             self.config,
-            crop * (data["net_size"] or data["crop"]) // data["crop"],
+            crop * (data.net_size or data.crop) // data.crop,
             generator,
         )
 
     def _cut(self, index: int, crop: int, rng):
         """One slice with its neighbours (HU), its readers' masks and its position channel, cropped to crop x crop."""
-        nodule, options = self.nodules[index], self.config["augmentation"]
-        point = self.centers[index] + rng.normal(0, 1, 3) * options["point_jitter_mm"] / nodule.spacing
+        nodule, options = self.nodules[index], self.config.augmentation
+        point = self.centers[index] + rng.normal(0, 1, 3) * options.point_jitter_mm / nodule.spacing
         z = int(rng.integers(self.first[index], self.last[index] + 1))
         _, height, width = nodule.hu.shape
         # Beyond the cube the edge is repeated, as at the border of a CT in prediction.
         rows = np.clip(round(point[1]) - crop // 2 + np.arange(crop), 0, height - 1)
         columns = np.clip(round(point[2]) - crop // 2 + np.arange(crop), 0, width - 1)
         window = nodule.hu[:, rows[:, None], columns]
-        hu = neighbouring_slices(window, [z], nodule.spacing, self.config["input"])[0].astype(np.float32)
+        hu = neighbouring_slices(window, [z], nodule.spacing, self.input)[0].astype(np.float32)
         masks = np.zeros((MAX_READERS, crop, crop), np.float32)
         masks[: len(nodule.readers)] = nodule.readers[:, z][:, rows][:, :, columns]
-        if self.config["data"]["first_reader"] == "random":
+        if self.config.data.first_reader == "random":
             masks[: len(nodule.readers)] = masks[rng.permutation(len(nodule.readers))]
         valid = np.arange(MAX_READERS) < len(nodule.readers)
         top_left = np.array([round(point[1]) - crop // 2, round(point[2]) - crop // 2])

@@ -7,15 +7,17 @@ learns its plain loss alone and the discriminator rests.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import asdict
 
 import torch
 
 from LungNoduleUncertaintyLib.networks.pixel_discriminator import PixelDiscriminator
 from LungNoduleUncertaintyLib.networks.srgan import SRGANDiscriminator
 
-from ..config import ConfigError
+from ..config import ConfigError, DSNet, SuperResolution
 from ..losses.dsnet import DSNetLoss, SuperResolutionLoss, discriminator_loss
-from .base import Trainer, input_channels
+from ..runs import input_channels
+from .base import Trainer
 from .optimization import make_optimizer
 
 
@@ -24,7 +26,7 @@ class AdversarialTrainer(Trainer, ABC):
 
     def __init__(self, config, training, validation, folder, **options):
         super().__init__(config, training, validation, folder, **options)
-        if config["training"]["accumulate"] != 1:
+        if config.training.accumulate != 1:
             raise ConfigError("training.accumulate must be 1 for a network with a discriminator")
         self.critic = None
         self.warmup_steps = round(self._warmup_epochs() * self.batches.epoch_steps)
@@ -32,7 +34,7 @@ class AdversarialTrainer(Trainer, ABC):
             raise ConfigError(f"warmup_epochs {self._warmup_epochs()}: must be fewer than training.epochs")
         discriminator = self._discriminator()
         if discriminator is not None:
-            optimizer = make_optimizer(discriminator.parameters(), config["optimizer"])
+            optimizer = make_optimizer(discriminator.parameters(), config.optimizer)
             self.critic, self.critic_optimizer = self.fabric.setup(discriminator, optimizer)
 
     @abstractmethod
@@ -109,26 +111,25 @@ class DSNetTrainer(AdversarialTrainer):
     """
 
     def __init__(self, config, training, validation, folder, **options):
-        if not config["data"]["soft_label"]:
-            raise ConfigError("dsnet learns a soft label: set data.soft_label (and data.protocol = slice)")
+        if not config.data.soft_label:
+            raise ConfigError("dsnet learns a soft label: set data.soft_label (and data.task = slice)")
+        self.options = given = config.dsnet or DSNet()
         super().__init__(config, training, validation, folder, **options)
-        given = config["dsnet"]
-        self.dsnet_loss = DSNetLoss(given["weights"], given["dice"], given["scale"], given["gan"])
+        self.dsnet_loss = DSNetLoss(given.weights, given.dice, given.scale, given.gan)
         # As heavy as the whole loss that follows: after second moments learnt on gradients a hundred times smaller, the
         # first steps of Adam would be far too long.
-        self.warmup_loss = DSNetLoss((max(1.0, sum(given["weights"])), 0.0, 0.0), given["dice"])
+        self.warmup_loss = DSNetLoss((max(1.0, sum(given.weights)), 0.0, 0.0), given.dice)
 
     def _warmup_epochs(self):
-        return self.config["dsnet"]["warmup_epochs"]
+        return self.options.warmup_epochs
 
     def _gan(self):
-        return self.config["dsnet"]["gan"]
+        return self.options.gan
 
     def _discriminator(self):
-        given = self.config["dsnet"]
-        if not given["weights"][2]:
+        if not self.options.weights[2]:
             return None
-        return PixelDiscriminator(input_channels(self.config) + 1, **given["discriminator"])
+        return PixelDiscriminator(input_channels(self.config) + 1, **asdict(self.options.discriminator))
 
     def _samples(self, batch, out):
         return 2 * batch.image - 1, 2 * batch.soft - 1, torch.tanh(out["soft"])
@@ -142,19 +143,18 @@ class SuperResolutionTrainer(AdversarialTrainer):
     """SRGAN's generator: a slice from itself at a quarter of the resolution (`batch.soft` is the full one)."""
 
     def __init__(self, config, training, validation, folder, **options):
+        self.options = given = config.super_resolution or SuperResolution()
         super().__init__(config, training, validation, folder, **options)
-        given = config["super_resolution"]
-        self.loss = SuperResolutionLoss(given["adversarial"], given["variation"], gan=given["gan"])
+        self.loss = SuperResolutionLoss(given.adversarial, given.variation, gan=given.gan)
 
     def _warmup_epochs(self):
-        return self.config["super_resolution"]["warmup_epochs"]
+        return self.options.warmup_epochs
 
     def _gan(self):
-        return self.config["super_resolution"]["gan"]
+        return self.options.gan
 
     def _discriminator(self):
-        given = self.config["super_resolution"]
-        return SRGANDiscriminator(1, given["discriminator_width"]) if given["adversarial"] else None
+        return SRGANDiscriminator(1, self.options.discriminator_width) if self.options.adversarial else None
 
     def _samples(self, batch, out):
         return None, batch.soft, out["image"]

@@ -5,66 +5,26 @@ resume needs) and `best.safetensors` (the averaged weights with the best validat
 """
 
 import json
-import platform
-import subprocess
 import time
-from datetime import datetime, timezone
+from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from tqdm import tqdm
 
 from LungNoduleKit.images import write_whole
-from LungNoduleUncertaintyLib import networks
-from LungNoduleUncertaintyLib.models.network_input import windows
+from LungNoduleKit.records import record_dict
 
-from ..config import ConfigError, with_defaults
+from ..config import Config, ConfigError, read_config
 from ..data.folder import Nodule
 from ..losses.uncertainty import UncertaintyLoss
-from ..sampling.tasks import make_protocol
+from ..runs import CONFIG, WEIGHTS, build_network, conditions
+from ..sampling.tasks import make_task
 from .optimization import MovingAverage, learning_rate_factor, make_optimizer
 from .teacher import teach
 from .warm_start import warm_start
-
-
-def _git_commit() -> str:
-    try:
-        root = Path(__file__).parent
-        return subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-
-
-def conditions() -> dict:
-    """Date, commit, versions and hardware, for every log and bundle."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "commit": _git_commit(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "device": device,
-    }
-
-
-def input_channels(config: dict) -> int:
-    """Slices times HU windows, and one for the position channel."""
-    slices = len(config["input"]["slice_offsets"]) * len(windows(config["input"]["window_hu"]))
-    return slices + int(config["input"]["position"])
-
-
-def build_network(config: dict) -> torch.nn.Module:
-    """The configuration's network; `in_channels` follows from the input table."""
-    options = {"in_channels": input_channels(config), **config["network"]}
-    if options["in_channels"] != input_channels(config):
-        raise ConfigError(f"network.in_channels is {options['in_channels']}, the input gives {input_channels(config)}")
-    return networks.create(options.pop("name"), **options)
 
 
 class Trainer:
@@ -72,7 +32,7 @@ class Trainer:
 
     def __init__(
         self,
-        config: dict,
+        config: Config,
         training: list[Nodule],
         validation: list[Nodule],
         folder,
@@ -83,26 +43,26 @@ class Trainer:
     ):
         self.config, self.folder, self.progress = config, Path(folder), progress
         self.training, self.validation = training, validation
-        self.fabric = fabric or Fabric(precision=config["training"]["precision"])
+        self.fabric = fabric or Fabric(precision=config.training.precision)
         self.checkpoint_seconds = checkpoint_seconds
-        torch.manual_seed(config["seed"])
+        torch.manual_seed(config.seed)
         network = self._network()
-        if self.fabric.device.type == "cpu" or config["training"]["precision"] != "32-true":
+        if self.fabric.device.type == "cpu" or config.training.precision != "32-true":
             network = network.to(memory_format=torch.channels_last)
-        optimizer = make_optimizer(network.parameters(), config["optimizer"])
+        optimizer = make_optimizer(network.parameters(), config.optimizer)
         self.model, self.optimizer = self.fabric.setup(network, optimizer)
-        self.average = MovingAverage(self.model.module, config["training"]["ema"])
+        self.average = MovingAverage(self.model.module, config.training.ema)
         rank, world = self.fabric.global_rank, self.fabric.world_size
-        self.batches, self.validate = make_protocol(config, training, validation, rank, world)
-        self.loss = UncertaintyLoss(**config["loss"])
+        self.batches, self.validate = make_task(config, training, validation, rank, world)
+        self.loss = UncertaintyLoss(**asdict(config.loss))
         self.step, self.best, self.moved = 0, {"score": -1.0}, True
-        self.total_steps = config["training"]["epochs"] * self.batches.epoch_steps
+        self.total_steps = config.training.epochs * self.batches.epoch_steps
 
     # -- what other tasks do otherwise ---------------------------------------------------------------------------------
     def _network(self) -> torch.nn.Module:
         """The network to train, with the weights that it starts from."""
         network = build_network(self.config)
-        if self.config["training"]["init_from"]:
+        if self.config.training.init_from:
             warm_start(network, self.config)
         teach(network, self.config, self.folder)
         return network
@@ -132,7 +92,7 @@ class Trainer:
                 "model": self.model.module.state_dict(),
                 "average": self.average.state,
                 "optimizer": self.optimizer.state_dict(),
-                "config": json.dumps(self.config, sort_keys=True),
+                "config": json.dumps(record_dict(self.config), sort_keys=True),
                 **self._more_state(),
             }
             write_whole(self.checkpoint, lambda path: torch.save(state, path))
@@ -143,8 +103,8 @@ class Trainer:
             return False
         state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
         # Options that have come since it was written have their defaults.
-        written, own = (with_defaults(c, str(self.checkpoint)) for c in (json.loads(state["config"]), self.config))
-        if json.dumps(written, sort_keys=True) != json.dumps(own, sort_keys=True):  # a tuple is a list there
+        written = read_config(json.loads(state["config"]), str(self.checkpoint))
+        if record_dict(written) != record_dict(self.config):
             raise ConfigError(f"{self.checkpoint}: written by another configuration; give another --output")
         self.model.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -166,7 +126,7 @@ class Trainer:
         if self.fabric.global_rank:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "config.json").write_text(json.dumps(self.config, indent=2), encoding="utf-8")
+        (self.folder / CONFIG).write_text(json.dumps(record_dict(self.config), indent=2), encoding="utf-8")
         split = {
             part: {"patients": sorted({n.patient_id for n in nodules}), "nodules": [n.nodule_id for n in nodules]}
             for part, nodules in (("training", self.training), ("validation", self.validation))
@@ -214,7 +174,7 @@ class Trainer:
                     last_save = time.monotonic()
             bar.close()
             figures = {f"loss_{key}": value / count for key, value in sums.items()}
-            due = (epoch + 1) % self.config["training"]["validate_every"] == 0 or self.step == self.total_steps
+            due = (epoch + 1) % self.config.training.validate_every == 0 or self.step == self.total_steps
             if self.validation and due:
                 figures.update(self._validate(epoch + 1))
             self._log(epoch=epoch + 1, seconds=time.monotonic() - begun, lr=self._rate(), **figures)
@@ -226,14 +186,14 @@ class Trainer:
 
     def _rate(self) -> float:
         factor = learning_rate_factor(
-            self.config["schedule"], self.step / self.batches.epoch_steps, self.config["training"]["epochs"]
+            self.config.schedule, self.step / self.batches.epoch_steps, self.config.training.epochs
         )
-        return self.config["optimizer"]["lr"] * factor
+        return self.config.optimizer.lr * factor
 
     def _train_step(self) -> dict:
         """One batch; the optimiser moves after every `accumulate` batches (and the remainder at an epoch's end)."""
         self.model.train()
-        accumulate = self.config["training"]["accumulate"]
+        accumulate = self.config.training.accumulate
         within = self.step % self.batches.epoch_steps
         moves = (within + 1) % accumulate == 0 or within + 1 == self.batches.epoch_steps
         batch = self.batches(self.step).to(self.fabric.device)
@@ -253,8 +213,8 @@ class Trainer:
         """One step of an optimiser at the schedule's present rate, with gradients clipped if asked for."""
         for group in optimizer.param_groups:
             group["lr"] = self._rate()
-        if self.config["training"]["clip_norm"]:
-            self.fabric.clip_gradients(model, optimizer, max_norm=self.config["training"]["clip_norm"])
+        if self.config.training.clip_norm:
+            self.fabric.clip_gradients(model, optimizer, max_norm=self.config.training.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
 
@@ -272,4 +232,4 @@ class Trainer:
 
     def _write_best(self) -> None:
         state = {key: value.contiguous() for key, value in self.average.state.items()}
-        write_whole(self.folder / "best.safetensors", lambda path: save_file(state, path))
+        write_whole(self.folder / WEIGHTS, lambda path: save_file(state, path))

@@ -4,47 +4,41 @@ import math
 
 import torch
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
-SCHEDULES = ("cosine", "cosine_restarts", "poly", "constant", "step")
+from ..config import Optimizer, Schedule
 
 
-def make_optimizer(parameters, options: dict) -> torch.optim.Optimizer:
+def make_optimizer(parameters, options: Optimizer) -> torch.optim.Optimizer:
     """Adam, AdamW or SGD from the configuration's `optimizer` table."""
-    name, lr, decay = options["name"], options["lr"], options["weight_decay"]
-    if name == "sgd":
-        return torch.optim.SGD(parameters, lr=lr, momentum=options["momentum"], weight_decay=decay)
-    if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer.name is one of {', '.join(OPTIMIZERS)}, got {name!r}")
-    kind = torch.optim.AdamW if name == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=lr, betas=tuple(options["betas"]), weight_decay=decay)
+    lr, decay = options.lr, options.weight_decay
+    if options.name == "sgd":
+        return torch.optim.SGD(parameters, lr=lr, momentum=options.momentum, weight_decay=decay)
+    kind = torch.optim.AdamW if options.name == "adamw" else torch.optim.Adam
+    return kind(parameters, lr=lr, betas=options.betas, weight_decay=decay)
 
 
-def learning_rate_factor(options: dict, progress_epochs: float, total_epochs: float) -> float:
+def learning_rate_factor(options: Schedule, progress_epochs: float, total_epochs: float) -> float:
     """Factor on the initial rate after `progress_epochs` (a fraction counts the steps within an epoch).
 
     `cosine_restarts` is SGDR: restarts after `restart_epochs`, each period `restart_factor` times the last.
     `step` multiplies by `step_factor` every `step_epochs`, and `step_shift` epochs earlier where that is set (IFE's
     released code counts epochs from one, so its drop comes after 49).
     """
-    name = options["name"]
-    if name not in SCHEDULES:
-        raise ValueError(f"schedule.name is one of {', '.join(SCHEDULES)}, got {name!r}")
-    if name == "cosine_restarts":
-        period = float(options["restart_epochs"])
+    if options.name == "cosine_restarts":
+        period = float(options.restart_epochs)
         while progress_epochs >= period:
             progress_epochs -= period
-            period *= options["restart_factor"]
+            period *= options.restart_factor
         return 0.5 * (1 + math.cos(math.pi * progress_epochs / period))
-    warmup = options["warmup_epochs"]
+    warmup = options.warmup_epochs
     if progress_epochs < warmup:
         return (progress_epochs + 1e-3) / warmup
-    if name == "step":
-        shifted = progress_epochs + options.get("step_shift", 0)
-        return float(options["step_factor"] ** (shifted // options["step_epochs"]))
+    if options.name == "step":
+        shifted = progress_epochs + options.step_shift
+        return float(options.step_factor ** (shifted // options.step_epochs))
     share = min((progress_epochs - warmup) / max(total_epochs - warmup, 1e-9), 1.0)
-    if name == "cosine":
+    if options.name == "cosine":
         return 0.5 * (1 + math.cos(math.pi * share))
-    return (1 - share) ** 0.9 if name == "poly" else 1.0
+    return (1 - share) ** 0.9 if options.name == "poly" else 1.0
 
 
 class MovingAverage:

@@ -8,12 +8,9 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from ..config import ConfigError
+from ..config import ConfigError, Patch
 from ..losses.uncertainty import mean_annotation
 from .base import Trainer
-
-PATCH_CLASSIFIERS = ("cascaded_cnn", "cf_cnn", "db_resnet", "mc_cnn", "mcroi_cnn", "mv_dcnn")
-SAMPLINGS = ("uniform", "balanced", "boundary")
 
 
 def boundary_distance(mask: torch.Tensor) -> torch.Tensor:
@@ -29,32 +26,30 @@ def boundary_distance(mask: torch.Tensor) -> torch.Tensor:
     return out
 
 
-def pixel_weights(mask: torch.Tensor, options: dict) -> torch.Tensor:
+def pixel_weights(mask: torch.Tensor, options: Patch) -> torch.Tensor:
     """Relative chance (B, H, W) of each pixel within its class: floor + (1 - floor) exp(-d^2 / (2 sigma^2)).
 
-    d is the distance to the outline; one everywhere unless `options["sampling"]` is `boundary`.
+    d is the distance to the outline; one everywhere unless `options.sampling` is `boundary`.
     """
-    if options["sampling"] != "boundary":
+    if options.sampling != "boundary":
         return torch.ones(mask.shape)
-    near = torch.exp(-(boundary_distance(mask) ** 2) / (2 * options["boundary_px"] ** 2))
-    return options["boundary_floor"] + (1 - options["boundary_floor"]) * near
+    near = torch.exp(-(boundary_distance(mask) ** 2) / (2 * options.boundary_px**2))
+    return options.boundary_floor + (1 - options.boundary_floor) * near
 
 
-def sample_pixels(mask: torch.Tensor, options: dict, generator: torch.Generator) -> torch.Tensor:
+def sample_pixels(mask: torch.Tensor, options: Patch, generator: torch.Generator) -> torch.Tensor:
     """`per_slice` pixels of each mask (B, H, W), rows (b, y, x) of an integer tensor (B * per_slice, 3).
 
     `uniform` draws from all pixels, the others exactly round(per_slice * nodule_share) inside the mask and the rest
     outside; where a mask has no pixel of a class, all come from the other. A pixel may be drawn more than once.
     """
-    if options["sampling"] not in SAMPLINGS:
-        raise ConfigError(f"patch.sampling is one of {', '.join(SAMPLINGS)}, got {options['sampling']!r}")
-    mask, count = mask.bool().cpu(), options["per_slice"]
+    mask, count = mask.bool().cpu(), options.per_slice
     weights, rows = pixel_weights(mask, options), []
     for index, (one, weight) in enumerate(zip(mask.flatten(1), weights.flatten(1), strict=True)):
-        inside = round(count * options["nodule_share"])
+        inside = round(count * options.nodule_share)
         inside = 0 if not one.any() else count if one.all() else inside
         shares = [(count, weight)]
-        if options["sampling"] != "uniform":
+        if options.sampling != "uniform":
             shares = [(inside, weight * one), (count - inside, weight * ~one)]
         for number, weighted in shares:
             if number:
@@ -68,21 +63,22 @@ class PatchTrainer(Trainer):
     """Learns BCE of drawn pixels against what `loss` names as target of `final`: a function of seed, step and rank."""
 
     def __init__(self, config, training, validation, folder, **options):
-        if "dice" in config["loss"]["fusion"]:
+        if "dice" in config.loss.fusion:
             raise ConfigError("a patch classifier learns single pixels, which have no Dice: loss.fusion must be bce")
-        if config["training"]["accumulate"] != 1:
+        if config.training.accumulate != 1:
             raise ConfigError(
                 "training.accumulate must be 1 for a patch classifier: patch.per_slice says how much it learns"
             )
-        if config["patch"]["per_slice"] < 1 or not 0 <= config["patch"]["nodule_share"] <= 1:
+        self.options = config.patch or Patch()
+        if self.options.per_slice < 1 or not 0 <= self.options.nodule_share <= 1:
             raise ConfigError("patch.per_slice must be at least 1 and patch.nodule_share between 0 and 1")
         super().__init__(config, training, validation, folder, **options)
 
     def _points(self, batch) -> torch.Tensor:
         """The pixels that this step learns; chance comes from the seed, the step and the rank alone."""
         mask = mean_annotation(batch.readers, batch.valid)[:, 0] >= 0.5
-        rng = np.random.default_rng([self.config["seed"], 3, self.step, self.fabric.global_rank])
-        return sample_pixels(mask, self.config["patch"], torch.Generator().manual_seed(int(rng.integers(2**62))))
+        rng = np.random.default_rng([self.config.seed, 3, self.step, self.fabric.global_rank])
+        return sample_pixels(mask, self.options, torch.Generator().manual_seed(int(rng.integers(2**62))))
 
     def _train_step(self) -> dict:
         self.model.train()

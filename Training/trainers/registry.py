@@ -1,8 +1,9 @@
 """Which trainer a network needs: the plain one, one with a discriminator, or that of the patch classifiers."""
 
+from ..config import PATCH_CLASSIFIERS, Config
 from .adversarial import DSNetTrainer, SuperResolutionTrainer
 from .base import Trainer
-from .patches import PATCH_CLASSIFIERS, PatchTrainer
+from .patches import PatchTrainer
 
 TRAINERS = {
     "dsnet": DSNetTrainer,
@@ -11,6 +12,6 @@ TRAINERS = {
 }
 
 
-def make_trainer(config: dict, *args, **options) -> Trainer:
+def make_trainer(config: Config, *args, **options) -> Trainer:
     """The trainer that the configuration's network needs."""
-    return TRAINERS.get(config["network"]["name"], Trainer)(config, *args, **options)
+    return TRAINERS.get(config.network.name, Trainer)(config, *args, **options)

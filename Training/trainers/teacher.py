@@ -2,23 +2,24 @@
 
 from pathlib import Path
 
-from ..config import ConfigError
+from ..config import Config, ConfigError
+from ..runs import is_run, load_run
 
 
-def teach(network, config: dict, folder: Path) -> None:
-    """Load the weights that `dsnet.teacher` names, if it names any; `folder` is the student's own run.
+def teach(network, config: Config, folder: Path) -> None:
+    """Load the weights that `training.teacher` names, if it names any; `folder` is the student's own run.
 
     Raises ConfigError when it is no run of an SRGAN generator, when its HU window isn't the student's, or when the
     student has no teacher.
     """
-    run = config["dsnet"]["teacher"]
+    run = config.training.teacher
     if not run:
         return
     if not hasattr(network, "load_teacher"):
-        raise ConfigError(f"dsnet.teacher: {config['network']['name']} has none; give it the option network.teacher")
+        raise ConfigError(f"training.teacher: {config.network.name} has none; give it the option network.teacher")
     # In an experiment the teacher is another job, beside this one.
     run = folder.parent / run.removeprefix("job:") if run.startswith("job:") else run
-    network.load_teacher(teacher_weights(run, config["input"]["window_hu"]))
+    network.load_teacher(teacher_weights(run, config.input.window_hu))
 
 
 def teacher_weights(run, window_hu=None) -> dict:
@@ -26,13 +27,11 @@ def teacher_weights(run, window_hu=None) -> dict:
 
     Raises ConfigError when it is none, or when its HU window isn't `window_hu`, the student's.
     """
-    from ..evaluation.export import run_state
-
-    if not (Path(run) / "config.json").is_file():
-        raise ConfigError(f"dsnet.teacher: {run} is no run folder (it has no config.json)")
-    config, state = run_state(run)
-    if config["network"]["name"] != "srgan_generator":
-        raise ConfigError(f"dsnet.teacher: {run} is a run of {config['network']['name']}, not of srgan_generator")
-    if window_hu is not None and config["input"]["window_hu"] != window_hu:
-        raise ConfigError(f"dsnet.teacher: {run} has the window {config['input']['window_hu']} HU, not {window_hu}")
+    if not is_run(run):
+        raise ConfigError(f"training.teacher: {run} is no run folder (it has no config.json)")
+    config, state = load_run(run)
+    if config.network.name != "srgan_generator":
+        raise ConfigError(f"training.teacher: {run} is a run of {config.network.name}, not of srgan_generator")
+    if window_hu is not None and config.input.window_hu != window_hu:
+        raise ConfigError(f"training.teacher: {run} has the window {config.input.window_hu} HU, not {window_hu}")
     return state

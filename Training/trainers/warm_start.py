@@ -1,34 +1,36 @@
 """Weights of another run as the start of this one, also when this one's network sees more than the other's did."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
+from LungNoduleKit.records import read_record
 from LungNoduleUncertaintyLib.models.network_input import windows
 
-from ..config import DEFAULTS, ConfigError
+from ..config import Config, ConfigError, Input
 
 
-def input_names(options: dict) -> list[tuple]:
+def input_names(options: Input) -> list[tuple]:
     """What each input channel of an `input` table holds, in the network's order."""
-    names = [("HU", tuple(w), offset) for w in windows(options["window_hu"]) for offset in options["slice_offsets"]]
-    return [*names, ("position",)] if options["position"] else names
+    names = [("HU", tuple(w), offset) for w in windows(options.window_hu) for offset in options.slice_offsets]
+    return [*names, ("position",)] if options.position else names
 
 
-def warm_start(network: torch.nn.Module, config: dict) -> None:
+def warm_start(network: torch.nn.Module, config: Config) -> None:
     """Load the weights that `training.init_from` names: a `.safetensors` file of a run or of a bundle.
 
     Input channels that its run didn't have (slices further off, the point) start with weights of zero, so that the
     network begins where the other one ended. What that run saw stands beside the file, in its `config.json`
     or in the bundle's `metadata.json`. Raises ConfigError when the weights don't fit.
     """
-    path = Path(config["training"]["init_from"])
+    path = Path(config.training.init_from)
     if not path.is_file():
         raise ConfigError(f"training.init_from: {path} not found")
     state, own = load_file(path), network.state_dict()
-    before, now = (input_names(options) for options in (_input_of(path) or config["input"], config["input"]))
+    before, now = (input_names(options) for options in (_input_of(path) or config.input, config.input))
     if before != now:
         if not set(before) <= set(now):
             raise ConfigError(f"training.init_from: {path} sees what this network doesn't: {set(before) - set(now)}")
@@ -47,9 +49,11 @@ def warm_start(network: torch.nn.Module, config: dict) -> None:
         raise ConfigError(f"training.init_from: {path} isn't of this network: {reason}") from error
 
 
-def _input_of(path: Path) -> dict | None:
+def _input_of(path: Path) -> Input | None:
     """The `input` table of the run or the bundle that a file of weights lies in."""
     for name in ("config.json", "metadata.json"):
         if (path.parent / name).is_file():
-            return {**DEFAULTS["input"], **json.loads((path.parent / name).read_text(encoding="utf-8"))["input"]}
+            found = json.loads((path.parent / name).read_text(encoding="utf-8"))["input"]
+            options = {f.name: found[f.name] for f in fields(Input) if f.name in found}  # a bundle's table has more
+            return read_record(Input, options, str(path.parent / name), ConfigError, "input")
     return None

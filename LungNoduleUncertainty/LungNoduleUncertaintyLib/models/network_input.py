@@ -3,7 +3,7 @@
 Training and prediction share these functions, so the two can't drift apart. They take numpy arrays, and
 `normalize_hu` torch tensors too.
 
-A network is shown axial slices as far apart as pixels, or (`through_plane = "own"`) the CT's own slices, on which
+A network is shown axial slices as far apart as pixels, or (`through_plane = "native"`) the CT's native slices, on which
 readers draw. Its channels are equally far from the slice in mm, so that weights learnt on the former serve the latter.
 """
 
@@ -17,18 +17,18 @@ from LungNoduleKit.geometry import SAME_SPACING
 POSITION_SIGMA_MM = 8.0
 
 
-def sees_own_slices(options: dict) -> bool:
-    """Whether an `input` table asks for the CT's own slices. Raises NoduleError for a word that isn't known."""
-    known = ("isotropic", "own")
+def sees_native_slices(options: dict) -> bool:
+    """Whether an `input` table asks for the CT's native slices. Raises NoduleError for a word that isn't known."""
+    known = ("isotropic", "native")
     if options.get("through_plane", known[0]) not in known:
         raise NoduleError(f"input.through_plane is {' or '.join(known)}, got {options['through_plane']!r}")
-    return options.get("through_plane") == "own"
+    return options.get("through_plane") == "native"
 
 
 def slices_a_pixel(spacing_mm, options: dict) -> float:
     """How many slices (`spacing_mm` is (z, y, x)) are as thick as a pixel is broad: 1 unless they are a CT's own."""
     step = float(spacing_mm[1] / spacing_mm[0])
-    return step if sees_own_slices(options) and abs(step - 1) > SAME_SPACING else 1.0
+    return step if sees_native_slices(options) and abs(step - 1) > SAME_SPACING else 1.0
 
 
 def neighbouring_slices(hu, slices, spacing_mm, options: dict):

@@ -24,7 +24,7 @@ from LungNoduleKit.images import check_ct, check_point
 from .. import __version__
 from ..measuring.measurements import equivalent_diameter_mm, measure
 from ..models.bundle import Model, load_model
-from ..models.network_input import sees_own_slices
+from ..models.network_input import sees_native_slices
 from ..models.outputs import INTERVAL_MAPS
 from ..models.size_calibration import calibrated
 from .masks import final_mask, nested_masks
@@ -261,7 +261,7 @@ class ProbabilityMaps:
 def probability_maps(ct, point, model, cuts, averaging, report=lambda stage, share: None) -> ProbabilityMaps:
     """Everything of `segment_nodule` before the cut at thresholds; calibration starts from here."""
     # Coronal and sagittal slices want voxels of one size.
-    own_slices = sees_own_slices(model.metadata["input"]) and set(averaging.views) == {"axial"}
+    own_slices = sees_native_slices(model.metadata["input"]) and set(averaging.views) == {"axial"}
     look, mask = _find(ct, point, model, own_slices, cuts["final"], report)
     maps = look.predict(_box(mask, look, look), averaging, lambda share: report("outlining", 0.5 + 0.4 * share))
     # At 0.5 and not at the threshold in use: moving Final must not move HC and LC.

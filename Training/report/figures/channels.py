@@ -45,7 +45,7 @@ def channels(experiment: dict, jobs) -> list[Drawn]:
             config, network = _load(jobs.folder(job))
             images = _images(cases, config)
             truth = np.stack([case.consensus for case in cases])
-            places = enhanced_places(network, images, truth, config["network"]["name"], chosen, BATCH)
+            places = enhanced_places(network, images, truth, config.network.name, chosen, BATCH)
             reason = "" if places else "no choice of channels"
         if reason:
             skipped.append(f"{row['label']} ({reason})")

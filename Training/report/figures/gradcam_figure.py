@@ -17,21 +17,20 @@ A_FIGURE = 2  # nodules side by side
 
 def _load(folder):
     """(configuration, network in evaluation mode) of a job's folder."""
-    from ...evaluation.export import run_state
-    from ...trainers.base import build_network
+    from ...runs import build_network, load_run
 
-    config, state = run_state(folder)
+    config, state = load_run(folder)
     network = build_network(config)
     network.load_state_dict(state)
     return config, network.eval()
 
 
-def network_image(hu, config: dict):
+def network_image(hu, config):
     """The network's input (1, C, H, W), float32, of a slice of HU (H, W) that is on its grid already."""
     import torch
 
     stack = torch.from_numpy(np.ascontiguousarray(hu[None, None], dtype=np.float32))
-    return normalize_hu(stack, config["input"]["window_hu"])
+    return normalize_hu(stack, config.input.window_hu)
 
 
 def _cannot(folder) -> str:

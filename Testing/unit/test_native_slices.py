@@ -1,6 +1,5 @@
-"""The scan's own slices: found behind an interpolated cube, learnt from, and what a model of them sees in a CT."""
+"""The scan's native slices: found behind an interpolated cube, learnt from, and what a model of them sees in a CT."""
 
-import copy
 import json
 
 import numpy as np
@@ -11,20 +10,21 @@ import torch
 from fake_model import bright_model
 from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.geometry import Grid, grid_spacing
+from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib import segment_nodule
-from LungNoduleUncertaintyLib.models.network_input import neighbouring_slices, sees_own_slices
+from LungNoduleUncertaintyLib.models.network_input import neighbouring_slices, sees_native_slices
 from LungNoduleUncertaintyLib.outlining.prediction import Averaging, view_input
 from test_segmentation import ball_ct, volume_of_ball
 from test_training import small_config
 from Training.__main__ import main
-from Training.config import ConfigError
+from Training.config import ConfigError, changed
 from Training.data.folder import Nodule, load_folder
-from Training.data.native_slices import find_slices, on_own_slices
+from Training.data.native_slices import find_slices, on_native_slices
 from Training.sampling.volumes import BatchMaker
 from Training.trainers.base import Trainer
 from training_data import make_nodule, write_folder
 
-OWN = {"through_plane": "own"}
+NATIVE = {"through_plane": "native"}
 
 
 def interpolated(distance, first, count=30, shape=(20, 20), rounding=5.2, seed=0):
@@ -58,7 +58,7 @@ def test_what_isnt_interpolated_stays_as_it_is():
     assert find_slices(cube, 2.3) is None
     assert find_slices(cube, 1.0) is None
     nodule = make_nodule(0)
-    assert on_own_slices(nodule) is nodule  # its table names no distance
+    assert on_native_slices(nodule) is nodule  # its table names no distance
 
 
 def test_readers_are_those_of_the_nearest_voxels():
@@ -66,24 +66,24 @@ def test_readers_are_those_of_the_nearest_voxels():
     owner = np.abs(np.arange(len(cube))[:, None] - places).argmin(1)
     drawn = np.random.default_rng(2).random((3, len(places), 20, 20)) < 0.4
     nodule = Nodule("N", "P", 0, cube, drawn[:, owner], np.full(3, 0.7), {"ct_slice_spacing_mm": "2.45"})
-    own = on_own_slices(nodule)
+    own = on_native_slices(nodule)
     np.testing.assert_allclose(own.spacing, [2.45, 0.7, 0.7])
     np.testing.assert_array_equal(own.readers, drawn[:, np.unique(owner)])
     assert own.hu.shape == own.readers.shape[1:]
     assert own.hu.dtype == np.int16
 
 
-def test_between_own_slices_is_interpolated_and_at_their_ends_repeated():
+def test_between_native_slices_is_interpolated_and_at_their_ends_repeated():
     hu = np.array([0.0, 100.0, 300.0])[:, None, None] * np.ones((1, 2, 2))
-    seen = neighbouring_slices(hu, [1], (2.0, 1.0, 1.0), {**OWN, "slice_offsets": [-3, -1, 0, 1, 3]})
+    seen = neighbouring_slices(hu, [1], (2.0, 1.0, 1.0), {**NATIVE, "slice_offsets": [-3, -1, 0, 1, 3]})
     np.testing.assert_allclose(seen[0, :, 0, 0], [0, 50, 100, 200, 300])
     # As far apart as pixels: the slices themselves.
-    same = neighbouring_slices(hu, [0, 1, 2], (1.0, 1.0, 1.0), {**OWN, "slice_offsets": [-1, 0, 1]})
+    same = neighbouring_slices(hu, [0, 1, 2], (1.0, 1.0, 1.0), {**NATIVE, "slice_offsets": [-1, 0, 1]})
     np.testing.assert_array_equal(
         same, neighbouring_slices(hu, [0, 1, 2], (1.0, 1.0, 1.0), {"slice_offsets": [-1, 0, 1]})
     )
-    with pytest.raises(NoduleError, match="through_plane is isotropic or own, got 'thick'"):
-        sees_own_slices({"through_plane": "thick"})
+    with pytest.raises(NoduleError, match="through_plane is isotropic or native, got 'thick'"):
+        sees_native_slices({"through_plane": "thick"})
 
 
 def thick_nodule(number=0, depth=9):
@@ -94,52 +94,61 @@ def thick_nodule(number=0, depth=9):
 
 def test_training_sees_what_prediction_sees():
     config = small_config()
-    config["input"].update(OWN)
-    config["data"]["own_slices"] = True
-    config["augmentation"].update(
-        flip=False, rotate_degrees=0.0, scale=[1.0, 1.0], point_jitter_mm=0.0, noise_hu=0.0, shift_hu=0.0, blur=0.0
+    config = changed(config, {"input": NATIVE})
+    config = changed(config, {"data": {"native_slices": True}})
+    config = changed(
+        config,
+        {
+            "augmentation": dict(
+                flip=False,
+                rotate_degrees=0.0,
+                scale=[1.0, 1.0],
+                point_jitter_mm=0.0,
+                noise_hu=0.0,
+                shift_hu=0.0,
+                blur=0.0,
+            )
+        },
     )
-    config["data"].update(crop=32, large_crop=32)
+    config = changed(config, {"data": dict(crop=32, large_crop=32)})
     nodule = thick_nodule()
     batch = BatchMaker([nodule], config)(0)
-    whole = view_input(nodule.hu, -nodule.center() * nodule.spacing, nodule.spacing, config["input"])
+    whole = view_input(nodule.hu, -nodule.center() * nodule.spacing, nodule.spacing, record_dict(config.input))
     for image in batch.image.numpy():
         assert min(np.abs(image - slice_).max() for slice_ in whole) < 1e-5
 
 
-def test_on_cubes_a_network_of_own_slices_learns_what_another_one_learns():
+def test_on_cubes_a_network_of_native_slices_learns_what_another_one_learns():
     nodules = [make_nodule(n) for n in range(3)]
     for nodule in nodules:
         nodule.spacing = np.array([0.801, 0.8, 0.8])  # as far as a cube's slices differ from pixels
     config = small_config()
-    plain = BatchMaker(nodules, copy.deepcopy(config))(3)
-    config["input"].update(OWN)
+    plain = BatchMaker(nodules, config)(3)
+    config = changed(config, {"input": NATIVE})
     assert torch.equal(BatchMaker(nodules, config)(3).image, plain.image)
 
 
 def test_no_slice_is_drawn_that_sees_where_the_cube_ends():
     config = small_config()
-    config["input"].update(OWN, slice_offsets=[-3, 0, 3])
+    config = changed(config, {"input": {**NATIVE, "slice_offsets": [-3, 0, 3]}})
     nodule = thick_nodule()
     nodule.readers = np.ones_like(nodule.readers)
     batches = BatchMaker([nodule], config)
     assert (batches.first[0], batches.last[0]) == (2, 6)  # three pixels of 0.8 mm reach 1.2 slices of 2 mm far
-    config["input"]["through_plane"] = "isotropic"
+    config = changed(config, {"input": {"through_plane": "isotropic"}})
     batches = BatchMaker([nodule], config)
     assert (batches.first[0], batches.last[0]) == (0, 8)
 
 
-def test_own_slices_want_volumes(tmp_path):
+def test_native_slices_want_volumes(tmp_path):
     config = small_config()
-    config["input"].update(OWN)
-    other = small_config()
-    other["data"]["own_slices"] = True
-    with pytest.raises(ConfigError, match=r"data\.own_slices wants input\.through_plane own"):
+    config = changed(config, {"input": NATIVE})
+    other = changed(small_config(), {"data": {"native_slices": True}})
+    with pytest.raises(ConfigError, match=r"data\.native_slices wants input\.through_plane native"):
         Trainer(other, [make_nodule(0)], [], tmp_path)
-    for change in ({"protocol": "slice"}, {"net_size": 32}):
-        other = copy.deepcopy(config)
-        other["data"].update(change)
-        with pytest.raises(ConfigError, match=r"neighbouring slices is for data\.protocol volume"):
+    for change in ({"task": "slice"}, {"net_size": 32}):
+        other = changed(config, {"data": change})
+        with pytest.raises(ConfigError, match=r"neighboring slices is for data\.task volume"):
             Trainer(other, [make_nodule(0)], [], tmp_path)
 
 
@@ -153,14 +162,14 @@ def test_own_slices_want_volumes(tmp_path):
         ((0.7, 0.7, 3.0), (0, 0, 1, 1, 0, 0, 0, 1, 0), (0.7, 0.7, 0.7)),  # sagittal slices
     ],
 )
-def test_the_grid_of_a_cts_own_slices(spacing, axes, expected):
+def test_the_grid_of_a_cts_native_slices(spacing, axes, expected):
     ct = sitk.Image((20, 20, 20), sitk.sitkInt16)
     ct.SetSpacing(spacing)
     ct.SetDirection(axes)
     assert grid_spacing(ct, None, own_slices=True) == pytest.approx(expected)
 
 
-def test_a_magnified_grid_keeps_the_cts_own_slices():
+def test_a_magnified_grid_keeps_the_cts_native_slices():
     ct = sitk.Image((20, 20, 20), sitk.sitkInt16)
     ct.SetSpacing((0.8, 0.8, 2.0))
     assert grid_spacing(ct, None, 1.28, own_slices=True) == pytest.approx((0.625, 0.625, 2.0))
@@ -182,10 +191,10 @@ class Listening(torch.nn.Module):
 
 
 @pytest.mark.parametrize("thickness", [0.5, 1.0, 2.5])
-def test_a_model_of_own_slices_sees_them_and_outlines_on_them(thickness):
+def test_a_model_of_native_slices_sees_them_and_outlines_on_them(thickness):
     ct, center = ball_ct(size=(80, 80, round(50 / thickness)), spacing=(0.8, 0.8, thickness))
     model = bright_model()
-    model.metadata = {**model.metadata, "input": {**model.metadata["input"], **OWN}}
+    model.metadata = {**model.metadata, "input": {**model.metadata["input"], **NATIVE}}
     heard = Listening(model.networks[0])
     model.networks[0] = heard
     result = segment_nodule(ct, center, model=model)
@@ -204,7 +213,7 @@ def test_thick_slices_are_looked_at_as_often_as_thin_ones():
     for thickness in (1.0, 5.0):
         ct, center = ball_ct(10.0, size=(80, 80, round(100 / thickness)), spacing=(0.8, 0.8, thickness))
         model = bright_model()
-        model.metadata = {**model.metadata, "input": {**model.metadata["input"], **OWN}}
+        model.metadata = {**model.metadata, "input": {**model.metadata["input"], **NATIVE}}
         stages = []
         segment_nodule(ct, center, model=model, progress=lambda stage, share, seen=stages: seen.append((stage, share)))
         looks[thickness] = sum(stage == "finding the nodule" and 10 * share % 1 < 1e-6 for stage, share in stages)
@@ -216,13 +225,13 @@ def test_other_views_want_voxels_of_one_size():
     ct, center = ball_ct(size=(80, 80, 24), spacing=(0.8, 0.8, 2.5))
     averaging = Averaging(views=("axial", "coronal", "sagittal"))
     model, plain = bright_model(), bright_model()
-    model.metadata = {**model.metadata, "input": {**model.metadata["input"], **OWN}}
+    model.metadata = {**model.metadata, "input": {**model.metadata["input"], **NATIVE}}
     results = [segment_nodule(ct, center, model=m, averaging=averaging) for m in (model, plain)]
     volumes = [r.measurements["volumes_mm3"] for r in results]
     assert volumes[0] == volumes[1]
 
 
-def test_evaluation_is_on_own_slices_unless_cubes_are_asked_for(tmp_path, monkeypatch, capsys):
+def test_evaluation_is_on_native_slices_unless_cubes_are_asked_for(tmp_path, monkeypatch, capsys):
     """From the command line; which of the two it was stands in the summary."""
     from Training import __main__ as command
 
@@ -230,7 +239,7 @@ def test_evaluation_is_on_own_slices_unless_cubes_are_asked_for(tmp_path, monkey
     asked = []
 
     def loading(folder, **options):
-        asked.append(options["own_slices"])
+        asked.append(options["native_slices"])
         return load_folder(folder, progress=False, **options)
 
     monkeypatch.setattr("Training.data.folder.load_folder", loading)
@@ -243,7 +252,7 @@ def test_evaluation_is_on_own_slices_unless_cubes_are_asked_for(tmp_path, monkey
     capsys.readouterr()
 
 
-def test_a_folder_is_read_on_own_slices(tmp_path):
+def test_a_folder_is_read_on_native_slices(tmp_path):
     import csv
 
     data = write_folder(tmp_path, 2)
@@ -258,7 +267,7 @@ def test_a_folder_is_read_on_own_slices(tmp_path):
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    changed, same = load_folder(data, own_slices=True, progress=False)
+    changed, same = load_folder(data, native_slices=True, progress=False)
     np.testing.assert_allclose(changed.spacing, [2.0, 0.8, 0.8])
     assert len(changed.hu) < 9
     np.testing.assert_allclose(same.spacing, 0.8)  # noise of its own in every slice: no interpolation
@@ -292,6 +301,6 @@ def test_real_cubes_give_back_their_scans_slices_and_what_readers_drew(shared_da
                 database.annotations([int(i) for i in row["annotation_ids"].split()]), key=lambda a: a.annotation_id
             )
             drawn = stacked_masks(readers, scan.slice_zs, (0, 0), (512, 512), tolerance=0.6)[:, nearest].sum((2, 3))
-            exact.append((on_own_slices(nodule).readers.sum((2, 3)) == drawn).mean())
+            exact.append((on_native_slices(nodule).readers.sum((2, 3)) == drawn).mean())
     assert len(exact) >= 6
     assert np.mean(exact) > 0.98  # pixels a slice and reader
