@@ -1,4 +1,4 @@
-"""The baselines of UGS-Net's Table I: published sizes, what they refuse, and that all of them learn."""
+"""The baselines of UGS-Net's Table I beyond the networks' contract: published sizes, formulas, and that they learn."""
 
 import copy
 import sys
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from LungNoduleUncertaintyLib import networks
-from LungNoduleUncertaintyLib.networks import channel_unet, recurrent_unet
+from LungNoduleUncertaintyLib.networks import channel_unet, unet
 
 PACKAGE = "dynamic_network_architectures"
 BASELINES = ("channel_unet", "fcn32s", "nested_unet", "r2_attention_unet", "r2_unet", "unet")
@@ -37,33 +37,28 @@ def build(name, seed=0, **options):
     return networks.create(name, **{"width": 8, **options})
 
 
-def test_the_registry_lists_all_baselines():
-    assert {*BASELINES, "attention_unet", "nnunet", "ugsnet", "ugsnet_v1"} <= set(networks.available())
-
-
 # --- published sizes ---
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "one", "three", "millions", "macs"),
+    ("name", "options", "three", "millions", "macs"),
     [
-        ("unet", {}, 34_525_889, 34_527_041, 34.527, 4.09),
-        ("unet", {"up": "transposed"}, 31_042_369, 31_043_521, 31.044, None),
-        ("r2_unet", {}, 39_091_265, 39_091_393, 39.091, 9.54),
-        ("r2_attention_unet", {}, 39_442_797, 39_442_925, 39.443, 9.61),
-        ("nested_unet", {}, 9_162_753, 9_163_329, 9.163, 2.17),
-        ("channel_unet", {}, 49_150_529, 49_151_681, None, 4.76),
-        ("fcn32s", {}, 11_544_641, 11_545_793, None, 1.41),
-        ("fcn32s", {"variant": "original"}, 33_600_193, 33_601_345, None, None),
-        pytest.param("nnunet", {}, 20_617_121, 20_617_697, None, 0.89, marks=NNUNET.marks),
+        ("unet", {}, 34_527_041, 34.527, 4.09),
+        ("unet", {"up": "transposed"}, 31_043_521, 31.044, None),
+        ("r2_unet", {}, 39_091_393, 39.091, 9.54),
+        ("r2_attention_unet", {}, 39_442_925, 39.443, 9.61),
+        ("nested_unet", {}, 9_163_329, 9.163, 2.17),
+        ("channel_unet", {}, 49_151_681, None, 4.76),
+        ("fcn32s", {}, 11_545_793, None, 1.41),
+        ("fcn32s", {"variant": "original"}, 33_601_345, None, None),
+        pytest.param("nnunet", {}, 20_617_697, None, 0.89, marks=NNUNET.marks),
     ],
 )
-def test_sizes_at_full_width(name, options, one, three, millions, macs):
-    """Parameters with one and with three channels; the multiplications of a 64 x 64 image, which leave out norms."""
+def test_published_sizes(name, options, three, millions, macs):
+    """Parameters with three channels; the multiplications of a 64 x 64 image, which leave out norms."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
-        assert parameters(networks.create(name, **options)) == one
         network = networks.create(name, in_channels=3, **options).eval()
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.empty(1, 3, 64, 64))
@@ -98,40 +93,7 @@ def test_width_scales_every_layer(name, options, width):
     assert 3.7 < full / half < 4.0
 
 
-# --- what goes in and out ---
-
-
-@forms
-def test_output_and_determinism(name, options):
-    network = build(name, in_channels=2, **options)
-    x = torch.randn(2, 2, 64, 96)
-    assert network.stride in (16, 32)
-    torch.manual_seed(1)
-    first = network.train()(x)["final"]
-    torch.manual_seed(1)
-    torch.testing.assert_close(network(x)["final"], first, rtol=0, atol=0)
-    with torch.no_grad():
-        out = network.eval()(x)
-        assert list(out) == ["final"]
-        assert out["final"].shape == (2, 1, 64, 96)
-        torch.testing.assert_close(network(x)["final"], out["final"], rtol=0, atol=0)
-        alone = network(x[1:])["final"]  # in evaluation a sample's result doesn't depend on its neighbours
-        torch.testing.assert_close(alone, out["final"][1:], rtol=1e-3, atol=1e-4)
-        network = network.to(memory_format=torch.channels_last)
-        last = network(x.contiguous(memory_format=torch.channels_last))["final"]
-        torch.testing.assert_close(last, out["final"], rtol=1e-3, atol=1e-4)
-
-
-@forms
-def test_wrong_inputs_are_refused(name, options):
-    network = build(name, **options)
-    stride = network.stride
-    with pytest.raises(ValueError, match=rf"multiples of {stride}, got 50 x 64"):
-        network(torch.zeros(1, 1, 50, 64))
-    with pytest.raises(ValueError, match=r"expected a tensor \(B, 1, H, W\), got shape \(1, 3, 64, 64\)"):
-        network(torch.zeros(1, 3, 64, 64))
-    with pytest.raises(ValueError, match=r"expected a tensor \(B, 1, H, W\), got shape \(64, 64\)"):
-        network(torch.zeros(64, 64))
+# --- options ---
 
 
 @pytest.mark.parametrize(
@@ -160,16 +122,6 @@ def test_levels_set_the_stride(name):
 
 
 # --- learning ---
-
-
-@forms
-def test_gradients_reach_every_parameter(name, options):
-    network = build(name, **options)
-    network(torch.randn(2, 1, 64, 64))["final"].square().mean().backward()
-    for key, parameter in network.named_parameters():
-        assert parameter.grad is not None, key
-        assert torch.isfinite(parameter.grad).all(), key
-        assert parameter.ndim < 2 or parameter.grad.any(), key  # a bias before a norm has no effect, a weight has
 
 
 def dice_after_training(network, mask, steps, rate):
@@ -215,7 +167,7 @@ def test_recurrences_share_their_weights():
 @pytest.mark.parametrize("recurrences", [1, 2, 3])
 def test_recurrence_equals_the_written_out_formula(recurrences):
     torch.manual_seed(0)
-    layer = recurrent_unet.RecurrentConv(4, recurrences).eval()
+    layer = unet.RecurrentConv(4, recurrences).eval()
     convolution, norm, _ = layer.step
     calls = []
     convolution.register_forward_hook(lambda *_: calls.append(1))
@@ -230,7 +182,7 @@ def test_recurrence_equals_the_written_out_formula(recurrences):
 
 def test_residual_goes_around_both_recurrent_convolutions():
     torch.manual_seed(0)
-    block = recurrent_unet.RecurrentResidualBlock(3, 4).eval()
+    block = unet.RecurrentResidualBlock(3, 4).eval()
     x = torch.randn(2, 3, 8, 8)
     projected = block.project(x)
     first, second = block.recurrent

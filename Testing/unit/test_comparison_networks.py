@@ -1,4 +1,4 @@
-"""The comparison networks of the DSNet and IFE papers: published sizes, inputs and outputs, and that they learn."""
+"""The comparison networks of the DSNet and IFE papers beyond the networks' contract: published sizes, and learning."""
 
 import pytest
 import torch
@@ -19,7 +19,6 @@ FORMS = [
     ("sinet_v2", {"width": 16}, SIDES),
     ("medt", {"width": 4, "size": 64}, ["final"]),
 ]
-forms = pytest.mark.parametrize(("name", "options", "keys"), FORMS, ids=lambda v: v if isinstance(v, str) else "")
 CLASSIFIER = 2048 * 1000 + 1000  # ImageNet's, which released encoders keep and nothing reads
 
 
@@ -32,31 +31,24 @@ def build(name, seed=0, **options):
     return networks.create(name, **options)
 
 
-def test_the_registry_lists_all_of_them():
-    assert {name for name, _, _ in FORMS} <= set(networks.available())
-
-
 # --- published sizes ---
 
 
 @pytest.mark.parametrize(
-    ("name", "one", "three", "unused", "millions"),
+    ("name", "unused", "millions"),
     [
-        ("unet3plus", 26_970_625, 26_971_777, 0, 26.972),
-        ("deeplabv3plus", 59_332_897, 59_339_169, 0, 59.339),
-        ("ce_net", 28_996_821, 29_003_093, 0, 29.003),
-        ("inf_net", 31_072_145, 31_072_721, CLASSIFIER, 33.122),
-        ("sinet_v2", 24_926_066, 24_926_642, CLASSIFIER, 26.976),
+        ("unet3plus", 0, 26.972),
+        ("deeplabv3plus", 0, 59.339),
+        ("ce_net", 0, 29.003),
+        ("inf_net", CLASSIFIER, 33.122),
+        ("sinet_v2", CLASSIFIER, 26.976),
         # A biased 1x1 convolution per local block (16 to 128 channels), the local head, the background's logit.
-        ("medt", 1_517_497, 1_524_553, 272 + 2 * 1_056 + 4 * 4_160 + 16_512 + 34 + 17, 1.560),
+        ("medt", 272 + 2 * 1_056 + 4 * 4_160 + 16_512 + 34 + 17, 1.560),
     ],
 )
-def test_parameters_at_full_width(name, one, three, unused, millions):
-    """With one and with three channels. Published figures count layers that never run (`unused`), which DDP refuses."""
-    with torch.device("meta"):
-        assert parameters(networks.create(name)) == one
-        assert parameters(networks.create(name, in_channels=3)) == three
-    assert round((three + unused) / 1e6, 3) == millions
+def test_published_sizes(name, unused, millions):
+    """With three channels. Published figures count layers that never run (`unused`), which DDP refuses."""
+    assert round((networks.network_class(name).PARAMETERS[3] + unused) / 1e6, 3) == millions
 
 
 # The released DAC repeats three 3x3 convolutions on a 7x7 map whose results ours keeps.
@@ -111,31 +103,12 @@ def test_width_scales_every_layer(name):
 # --- what goes in and out ---
 
 
-@forms
-def test_outputs_and_determinism(name, options, keys):
+@pytest.mark.parametrize(("name", "options", "keys"), FORMS, ids=lambda v: v if isinstance(v, str) else "")
+def test_outputs_by_name(name, options, keys):
     network = build(name, in_channels=2, **options).eval()
     assert network.stride in (16, 32)
     with torch.no_grad():
-        x = torch.randn(2, 2, 64, 64)
-        out = network(x)
-        assert list(out) == keys
-        assert all(v.shape == (2, 1, 64, 64) for v in out.values())
-        torch.testing.assert_close(network(x), out, rtol=0, atol=0)
-        alone = network(x[1:])["final"]  # a sample's result doesn't depend on its neighbours
-        torch.testing.assert_close(alone, out["final"][1:], rtol=1e-3, atol=1e-4)
-        other = network(torch.randn(1, 2, 32, 96))
-        assert all(v.shape == (1, 1, 32, 96) and torch.isfinite(v).all() for v in other.values())
-        last = network.to(memory_format=torch.channels_last)(x.contiguous(memory_format=torch.channels_last))
-        torch.testing.assert_close(last, out, rtol=1e-3, atol=1e-3)
-
-
-@forms
-def test_wrong_inputs_are_refused(name, options, keys):
-    network = build(name, **options)
-    with pytest.raises(ValueError, match=rf"^height and width must be multiples of {network.stride}, got 50 x 64$"):
-        network(torch.zeros(1, 1, 50, 64))
-    with pytest.raises(ValueError, match=r"^expected a tensor \(B, 1, H, W\), got shape \(1, 3, 64, 64\)$"):
-        network(torch.zeros(1, 3, 64, 64))
+        assert list(network(torch.randn(1, 2, 64, 64))) == keys
 
 
 @pytest.mark.parametrize(
@@ -175,19 +148,6 @@ def test_deeplab_needs_two_images_to_train():
 
 
 # --- learning ---
-
-
-@forms
-def test_gradients_reach_every_parameter(name, options, keys):
-    """A batch of one, where the network trains on one; all outputs together."""
-    network = build(name, **options)
-    batch = 2 if name == "deeplabv3plus" else 1
-    x = torch.randn(batch, 1, 64, 64)
-    sum(v.square().mean() for v in network(x).values()).backward()
-    for key, parameter in network.named_parameters():
-        assert parameter.grad is not None, key
-        assert torch.isfinite(parameter.grad).all(), key
-        assert parameter.ndim < 2 or parameter.grad.any(), key  # a bias before a norm has no effect, a weight has
 
 
 @pytest.mark.parametrize(("name", "untrained"), [("inf_net", {"edge_head"}), ("sinet_v2", set())])

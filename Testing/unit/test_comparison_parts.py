@@ -6,16 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from LungNoduleUncertaintyLib import networks
-from LungNoduleUncertaintyLib.networks import (
-    ce_net,
-    inf_net,
-    medt,
-    partial_decoder,
-    res2net,
-    resnet,
-    sinet_v2,
-    unet3plus,
-)
+from LungNoduleUncertaintyLib.networks import ce_net, encoders, medt, reverse_attention, unet3plus
 
 
 def parameters(module):
@@ -44,13 +35,13 @@ def busy(module, seed=0):
 def test_encoders_have_the_published_sizes(name, size):
     """torchvision's counts less their classifiers; a larger output changes no shape."""
     with torch.device("meta"):
-        assert parameters(resnet.ResNet(3, name)) == size
-        assert parameters(resnet.ResNet(3, name, output_stride=16)) == size
+        assert parameters(encoders.ResNet(3, name)) == size
+        assert parameters(encoders.ResNet(3, name, output_stride=16)) == size
 
 
 def test_state_dicts_have_the_released_names():
     with torch.device("meta"):
-        plain, scaled = resnet.ResNet(3, "resnet101").state_dict(), res2net.Res2Net50(3).state_dict()
+        plain, scaled = encoders.ResNet(3, "resnet101").state_dict(), encoders.Res2Net50(3).state_dict()
     assert plain["layer3.22.conv3.weight"].shape == (1024, 256, 1, 1)
     assert plain["layer4.0.downsample.0.weight"].shape == (2048, 1024, 1, 1)
     assert plain["layer1.0.bn2.running_var"].shape == (64,)
@@ -77,22 +68,22 @@ def test_encoders_equal_monai(name):
             bias_downsample=False,
         )
     )
-    ours = resnet.ResNet(2, name, width=8).eval()
+    ours = encoders.ResNet(2, name, width=8).eval()
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(1, 2, 64, 64)
     torch.testing.assert_close(ours(x)[-1].mean((2, 3)), theirs(x), rtol=1e-4, atol=1e-4)
 
 
 def test_output_stride_16_keeps_the_last_stage_and_dilates_it():
-    network = resnet.ResNet(1, "resnet50", width=4, output_stride=16).eval()
+    network = encoders.ResNet(1, "resnet50", width=4, output_stride=16).eval()
     assert [f.shape[-1] for f in network(torch.zeros(1, 1, 64, 64))] == [16, 8, 4, 4]
     assert [block.conv2.dilation[0] for block in network.layer4] == [2, 4, 8]
     assert {block.conv2.dilation[0] for block in network.layer3} == {1}
-    assert [f.shape[-1] for f in resnet.ResNet(1, "resnet18", width=4)(torch.zeros(2, 1, 64, 64))] == [16, 8, 4, 2]
+    assert [f.shape[-1] for f in encoders.ResNet(1, "resnet18", width=4)(torch.zeros(2, 1, 64, 64))] == [16, 8, 4, 2]
 
 
 def test_res2net_block_equals_the_written_out_formula():
-    block = busy(res2net.Res2NetBlock(32, 8))
+    block = busy(encoders.Res2NetBlock(32, 8))
     x = torch.randn(2, 32, 6, 6)
     one, two, three, four = torch.relu(block.bn1(block.conv1(x))).split(3, dim=1)
     step = [lambda y, c=c, n=n: torch.relu(n(c(y))) for c, n in zip(block.convs, block.bns, strict=True)]
@@ -104,7 +95,7 @@ def test_res2net_block_equals_the_written_out_formula():
 
 
 def test_first_res2net_block_keeps_its_groups_apart():
-    block = busy(res2net.Res2NetBlock(16, 8, stride=2, first=True))
+    block = busy(encoders.Res2NetBlock(16, 8, stride=2, first=True))
     x = torch.randn(2, 16, 6, 6)
     groups = torch.relu(block.bn1(block.conv1(x))).split(3, dim=1)
     parts = [torch.relu(n(c(g))) for c, n, g in zip(block.convs, block.bns, groups[:3], strict=True)]
@@ -195,21 +186,21 @@ def test_pooling_of_a_map_that_is_too_small_is_global():
 # --- Inf-Net and SINetV2 ---
 
 
-@pytest.mark.parametrize("neighbour", [False, True])
-def test_shallow_features_come_from_the_neighbour_or_from_the_deep_level(neighbour):
-    """With the middle level refined to nothing, only the neighbour connection loses the shallow level."""
+@pytest.mark.parametrize("neighbor", [False, True])
+def test_shallow_features_come_from_the_neighbor_or_from_the_deep_level(neighbor):
+    """With the middle level refined to nothing, only the neighbor connection loses the shallow level."""
     torch.manual_seed(0)
-    decoder = partial_decoder.PartialDecoder(4, neighbour).eval()
+    decoder = reverse_attention.PartialDecoder(4, neighbor).eval()
     nn.init.zeros_(decoder.deep_to_middle[0].weight)
     deep, middle, shallow = (torch.randn(1, 4, s, s) for s in (2, 4, 8))
     out, without = decoder(deep, middle, shallow), decoder(deep, middle, torch.zeros_like(shallow))
     assert out.shape == (1, 1, 8, 8)
-    assert torch.equal(out, without) == neighbour
+    assert torch.equal(out, without) == neighbor
 
 
 def test_reverse_attention_looks_where_the_guide_sees_background():
     torch.manual_seed(0)
-    layer = inf_net.ReverseAttention(6, 4, 3, depth=2, kernel=3, head_kernel=3).eval()
+    layer = reverse_attention.ReverseAttention(6, 4, 3, depth=2, kernel=3, head_kernel=3).eval()
     edge, guide = torch.randn(1, 3, 16, 16), torch.full((1, 1, 8, 8), 200.0)
     one, other = torch.randn(2, 1, 6, 8, 8)
     torch.testing.assert_close(layer(one, guide, edge), layer(other, guide, edge), rtol=0, atol=0)
@@ -221,7 +212,7 @@ def test_reverse_attention_looks_where_the_guide_sees_background():
 @pytest.mark.parametrize("groups", [1, 2, 8])
 def test_group_reversal_puts_the_guide_behind_every_group(groups):
     torch.manual_seed(0)
-    step = sinet_v2.GroupReversal(8, groups)
+    step = reverse_attention.GroupReversal(8, groups)
     x, guide, joined = torch.randn(2, 8, 5, 5), torch.randn(2, 1, 5, 5), []
     for channel in range(8):
         joined.append(x[:, channel : channel + 1])

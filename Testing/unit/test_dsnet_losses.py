@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from LungNoduleUncertaintyLib.networks.discriminators import PixelDiscriminator
 from LungNoduleUncertaintyLib.networks.dsnet import soft_alpha
-from LungNoduleUncertaintyLib.networks.pixel_discriminator import PixelDiscriminator
 from Training.losses import dsnet as losses
 
 

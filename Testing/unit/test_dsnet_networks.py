@@ -9,7 +9,7 @@ from torch.nn import functional
 from fake_model import bundle_metadata
 from LungNoduleUncertaintyLib import NoduleError, networks, segment_nodule
 from LungNoduleUncertaintyLib.models.bundle import Model
-from LungNoduleUncertaintyLib.networks import cbam, detail, dsnet, pixel_discriminator, srgan
+from LungNoduleUncertaintyLib.networks import blocks, discriminators, dsnet, srgan
 
 SMALL = {"width": 8, "levels": 3, "teacher": {"width": 4, "blocks": 1}, "reduction": 4}
 DETAILS = ("none", "sr_input", "edrfm", "sdrfm", "drtm")
@@ -81,13 +81,13 @@ def test_sizes_of_teacher_and_discriminators():
             generator(torch.empty(1, 3, 64, 64))
         assert parameters(generator) == 734_219
         assert counter.get_total_flops() / 2e9 == pytest.approx(5.77, rel=0.002)
-        assert parameters(srgan.SRGANDiscriminator(in_channels=3)) == 5_215_425
-        assert parameters(pixel_discriminator.PixelDiscriminator()) == 8_768
+        assert parameters(discriminators.SRGANDiscriminator(in_channels=3)) == 5_215_425
+        assert parameters(discriminators.PixelDiscriminator()) == 8_768
         assert len([m for m in networks.create("srgan_generator").body if isinstance(m, srgan.ResidualBlock)]) == 16
         # Without the parts that a switch takes away: two convolutions; three dense layers for one convolution.
-        full = parameters(detail.DRTM(2, 64))
-        assert full - parameters(detail.DRTM(2, 64, dtm=False)) == 64 * 64 + 64 + 64 * 64 * 9 + 64
-        assert parameters(detail.DRTM(2, 64, csf=False)) - full == 128 * 64 * 9 + 64 - (128 * 64 + 2 * 64 * 64 + 3 * 64)
+        full = parameters(dsnet.DRTM(2, 64))
+        assert full - parameters(dsnet.DRTM(2, 64, dtm=False)) == 64 * 64 + 64 + 64 * 64 * 9 + 64
+        assert parameters(dsnet.DRTM(2, 64, csf=False)) - full == 128 * 64 * 9 + 64 - (128 * 64 + 2 * 64 * 64 + 3 * 64)
 
 
 # --- parts ---
@@ -95,7 +95,7 @@ def test_sizes_of_teacher_and_discriminators():
 
 def test_cbam_is_the_written_out_formula():
     torch.manual_seed(0)
-    layer = cbam.CBAM(8, reduction=4).eval()
+    layer = blocks.CBAM(8, reduction=4).eval()
     x = torch.randn(2, 8, 9, 7)
     first, second = layer.channel.mlp[0], layer.channel.mlp[2]
     pooled = [x.mean((2, 3)), x.flatten(2).max(2).values]
@@ -104,10 +104,10 @@ def test_cbam_is_the_written_out_formula():
     maps = torch.stack([y.max(1).values, y.mean(1)], dim=1)
     weight = torch.sigmoid(layer.spatial.norm(functional.conv2d(maps, layer.spatial.conv.weight, padding=3)))
     torch.testing.assert_close(layer(x), y * weight)
-    assert cbam.CBAM(4, reduction=16).channel.mlp[0].out_features == 1
-    assert cbam.CBAM(64).channel.mlp[0].out_features == 4
+    assert blocks.CBAM(4, reduction=16).channel.mlp[0].out_features == 1
+    assert blocks.CBAM(64).channel.mlp[0].out_features == 4
     with pytest.raises(ValueError, match="reduction must be at least 1"):
-        cbam.CBAM(4, reduction=0)
+        blocks.CBAM(4, reduction=0)
 
 
 def test_blocks_keep_the_order_of_their_layers():
@@ -125,7 +125,7 @@ def test_blocks_keep_the_order_of_their_layers():
 
 def test_drtm_is_the_written_out_formula():
     torch.manual_seed(0)
-    module, context, features = detail.DRTM(2, 6), torch.randn(3, 2, 8, 10), torch.randn(3, 6, 8, 10)
+    module, context, features = dsnet.DRTM(2, 6), torch.randn(3, 2, 8, 10), torch.randn(3, 6, 8, 10)
     local, surround = module.texture.local, module.texture.surround
     low = functional.conv2d(features, surround.weight, surround.bias, padding=2, dilation=2)
     high = torch.sigmoid(functional.conv2d(features, local.weight, local.bias) - low)
@@ -138,7 +138,7 @@ def test_drtm_is_the_written_out_formula():
 
 def test_channel_selection_sums_to_one():
     torch.manual_seed(0)
-    module = detail.ChannelSelection(6)
+    module = dsnet.ChannelSelection(6)
     a, b = module.weights(torch.randn(3, 6, 5, 5) * 20, torch.randn(3, 6, 5, 5) * 20)
     assert a.shape == b.shape == (3, 6, 1, 1)
     torch.testing.assert_close(a + b, torch.ones_like(a))
@@ -149,11 +149,11 @@ def test_channel_selection_sums_to_one():
 
 def test_switches_of_drtm():
     context, features = torch.randn(1, 2, 8, 8), torch.randn(1, 4, 8, 8)
-    neither = detail.DRTM(2, 4, dtm=False, csf=False)
+    neither = dsnet.DRTM(2, 4, dtm=False, csf=False)
     expected = neither.fusion.conv(torch.cat([neither.context(context), features], 1))
     torch.testing.assert_close(neither(context, features), expected)
-    assert isinstance(detail.DRTM(2, 4, dtm=False).fusion, detail.ChannelSelection)
-    assert isinstance(detail.DRTM(2, 4, csf=False).texture, detail.DetailTexture)
+    assert isinstance(dsnet.DRTM(2, 4, dtm=False).fusion, dsnet.ChannelSelection)
+    assert isinstance(dsnet.DRTM(2, 4, csf=False).texture, dsnet.DetailTexture)
 
 
 # --- super-resolution ---
@@ -184,12 +184,12 @@ def test_generator_on_top_of_bicubic():
 
 
 def test_discriminators():
-    judge, x = srgan.SRGANDiscriminator(width=4), torch.randn(2, 1, 32, 48)
+    judge, x = discriminators.SRGANDiscriminator(width=4), torch.randn(2, 1, 32, 48)
     assert judge(x).shape == (2, 1)
     assert judge.body(x).shape == (2, 32, 2, 3)
     image, soft = torch.randn(2, 1, 12, 12), torch.randn(2, 1, 12, 12)
     for kernel, reach in ((1, 1), (3, 7)):
-        judge = pixel_discriminator.PixelDiscriminator(width=4, kernel=kernel).eval()
+        judge = discriminators.PixelDiscriminator(width=4, kernel=kernel).eval()
         x = soft.clone().requires_grad_()
         out = judge(image, x)
         assert out.shape == (2, 1, 12, 12)
@@ -197,9 +197,9 @@ def test_discriminators():
         rows = x.grad[0, 0].abs().sum(1).nonzero().flatten()
         assert int(rows.max() - rows.min()) + 1 <= reach
         assert int(x.grad[1].abs().sum()) == 0
-    pixel_discriminator.PixelDiscriminator(width=4, norm="instance")(image, soft).sum().backward()
+    discriminators.PixelDiscriminator(width=4, norm="instance")(image, soft).sum().backward()
     with pytest.raises(ValueError, match="kernel 1 or 3"):
-        pixel_discriminator.PixelDiscriminator(kernel=5)
+        discriminators.PixelDiscriminator(kernel=5)
 
 
 def test_a_generator_is_refused_as_a_nodule_model():
@@ -320,7 +320,7 @@ def test_the_teacher_stays_as_it_was_loaded():
 def test_presets_and_refused_options():
     assert set(networks.presets("dsnet")) == {"default", "softgan", "v1", "v2"}
     small = {"width": 4, "levels": 2, "teacher": {"width": 4, "blocks": 1}}
-    kinds = {"default": detail.DRTM, "v2": detail.DRTM, "v1": detail.SDRFM, "softgan": type(None)}
+    kinds = {"default": dsnet.DRTM, "v2": dsnet.DRTM, "v1": dsnet.SDRFM, "softgan": type(None)}
     for preset, kind in kinds.items():
         assert isinstance(networks.create("dsnet", preset=preset, **small).fusion, kind)
     for name, value in (("detail", "drm"), ("order", "bn-conv"), ("heads", "two"), ("output_size", "64")):

@@ -170,11 +170,6 @@ def test_configurations_that_networks_refuse(name, options, reason):
         networks.create(name, **options)
 
 
-def test_unknown_options_are_still_refused():
-    with pytest.raises(TypeError, match="widht"):
-        networks.create("unet", widht=8)
-
-
 def test_an_enhanced_network_in_a_bundle(tmp_path):
     options = {"width": 8, "in_channels": 3, "attention_pool": 2, "enhance": "entropy", "enhance_ratios": [0.25, 1]}
     network = create("ugsnet", **options).eval()

@@ -8,10 +8,11 @@ import torch
 
 from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.networks.cascaded_cnn import OneLargeKernel
+from LungNoduleUncertaintyLib.networks.cf_cnn import CentralPool, central_bins
+from LungNoduleUncertaintyLib.networks.db_resnet import central_intensities
+from LungNoduleUncertaintyLib.networks.mc_cnn import MultiCropPool
 from LungNoduleUncertaintyLib.networks.mcroi_cnn import channels
-from LungNoduleUncertaintyLib.networks.patch_blocks import CentralPool, MultiCropPool, central_bins, central_intensities
-from LungNoduleUncertaintyLib.networks.patch_classifier import between
-from LungNoduleUncertaintyLib.networks.patches import PatchStack, nearest_slices, resize, stretch
+from LungNoduleUncertaintyLib.networks.patch_classifier import PatchStack, between, nearest_slices, resize, stretch
 from Training.config import PATCH_CLASSIFIERS, ConfigError, Network, Patch, changed, load_config
 from Training.experiments import definition
 from Training.trainers.patches import PatchTrainer, boundary_distance, pixel_weights, sample_pixels
@@ -28,14 +29,6 @@ SMALL = [
     ("mv_dcnn", 5, {"width": 6, "patch": 13, "context": 21, "slice_step": 2}),
 ]
 small = pytest.mark.parametrize(("name", "slices", "options"), SMALL, ids=[name for name, _, _ in SMALL])
-PARAMETERS = {
-    "cascaded_cnn": 527_234,
-    "cf_cnn": 3_547_335,
-    "db_resnet": 1_641_555,
-    "mc_cnn": 157_121,
-    "mcroi_cnn": 161_633,
-    "mv_dcnn": 2_913_409,
-}
 
 
 def build(name, slices, seed=0, **options):
@@ -87,7 +80,7 @@ def test_slices_farther_apart_than_pixels_are_interpolated():
     assert rows.tolist() == [0, 0, 1, 2, 5, 8, 8]
 
 
-def test_resizing_keeps_the_centre():
+def test_resizing_keeps_the_center():
     patch = torch.rand(2, 1, 65, 65)
     small = resize(patch, 35)
     assert small.shape == (2, 1, 35, 35)
@@ -147,13 +140,6 @@ def test_the_large_kernel_is_a_convolution():
 # --- networks ---
 
 
-def test_parameters_at_full_width():
-    with torch.device("meta"):
-        for name, count in PARAMETERS.items():
-            assert sum(p.numel() for p in networks.create(name).parameters()) == count
-    assert sorted(PARAMETERS) == sorted(PATCH_CLASSIFIERS) == sorted(name for name, _, _ in SMALL)
-
-
 @small
 @pytest.mark.parametrize("size", [(16, 16), (12, 19)])
 def test_forward_is_every_pixels_classification(name, slices, options, size):
@@ -171,16 +157,6 @@ def test_forward_is_every_pixels_classification(name, slices, options, size):
     assert torch.allclose(out["final"], one_by_one, atol=1e-5)
     assert torch.allclose(at, out["final"][some[:, 0], 0, some[:, 1], some[:, 2]], atol=1e-5)
     assert out["final"].std() > 0
-
-
-@small
-def test_default_forms_take_64_pixels(name, slices, options):
-    network = build(name, slices, width=options["width"], evaluation_stride=32, refine=False).eval()
-    assert network.stride == 1
-    with torch.no_grad():
-        assert network(torch.rand(1, slices, 64, 64))["final"].shape == (1, 1, 64, 64)
-    with pytest.raises(ValueError, match="expected a tensor"):
-        network(torch.rand(1, slices + 1, 64, 64))
 
 
 @pytest.mark.parametrize(

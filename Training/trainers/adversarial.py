@@ -11,8 +11,7 @@ from dataclasses import asdict
 
 import torch
 
-from LungNoduleUncertaintyLib.networks.pixel_discriminator import PixelDiscriminator
-from LungNoduleUncertaintyLib.networks.srgan import SRGANDiscriminator
+from LungNoduleUncertaintyLib.networks.discriminators import PixelDiscriminator, SRGANDiscriminator
 
 from ..config import ConfigError, DSNet, SuperResolution
 from ..losses.dsnet import DSNetLoss, SuperResolutionLoss, discriminator_loss

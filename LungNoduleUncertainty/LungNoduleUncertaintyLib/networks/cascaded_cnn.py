@@ -1,11 +1,12 @@
 """Cascaded-CNN: the input cascade of two-pathway networks (Havaei et al., Medical Image Analysis 35, 2017)."""
 
+from typing import Any, ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .patch_classifier import PatchClassifier, check_patch
-from .patches import nearest_slices
+from .patch_classifier import PatchClassifier, PatchStack, check_patch, nearest_slices
 
 GLOBAL_KERNEL = 13  # of the wide pathway, and what both leave at a map's edge: a map of S becomes S - 12
 
@@ -35,14 +36,14 @@ class OneLargeKernel(nn.Conv2d):
         width = x.shape[-1] - count + 1
         parts = functional.conv2d(x, self.weight.permute(3, 1, 2, 0))
         total = sum(parts[:, j : j + 1, :, j : j + width] for j in range(count))
-        return total + self.bias[:, None, None]
+        return total + self.get_parameter("bias")[:, None, None]
 
 
 class TwoPathways(nn.Module):
-    """Local 7x7 and 3x3 convolutions beside one of 13x13; a convolution as large as what they leave gives a logit.
+    """Local 7x7 and 3x3 convolutions beside one of 13x13; a convolution as large as what they leave makes a logit.
 
-    Poolings have stride 1 and nothing is padded, so a patch of `patch` pixels gives one logit and a larger map gives
-    one for each patch in it: (B, C, H, W) -> (B, 1, H - patch + 1, W - patch + 1).
+    Poolings have stride 1 and nothing is padded, so a patch of `patch` pixels becomes one logit and a larger map one
+    for each patch in it: (B, C, H, W) -> (B, 1, H - patch + 1, W - patch + 1).
     """
 
     def __init__(self, in_channels: int, width: int, patch: int):
@@ -67,13 +68,14 @@ class CascadedCNN(PatchClassifier):
     As described (InputCascadeCNN): both stages are two-pathway networks on 33 pixels, maxout, 7x7 and 3x3 convolutions
     of 64 channels and 13x13 of 160, the first stage's output as further channels of the second's input, so that a pixel
     is classified from 2 `patch` - 1 = 65 pixels. Made for four MRI sequences and five classes; here one slice and one
-    logit. Nothing depends on where a patch is cut, so all pixels are computed at once, which gives the patches' own
-    results.
-    Reimplementation: both stages learn together, the first one from the output `side_coarse` (given at `points` only);
-    no dropout and no penalties on the weights. `evaluation_stride`, `refine` and `slice_step` have no effect.
+    logit. Nothing depends on where a patch is cut, so all pixels are computed at once, with the patches' own results.
+    Reimplementation: both stages learn together, the first one from the output `side_coarse` (computed at `points`
+    only); no dropout and no penalties on the weights. `evaluation_stride`, `refine` and `slice_step` have no effect.
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 64, patch: int = 33, **options):
+    PARAMETERS: ClassVar = {1: 527_234}
+
+    def __init__(self, in_channels: int = 1, width: int = 64, patch: int = 33, **options: Any):
         super().__init__(in_channels, **options)
         check_patch(width, patch)
         if patch < GLOBAL_KERNEL:
@@ -95,16 +97,16 @@ class CascadedCNN(PatchClassifier):
         coarse, final = self._cascade(padded)
         return coarse[..., half:-half, half:-half], final
 
-    def cut(self, stack, points):
+    def cut(self, stack: PatchStack, points: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (stack.axial(points, self.context),)
 
-    def classify(self, patches):
-        return self._cascade(patches)[1].flatten(1)
+    def classify(self, *patches: torch.Tensor) -> torch.Tensor:
+        return self._cascade(*patches)[1].flatten(1)
 
-    def at(self, image, points):
+    def at(self, image: torch.Tensor, points: torch.Tensor) -> dict[str, torch.Tensor]:
         b, y, x = points.unbind(1)
         coarse, final = (logits[b, :, y, x] for logits in self._maps(image))
         return {"final": final, "side_coarse": coarse}
 
-    def _dense(self, image):
+    def _dense(self, image: torch.Tensor) -> torch.Tensor:
         return self._maps(image)[1][:, 0]

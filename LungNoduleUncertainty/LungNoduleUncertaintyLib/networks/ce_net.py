@@ -3,12 +3,14 @@
 Source: Gu et al., CE-Net: context encoder network (IEEE TMI 2019). The paper starts from ImageNet weights.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .blocks import check_size
-from .resnet import ResNet
+from .blocks import Network, check_size
+from .encoders import ResNet
 
 POOLS = (2, 3, 5, 6)  # kernels and strides of the RMP
 
@@ -24,7 +26,7 @@ class DenseAtrousConv(nn.Module):
         self.dilated = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=d, dilation=d) for d in (1, 3, 5))
         self.last = nn.Conv2d(channels, channels, 1)
         for layer in (*self.dilated, self.last):
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.get_parameter("bias"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         one, three, five = self.dilated
@@ -73,13 +75,15 @@ class UpBlock(nn.Sequential):
         )
 
 
-class CENet(nn.Module):
+class CENet(Network):
     """CE-Net with one output, `final`: logits (B, 1, H, W).
 
-    28,996,821 parameters at width 64 and one input channel, 29,003,093 with three. Size: multiples of 32, from 32 x 32
+    Size: multiples of 32, from 32 x 32
     up, where the published network starts at 192 x 192 (see MultiKernelPooling). In training 32 x 32 needs a batch of
     two or more, because of batch norm.
     """
+
+    PARAMETERS: ClassVar = {1: 28_996_821, 3: 29_003_093}
 
     def __init__(self, in_channels: int = 1, width: int = 64):
         super().__init__()

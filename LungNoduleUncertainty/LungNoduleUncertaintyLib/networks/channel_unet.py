@@ -5,10 +5,12 @@ of a public collection, whose network of this name is this one; the original's p
 encoder and decoder are not part of it. The gate is that of the Pyramid Attention Network (Li et al., BMVC 2018).
 """
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
-from .blocks import ConvBlock, check_depth, check_size
+from .blocks import ConvBlock, Network, check_depth, check_size
 
 
 class GlobalAttentionUpsample(nn.Module):
@@ -32,13 +34,14 @@ class GlobalAttentionUpsample(nn.Module):
         return torch.relu(self.upsample(high) + self.detail(low) * self.context(high))
 
 
-class ChannelUNet(nn.Module):
+class ChannelUNet(Network):
     """Channel U-Net with one output, `final`: logits (B, 1, H, W).
 
     Each decoder block sees the skip, the upsampled decoder and the gate, whose own input is the gate one level deeper.
-    49,150,529 parameters at width 64 and one input channel, 49,151,681 with three. The public form also holds 1,920
-    parameters of batch norms that it never calls (49.154 M).
+    The public form also holds 1,920 parameters of batch norms that it never calls (49.154 M with three channels).
     """
+
+    PARAMETERS: ClassVar = {1: 49_150_529, 3: 49_151_681}
 
     def __init__(self, in_channels: int = 1, width: int = 64, levels: int = 5):
         super().__init__()

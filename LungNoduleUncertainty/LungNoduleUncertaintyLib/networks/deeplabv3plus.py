@@ -4,17 +4,19 @@ Source: Chen et al., Encoder-decoder with atrous separable convolution (ECCV 201
 ResNet-101 at output stride 16 with dense, not separable, 3x3 convolutions. The paper starts from ImageNet weights.
 """
 
+from typing import Any, ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .blocks import check_size
+from .blocks import Network, check_size
+from .encoders import ResNet
 from .feature_enhancement import enhancements
-from .resnet import ResNet
 
 RATES = (6, 12, 18)  # dilations of the ASPP at output stride 16
 # Low-level features and ASPP output: the IFE paper names the first alone, the default of its released test.
-RATIOS = {"curvature": (0.75, 0), "entropy": (0.75, 0)}
+RATIOS: dict[str, tuple[float, ...]] = {"curvature": (0.75, 0), "entropy": (0.75, 0)}
 
 
 def _conv_norm_relu(in_channels: int, out_channels: int, kernel: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -45,18 +47,20 @@ class ASPP(nn.Module):
         return self.fuse(torch.cat([*(branch(x) for branch in self.branches), mean], dim=1))
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(Network):
     """DeepLabV3+ with one output, `final`: logits (B, 1, H, W).
 
     `backbone` is resnet101, resnet50, resnet34 or resnet18. `width` scales everything: at 64 the ASPP has 256 channels
-    and the low-level projection 48, which gives 59,332,897 parameters with one input channel and 59,339,169 with three.
-    Size: multiples of 16. The branch of the image's mean has one value per channel and image, so that batch norm can't
-    train on a batch of one (ValueError from torch); evaluation takes any batch. `enhance` and its options
-    (`feature_enhancement.enhancements`) are for the projected low-level features and the ASPP's output, in this order:
-    59,422,113 parameters with three input channels and ratios 0.75 and 0, 59,864,481 with 0.75 twice.
+    and the low-level projection 48. Size: multiples of 16. The branch of the image's mean has one value per channel and
+    image, so that batch norm can't train on a batch of one (ValueError from torch); evaluation takes any batch.
+    `enhance` and its options (`feature_enhancement.enhancements`) are for the projected low-level features and the
+    ASPP's output, in this order: 59,422,113 parameters with three input channels and ratios 0.75 and 0, 59,864,481 with
+    0.75 twice.
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 64, backbone: str = "resnet101", **enhance):
+    PARAMETERS: ClassVar = {1: 59_332_897, 3: 59_339_169}
+
+    def __init__(self, in_channels: int = 1, width: int = 64, backbone: str = "resnet101", **enhance: Any):
         super().__init__()
         self.encoder = ResNet(in_channels, backbone, width, output_stride=16)
         self.in_channels, self.stride = in_channels, self.encoder.stride
@@ -64,7 +68,7 @@ class DeepLabV3Plus(nn.Module):
         self.aspp = ASPP(self.encoder.channels[-1], hidden)
         self.low_level = _conv_norm_relu(self.encoder.channels[0], low)
         self.enhance = enhancements(RATIOS, **enhance)
-        extra = self.enhance[0].extra_channels(low) + self.enhance[1].extra_channels(hidden)
+        extra = sum(self.enhance.extra_channels([low, hidden]))
         self.decoder = nn.Sequential(
             _conv_norm_relu(hidden + low + extra, hidden, 3),
             nn.Dropout(0.5),

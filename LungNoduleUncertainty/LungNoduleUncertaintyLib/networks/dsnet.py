@@ -2,18 +2,22 @@
 
 Sources: both versions of the DSNet paper; without detail transfer it is SoftGAN. Neither has public code: depth,
 width, and where a layer is not described its default, are this implementation's and arguments.
+
+How it takes over detail from its super-resolution teacher: EDRFM and SDRFM (v1), DRTM (v2). Each of them maps `context`
+(B, K, 4H, 4W), the interpolated input and the super-resolution image, and `features` (B, C, 4H, 4W), the teacher's
+F_SR, to (B, C, 4H, 4W). Convolutions are 3x3, linear, and keep the size, except where said otherwise.
 """
 
+from collections.abc import Mapping
 from itertools import pairwise
 from math import gcd
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .blocks import check_depth, check_size
-from .cbam import CBAM, make_norm
-from .detail import DRTM, EDRFM, SDRFM
+from .blocks import CBAM, Network, check_depth, check_size, make_norm
 from .feature_enhancement import skip_enhancements
 from .srgan import FrozenGenerator, enlarge, middle_channel, with_image
 
@@ -24,6 +28,106 @@ DETAILS = ("none", "sr_input", "edrfm", "sdrfm", "drtm")
 def soft_alpha(soft: torch.Tensor) -> torch.Tensor:
     """Opacity alpha in [0, 1] of the map `soft`: (tanh(z) + 1) / 2. It is sigmoid(2 z), not sigmoid(z)."""
     return (torch.tanh(soft) + 1) / 2
+
+
+def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+
+class ChannelSelection(nn.Module):
+    """Channel-wise selective fusion: F_out = a * F_c + b * F_d, a + b = 1 in every channel (DSNet v2, Eqs. 11-14).
+
+    v_z = GAP(concat(F_d, F_c)), one fully connected layer 2C -> C, then one C -> C for each branch and a softmax over
+    the pair. The papers name no activation between the layers, but without one they would be one layer: ReLU, as in
+    selective kernel networks.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.reduce = nn.Sequential(nn.Linear(2 * channels, channels), nn.ReLU(inplace=True))
+        self.context = nn.Linear(channels, channels)
+        self.detail = nn.Linear(channels, channels)
+
+    def weights(self, context: torch.Tensor, detail: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """a and b, each (B, C, 1, 1), of F_c and F_d (B, C, H, W)."""
+        compact = self.reduce(torch.cat([detail, context], dim=1).mean((2, 3)))
+        a, b = torch.stack([self.context(compact), self.detail(compact)]).softmax(0)
+        return a[:, :, None, None], b[:, :, None, None]
+
+    def forward(self, context: torch.Tensor, detail: torch.Tensor) -> torch.Tensor:
+        a, b = self.weights(context, detail)
+        return a * context + b * detail
+
+
+class ConcatFusion(nn.Module):
+    """Fusion without selection: concatenation and one convolution."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv = _conv(2 * channels, channels)
+
+    def forward(self, context: torch.Tensor, detail: torch.Tensor) -> torch.Tensor:
+        return self.conv(torch.cat([context, detail], dim=1))
+
+
+class EDRFM(nn.Module):
+    """Efficient detailed representation fusion (v1): one convolution of everything, concatenated."""
+
+    def __init__(self, context_channels: int, channels: int):
+        super().__init__()
+        self.conv = _conv(context_channels + channels, channels)
+
+    def forward(self, context: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return self.conv(torch.cat([context, features], dim=1))
+
+
+class SDRFM(nn.Module):
+    """Selective detailed representation fusion (v1): a convolution of either branch, then channel selection."""
+
+    def __init__(self, context_channels: int, channels: int):
+        super().__init__()
+        self.context = _conv(context_channels, channels)
+        self.detail = _conv(channels, channels)
+        self.fusion = ChannelSelection(channels)
+
+    def forward(self, context: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return self.fusion(self.context(context), self.detail(features))
+
+
+class DetailTexture(nn.Module):
+    """Detail texture enhancement: F_d = F_SR * F_h, F_h = sigmoid(C_h(F_SR) - C_l(F_SR)) (v2, Eqs. 9 and 10).
+
+    C_h is a 1x1 convolution, C_l a 3x3 one with dilation 2.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.local = nn.Conv2d(channels, channels, 1)
+        self.surround = nn.Conv2d(channels, channels, 3, padding=2, dilation=2)
+
+    def weights(self, features: torch.Tensor) -> torch.Tensor:
+        """F_h, (B, C, H, W) in [0, 1]."""
+        return torch.sigmoid(self.local(features) - self.surround(features))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features * self.weights(features)
+
+
+class DRTM(nn.Module):
+    """Detailed representation transfer module (v2): texture enhancement (DTM), then channel selection (CSF).
+
+    58,880 parameters with 64 channels and a context of two. Without `dtm` F_d is F_SR; without `csf` the branches are
+    concatenated and convolved.
+    """
+
+    def __init__(self, context_channels: int, channels: int, dtm: bool = True, csf: bool = True):
+        super().__init__()
+        self.context = _conv(context_channels, channels)
+        self.texture = DetailTexture(channels) if dtm else nn.Identity()
+        self.fusion = ChannelSelection(channels) if csf else ConcatFusion(channels)
+
+    def forward(self, context: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        return self.fusion(self.context(context), self.texture(features))
 
 
 class CBAMBlock(nn.Module):
@@ -66,7 +170,14 @@ class DSNetBackbone(nn.Module):
     skips 2 and 3.
     """
 
-    def __init__(self, in_channels: int = 64, width: int = 64, levels: int = 5, enhance: dict | None = None, **options):
+    def __init__(
+        self,
+        in_channels: int = 64,
+        width: int = 64,
+        levels: int = 5,
+        enhance: Mapping[str, Any] | None = None,
+        **options: Any,
+    ):
         super().__init__()
         check_depth(width, levels)
         channels = [width * min(2**level, 8) for level in range(levels)]
@@ -84,7 +195,7 @@ class DSNetBackbone(nn.Module):
             for shallow, deep in reversed(steps)
         )
         self.enhance = skip_enhancements(levels - 1, **(enhance or {}))
-        extra = [place.extra_channels(c) for place, c in zip(self.enhance, channels, strict=False)]
+        extra = self.enhance.extra_channels(channels)
         self.decoder = nn.ModuleList(
             CBAMBlock(2 * c + more, c, **options) for (c, _), more in zip(steps[::-1], extra[::-1], strict=True)
         )
@@ -103,16 +214,16 @@ class DSNetBackbone(nn.Module):
         return x
 
 
-class DSNet(nn.Module):
+class DSNet(Network):
     """DSNet, (B, in_channels, H, W) -> {"final", "soft"}, each (B, 1, H, W), or (B, 1, 4H, 4W): see `output_size`.
 
     `final` are the logits of the binary mask; `soft` is the map behind the soft mask, whose opacity is
-    `soft_alpha(soft)`. With `heads="shared"` both are the one map z of the papers, so that the cuts agree:
+    `soft_alpha(soft)`. With `heads="shared"` both are the one map z of the papers, so that their thresholds agree:
     sigmoid(z) >= 0.5 where alpha >= 0.5, which is z >= 0. `heads="separate"` has a 1x1 convolution for each.
 
     detail: `none` (SoftGAN, at the input's own resolution), or how a super-resolution teacher helps a network that runs
         at four times the input's resolution: `sr_input` (its image in place of the input's), `edrfm`, `sdrfm` or `drtm`
-        (fusion with its features, module `detail`). `dtm` and `csf` switch the two parts of `drtm`.
+        (fusion with its features). `dtm` and `csf` switch the two parts of `drtm`.
     teacher: options of the SRGAN generator, unused with `none`. The teacher is a part of the network and of its
         weights, but frozen: no gradients, always in evaluation. `load_teacher` puts trained weights in; they must have
         been trained on the intensity window of this network's input.
@@ -128,7 +239,7 @@ class DSNet(nn.Module):
     H and W must be multiples of 4; with `none` of 16.
     """
 
-    PRESETS = {  # noqa: RUF012
+    PRESETS: ClassVar = {
         "default": {},
         "softgan": {"detail": "none"},
         "v1": {"detail": "sdrfm"},
@@ -149,10 +260,10 @@ class DSNet(nn.Module):
         csf: bool = True,
         heads: str = "shared",
         reduction: int = 16,
-        teacher: dict | None = None,
+        teacher: Mapping[str, Any] | None = None,
         image_channel: int | None = None,
         output_size: str = "input",
-        **enhance,
+        **enhance: Any,
     ):
         super().__init__()
         for name, value, known in (
@@ -173,10 +284,10 @@ class DSNet(nn.Module):
         self.teacher, self.fusion, fused = None, None, in_channels
         if detail != "none":
             self.teacher = FrozenGenerator(**{**(teacher or {}), "in_channels": 1})
-        if detail in ("edrfm", "sdrfm", "drtm"):
-            fused, context = self.teacher.width, in_channels + 1
-            switches = {"dtm": dtm, "csf": csf} if detail == "drtm" else {}
-            self.fusion = {"edrfm": EDRFM, "sdrfm": SDRFM, "drtm": DRTM}[detail](context, fused, **switches)
+            if detail != "sr_input":
+                fused, context = self.teacher.width, in_channels + 1
+                switches = {"dtm": dtm, "csf": csf} if detail == "drtm" else {}
+                self.fusion = {"edrfm": EDRFM, "sdrfm": SDRFM, "drtm": DRTM}[detail](context, fused, **switches)
         self.backbone = DSNetBackbone(
             fused, width, levels, enhance, convs=convs, order=order, norm=norm, reduction=reduction
         )
@@ -187,7 +298,7 @@ class DSNet(nn.Module):
         self.scale = self.teacher.scale if self.teacher else 1
         self.stride = self.backbone.stride // gcd(self.backbone.stride, self.scale)
 
-    def load_teacher(self, state: dict) -> "DSNet":
+    def load_teacher(self, state: Mapping[str, torch.Tensor]) -> "DSNet":
         """Weights of a trained SRGAN generator (its state dict), copied; returns self.
 
         Raises ValueError for a network without a teacher, RuntimeError for weights of another generator.
@@ -214,4 +325,4 @@ class DSNet(nn.Module):
         out = {key: head(features) for key, head in self.heads.items()}
         if self.scale > 1 and self.output_size == "input":
             out = {key: functional.avg_pool2d(z, self.scale) for key, z in out.items()}
-        return {key: out.get(key, out.get("shared")) for key in ("final", "soft")}
+        return {key: out["shared" if "shared" in out else key] for key in ("final", "soft")}

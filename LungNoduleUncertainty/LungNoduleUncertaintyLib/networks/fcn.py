@@ -4,11 +4,13 @@ Sources: Long et al., Fully convolutional networks for semantic segmentation (CV
 (ICLR 2015).
 """
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .blocks import ConvBlock, check_depth, check_size
+from .blocks import ConvBlock, Network, check_depth, check_size
 
 _CONVOLUTIONS = (2, 2, 3, 3, 3)  # of VGG16's five stages, each followed by a 2x2 max-pool
 _CHANNELS = (1, 2, 4, 8, 8)  # of the stages, in units of the width
@@ -17,7 +19,8 @@ VARIANTS = ("zoo", "original")
 
 def _features(in_channels: int, width: int, stages: int, batch_norm: bool) -> nn.Sequential:
     """The first stages of VGG16: (B, in_channels, H, W) -> (B, channels, H / 2^stages, W / 2^stages)."""
-    layers, last = [], in_channels
+    layers: list[nn.Module] = []
+    last = in_channels
     for repeats, factor in list(zip(_CONVOLUTIONS, _CHANNELS, strict=True))[:stages]:
         channels = factor * width
         if batch_norm:
@@ -28,22 +31,22 @@ def _features(in_channels: int, width: int, stages: int, batch_norm: bool) -> nn
         layers.append(nn.MaxPool2d(2))
         last = channels
     features = nn.Sequential(*layers)
-    # Without norms, PyTorch's own initialisation lets the signal fade over thirteen layers; this is VGG's.
+    # Without norms, PyTorch's own initialization lets the signal fade over thirteen layers; this is VGG's.
     for layer in features.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return features
 
 
-class FCN32s(nn.Module):
+class FCN32s(Network):
     """FCN with one output, `final`: logits (B, 1, H, W).
 
     variant "zoo", the default: the network that a public collection calls FCN32s and that the papers' list of baselines
     points to. It isn't one: it leaves VGG16 after the fourth stage (1/16) and climbs back by four learned transposed
-    convolutions, each with ReLU, then batch norm. 11,544,641 parameters at width 64 with one input channel, 11,545,793
-    with three; the public form also holds VGG's fifth stage and a fifth transposed convolution, whose results it
-    discards (18.644 M). `stride` is 16.
+    convolutions, each with ReLU, then batch norm. The public form also holds VGG's fifth stage and a fifth transposed
+    convolution, whose results it discards (18.644 M parameters with three channels). `stride` is 16.
     variant "original": all five stages, two convolutions to 64 x width channels with dropout, a 1x1 classifier and
     bilinear upsampling by 32. The first of the two is 1x1 here instead of 7x7, as a 64 x 64 image leaves a 2 x 2 map.
     33,600,193 parameters with one input channel. `stride` is 32.
@@ -51,6 +54,8 @@ class FCN32s(nn.Module):
     `batch_norm` adds batch norms to the VGG stages, without which a high learning rate (3e-3 with Adam) can leave the
     network at a constant. Weights start at random, while the public form starts at ImageNet's.
     """
+
+    PARAMETERS: ClassVar = {1: 11_544_641, 3: 11_545_793}
 
     def __init__(self, in_channels: int = 1, width: int = 64, variant: str = "zoo", batch_norm: bool = False):
         super().__init__()

@@ -6,9 +6,11 @@ int(ratio * C) channels are concatenated to the map, and only the next layer's i
 gradient; gradients flow through the copies. How a network takes part is shown at `enhancements`.
 """
 
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from math import log2
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,28 +36,28 @@ def _check_map(x: torch.Tensor) -> None:
         raise ValueError(f"expected a feature map (B, C, H, W) of at least 3 x 3, got shape {tuple(x.shape)}")
 
 
-def _float32(x):
+def _float32(x: torch.Tensor) -> torch.Tensor:
     """x without gradient, contiguous, in float32: half precision would merge what the scores tell apart."""
     return x.detach().to(torch.float32, memory_format=torch.contiguous_format)
 
 
-def _full_precision(x):
+def _full_precision(x: torch.Tensor) -> AbstractContextManager:
     known = torch.amp.is_autocast_available(x.device.type)
     return torch.autocast(x.device.type, enabled=False) if known else nullcontext()
 
 
-def _kernel(x, kernel, values):
+def _kernel(x: torch.Tensor, kernel: torch.Tensor | None, values: Sequence[Sequence[float]]) -> torch.Tensor:
     """A (1, 1, 3, 3) kernel for x: the buffer given, or one with these values."""
     return (x.new_tensor(values) if kernel is None else kernel.to(x)).reshape(1, 1, 3, 3)
 
 
-def _convolve(x, kernel, padding=0):
+def _convolve(x: torch.Tensor, kernel: torch.Tensor, padding: int = 0) -> torch.Tensor:
     """One kernel on every channel of (1, R, H, W); a group for each is many times faster than R images."""
     rows = x.shape[1]
     return functional.conv2d(x, kernel.expand(rows, 1, 3, 3).contiguous(), padding=padding, groups=rows)
 
 
-def _by_chunks(function, x):
+def _by_chunks(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     """`function` maps (1, R, H, W) to (R,): applied to all channels of all samples of (B, C, H, W) -> (B, C)."""
     rows = x.reshape(1, -1, *x.shape[2:])
     if x.device.type == "cpu" and not _traced():
@@ -64,7 +66,7 @@ def _by_chunks(function, x):
     return function(rows).view(x.shape[:2])
 
 
-def _traced():
+def _traced() -> bool:
     return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
@@ -94,12 +96,12 @@ def entropy_scores(
     denominator: str | None = None,
     kernel: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Entropy of (value, mean of its eight neighbours) of every channel, in bit: (B, C, H, W) -> float32 (B, C).
+    """Entropy of (value, mean of its eight neighbors) of every channel, in bit: (B, C, H, W) -> float32 (B, C).
 
     Neighbours beyond the border are 0. E = -sum p log2 p over a histogram's cells (Algorithm 1), in one of the forms:
 
     `paper2d`: pairs of the two quantities, each in `bins` equal levels between the channel's own smallest and largest
-        value (neighbour means outside them fall into the end levels). A constant channel scores 0, and nothing
+        value (neighbor means outside them fall into the end levels). A constant channel scores 0, and nothing
         depends on the channel's scale or on other samples.
     `hist_batch`: as released for U-Net, the one number 100 * value + mean in `bins` levels between the smallest and
         largest of the whole batch and all channels: **scores depend on batch mates**.
@@ -121,11 +123,11 @@ def entropy_scores(
         x = _float32(x)
         kernel = _kernel(x, kernel, NEIGHBOUR_KERNEL)
 
-        def key(rows):
+        def key(rows: torch.Tensor) -> torch.Tensor:
             mean = _convolve(rows, kernel, padding=1).view(rows.shape[1], -1)
             return mean.add_(rows.view(rows.shape[1], -1), alpha=100)
 
-        def codes(rows):
+        def codes(rows: torch.Tensor) -> torch.Tensor:
             if implementation == "hist_batch":
                 return _levels(key(rows), low, high, bins)
             if implementation == "unique":
@@ -142,7 +144,7 @@ def entropy_scores(
         return ((pixels * log2(cells) - counted) / cells).clamp_(min=0)
 
 
-def _levels(x, low, high, bins):
+def _levels(x: torch.Tensor, low: torch.Tensor, high: torch.Tensor, bins: int) -> torch.Tensor:
     """Histogram level 0 .. bins - 1 between low and high, the last one closed, as int16; 0 where low is high."""
     span = high - low
     scale = torch.where(span > 0, bins / span, 0)
@@ -162,10 +164,10 @@ def _sum_count_log_count(codes: torch.Tensor) -> torch.Tensor:
     return torch.where(last, count * torch.log2(count), 0).sum(1)
 
 
-def _sum_count_log_count_numpy(codes):
+def _sum_count_log_count_numpy(codes: torch.Tensor) -> torch.Tensor:
     """The same on the CPU, where NumPy sorts many times faster than torch, which sorts the indices along."""
     rows, n = codes.shape
-    kind = "stable" if codes.dtype == torch.int16 and n >= _RADIX_FROM else None
+    kind: Literal["stable"] | None = "stable" if codes.dtype == torch.int16 and n >= _RADIX_FROM else None
     ordered = np.sort(codes.numpy(), axis=1, kind=kind)
     begins = np.empty((rows, n), bool)
     begins[:, 0] = True
@@ -195,7 +197,7 @@ def select_channels(x: torch.Tensor, scores: torch.Tensor, ratio: float, order: 
     return _gather(x, top_channels(scores, int(ratio * x.shape[1]), order))
 
 
-def _gather(x, best):
+def _gather(x: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
     """Channels `best` (B, k) of every sample: whole planes are copied, forward and backward, not element by element.
 
     The memory format stays, so that what follows runs in the network's own.
@@ -215,6 +217,8 @@ class FeatureEnhancement(nn.Module):
     order: copies stand best first, as released, so that a weight of the next layer belongs to a rank; or by `channel`.
     No parameters, and nothing in the state dict. Raises ValueError for an unknown name or a ratio outside [0, 1].
     """
+
+    kernel: torch.Tensor
 
     def __init__(
         self,
@@ -265,14 +269,23 @@ class FeatureEnhancement(nn.Module):
         return f"{kind}, ratio={self.ratio}"
 
 
+class Enhancements(nn.ModuleList):
+    """A FeatureEnhancement for each place where a network may have one. No parameters."""
+
+    def extra_channels(self, channels: Iterable[int]) -> list[int]:
+        """How many channels each place adds to its map; `channels` has those of the maps, and may be longer."""
+        places = (place for place in self if isinstance(place, FeatureEnhancement))
+        return [place.extra_channels(c) for place, c in zip(places, channels, strict=False)]
+
+
 def enhancements(
-    defaults: dict[str, tuple[float, ...]],
+    defaults: Mapping[str, Sequence[float]],
     enhance: str = "none",
-    enhance_ratios=None,
+    enhance_ratios: Sequence[float] | None = None,
     enhance_implementation: str = "paper2d",
     enhance_normalize: bool = False,
     enhance_order: str = "score",
-) -> nn.ModuleList:
+) -> Enhancements:
     """One FeatureEnhancement for each place where a network may have one, from the network's own options.
 
     `defaults` maps `curvature` and `entropy` to the ratios at these places; `enhance_ratios` replaces them. With
@@ -295,18 +308,20 @@ def enhancements(
     if enhance == "none":
         if enhance_ratios is not None and any(enhance_ratios):
             raise ValueError(f"enhance_ratios {list(enhance_ratios)} need enhance = 'curvature' or 'entropy'")
-        ratios = (0,) * len(next(iter(defaults.values())))
+        ratios: Sequence[float] = (0,) * len(next(iter(defaults.values())))
     else:
         ratios = defaults[enhance] if enhance_ratios is None else tuple(enhance_ratios)
         if len(ratios) != len(defaults[enhance]):
             raise ValueError(f"enhance_ratios must be {len(defaults[enhance])} numbers, got {list(ratios)}")
     score = enhance if enhance != "none" else "curvature"
-    return nn.ModuleList(
+    return Enhancements(
         FeatureEnhancement(score, ratio, enhance_implementation, enhance_normalize, enhance_order) for ratio in ratios
     )
 
 
-def skip_enhancements(skips: int, defaults: dict[str, tuple[float, float]] | None = None, **enhance) -> nn.ModuleList:
+def skip_enhancements(
+    skips: int, defaults: Mapping[str, Sequence[float]] | None = None, **enhance: Any
+) -> Enhancements:
     """One FeatureEnhancement for each of a U-Net's skips, shallow first; skips 2 and 3 take part (options as above).
 
     Raises ValueError, too, where an enhanced network has fewer than three skips.
@@ -315,12 +330,12 @@ def skip_enhancements(skips: int, defaults: dict[str, tuple[float, float]] | Non
     if skips < 3 and any(place.ratio for place in middle):
         raise ValueError(f"feature enhancement works on skips 2 and 3, but the network has {skips}")
     places = [FeatureEnhancement(ratio=0), *middle, *(FeatureEnhancement(ratio=0) for _ in range(skips - 3))]
-    return nn.ModuleList(places[:skips])
+    return Enhancements(places[:skips])
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What one enhancement (`module`) saw, features (B, C, H, W), and picked. The rest is computed when asked for."""
+    """What one enhancement (`module`) saw, features (B, C, H, W), and picked. The rest is computed when it is read."""
 
     module: FeatureEnhancement
     features: torch.Tensor
@@ -337,8 +352,8 @@ class Selection:
 
 
 @contextmanager
-def record_selection(network: nn.Module):
-    """While open, every forward pass leaves what each active enhancement saw and picked in the dict that this gives.
+def record_selection(network: nn.Module) -> Iterator[dict[str, Selection]]:
+    """While open, every forward pass leaves what each active enhancement saw and picked in the dict that this returns.
 
     Keys are the modules' names in the network, values are `Selection`; the last pass counts:
 

@@ -1,16 +1,16 @@
 """MCROI-CNN, multichannel regions of interest (Sun, Zheng and Qian 2017), as a classifier of pixels."""
 
+from typing import Any, ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .patch_blocks import Convolutions
-from .patch_classifier import PatchClassifier, check_patch
-from .patches import PatchStack
+from .patch_classifier import Convolutions, PatchClassifier, PatchStack, check_patch
 
 
 def channels(patches: torch.Tensor) -> torch.Tensor:
-    """Intensity, intensity of what is brighter than the patch's mid-grey, gradient: (N, 1, S, S) -> (N, 3, S, S).
+    """Intensity, intensity of what is brighter than the patch's mid-gray, gradient: (N, 1, S, S) -> (N, 3, S, S).
 
     The gradient's magnitude is that of central differences, with the edge repeated.
     """
@@ -31,7 +31,9 @@ class MCROICNN(PatchClassifier):
     segmentation (`channels`), kernels of 5, 3 and 3, 32, 32 and 64 channels, batch norm and ReLU, 128 hidden units.
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 32, patch: int = 35, **options):
+    PARAMETERS: ClassVar = {1: 161_633}
+
+    def __init__(self, in_channels: int = 1, width: int = 32, patch: int = 35, **options: Any):
         super().__init__(in_channels, **options)
         check_patch(width, patch)
         if patch < 9:
@@ -51,8 +53,8 @@ class MCROICNN(PatchClassifier):
             nn.Linear(2 * width * edge * edge, 4 * width), nn.ReLU(inplace=True), nn.Linear(4 * width, 1)
         )
 
-    def cut(self, stack: PatchStack, points):
+    def cut(self, stack: PatchStack, points: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (channels(stack.axial(points, self.patch)),)
 
-    def classify(self, patches):
-        return self.head(self.features(patches))
+    def classify(self, *patches: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(*patches))

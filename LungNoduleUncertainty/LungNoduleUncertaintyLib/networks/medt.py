@@ -3,11 +3,13 @@
 Source: Valanarasu et al., Medical Transformer (MICCAI 2021). It trains from random weights.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .blocks import check_size
+from .blocks import Network, check_size
 
 BLOCKS = (1, 2, 4, 1)  # axial blocks per stage; the global branch has the first two stages only
 GATES = {"query": 0.1, "key": 0.1, "position": 0.1, "value": 1.0}  # starting values
@@ -18,7 +20,7 @@ class AxialAttention(nn.Module):
 
     `span` is the length that the relative position embeddings are made for, 0 leaves them out. Along another length
     they are interpolated linearly, so that any size works. With them, gates weight the query's and the key's positional
-    scores, the values and their positional part (G_Q, G_K, G_V1, G_V2 of the paper). Batch norm normalises each kind of
+    scores, the values and their positional part (G_Q, G_K, G_V1, G_V2 of the paper). Batch norm normalizes each kind of
     score and output before they are summed.
 
     The released training keeps the gates fixed for ten epochs; here they learn from the first step.
@@ -39,9 +41,9 @@ class AxialAttention(nn.Module):
             self.relative = nn.Parameter(torch.randn(2 * self.depth, 2 * span - 1) * self.depth**-0.5)
             self.gate = nn.ParameterDict({name: nn.Parameter(torch.tensor(value)) for name, value in GATES.items()})
 
-    def _embeddings(self, length):
+    def _embeddings(self, length: int) -> tuple[torch.Tensor, ...]:
         """Query, key and value embeddings, (depth, length, length), at [c, i, j] that of offset i - j."""
-        relative = self.relative
+        relative: torch.Tensor = self.relative
         if length != self.span:
             size = 2 * length - 1
             relative = functional.interpolate(relative[None], size, mode="linear", align_corners=True)[0]
@@ -81,7 +83,7 @@ class AxialBlock(nn.Module):
         self.height = AxialAttention(channels, heads, 2, span)
         self.width = AxialAttention(channels, heads, 3, span, stride)
         self.up = nn.Sequential(nn.Conv2d(channels, 2 * channels, 1, bias=False), nn.BatchNorm2d(2 * channels))
-        self.shortcut = nn.Identity()
+        self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_channels != 2 * channels:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(in_channels, 2 * channels, 1, stride, bias=False), nn.BatchNorm2d(2 * channels)
@@ -92,8 +94,8 @@ class AxialBlock(nn.Module):
         return torch.relu(self.up(attended) + self.shortcut(x))
 
 
-def _stem(in_channels, channels, hidden):
-    layers = []
+def _stem(in_channels: int, channels: int, hidden: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
     for a, b, kernel in ((in_channels, channels, 7), (channels, hidden, 3), (hidden, channels, 3)):
         stride = 2 if kernel == 7 else 1
         layers += [nn.Conv2d(a, b, kernel, stride, kernel // 2, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)]
@@ -139,21 +141,23 @@ class AxialBranch(nn.Module):
         return torch.relu(functional.interpolate(self.decoder[-1](x), size, mode="bilinear"))
 
 
-class MedT(nn.Module):
+class MedT(Network):
     """MedT with one output, `final`: logits (B, 1, H, W).
 
     The global branch sees the image, the local branch its `patches` x `patches` patches, which follow from the image's
     size (the release cuts 4 x 4 patches of 32 pixels, whatever the size). Position embeddings of the global branch are
     made for images of `size` x `size` and interpolated for others. Size: multiples of 4 x `patches`.
 
-    `width` is the paper's 64 s: 8 for its s = 0.125, which has 1,517,497 parameters with one input channel, 1,524,553
-    with three. It is a multiple of 8, or less than 8. The published network has 1.560 M with three, because it declares
+    `width` is the paper's 64 s: 8 for its s = 0.125. It is a multiple of 8, or less than 8. The published network has
+    1.560 M parameters with three input channels, because it declares
     1x1 convolutions in the local blocks and a local head that never run (35,570), and a logit for the background (17).
 
     The patches of a batch go through the local branch at once, so that in training its batch norm sees all of them; the
     release lets it see one position of the grid after another, which is the same in evaluation and 16 times the calls.
     A batch of one trains.
     """
+
+    PARAMETERS: ClassVar = {1: 1_517_497, 3: 1_524_553}
 
     def __init__(self, in_channels: int = 1, width: int = 8, patches: int = 4, size: int = 128):
         super().__init__()
@@ -170,7 +174,8 @@ class MedT(nn.Module):
             nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(2 * width, 1, 1)
         )
 
-    def _local(self, x):
+    def _local(self, x: torch.Tensor) -> torch.Tensor:
+        """The local branch's features of all patches, put together again: (B, C, H, W) -> (B, 2 * width, H, W)."""
         grid = x.unflatten(3, (self.patches, -1)).unflatten(2, (self.patches, -1))  # (B, C, rows, h, columns, w)
         features = self.locally(grid.permute(0, 2, 4, 1, 3, 5).flatten(0, 2))
         features = features.unflatten(0, (-1, self.patches, self.patches)).permute(0, 3, 1, 4, 2, 5)

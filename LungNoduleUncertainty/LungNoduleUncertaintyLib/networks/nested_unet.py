@@ -3,23 +3,26 @@
 Source: Zhou et al., UNet++ (DLMIA 2018).
 """
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .blocks import ConvBlock, check_depth, check_size
+from .blocks import ConvBlock, Network, check_depth, check_size
 
 
-class NestedUNet(nn.Module):
+class NestedUNet(Network):
     """Nested U-Net with one output, `final`: logits (B, 1, H, W).
 
     Node (i, j) stands at level i, j steps to the right of the encoder. It sees all nodes to its left and the bilinearly
-    upsampled node (i + 1, j - 1). Channels are 32-64-128-256-512 for width 32: 9,162,753 parameters with one input
-    channel, 9,163,329 with three.
+    upsampled node (i + 1, j - 1). Channels are 32-64-128-256-512 for width 32.
 
     `deep_supervision` gives each of the nodes (0, 1), (0, 2), ... its own head and makes `final` their mean logit, so
     that the loss and the prediction see all of them (the paper's accurate mode).
     """
+
+    PARAMETERS: ClassVar = {1: 9_162_753, 3: 9_163_329}
 
     def __init__(self, in_channels: int = 1, width: int = 32, levels: int = 5, deep_supervision: bool = False):
         super().__init__()

@@ -3,10 +3,12 @@
 Source: Isensee et al., nnU-Net (Nature Methods 2021); architecture: package dynamic-network-architectures.
 """
 
+from typing import Any, ClassVar
+
 import torch
 from torch import nn
 
-from .blocks import check_depth, check_size
+from .blocks import Network, check_depth, check_size
 from .feature_enhancement import skip_enhancements
 
 PACKAGE = "dynamic-network-architectures"
@@ -15,7 +17,7 @@ SKIP_RATIOS = {"curvature": (0.75, 0.5), "entropy": (0.75, 0.5)}
 
 
 class MissingPackageError(ImportError, ValueError):
-    """The package that builds the network isn't installed: a configuration that this installation can't build."""
+    """The package that builds the network isn't installed: this installation can't build this configuration."""
 
 
 def _unregister_aliases(network: nn.Module) -> None:
@@ -36,20 +38,21 @@ def _unregister_aliases(network: nn.Module) -> None:
             seen.add(id(child))
 
 
-class NNUNet(nn.Module):
+class NNUNet(Network):
     """nnU-Net with one output, `final`: logits (B, 1, H, W). Needs the package dynamic-network-architectures.
 
     Two convolutions with instance norm and leaky ReLU per stage, strided convolutions down, transposed ones up.
-    Channels double from `width` up to 16 x width: 32-64-128-256-512-512 for width 32 and six stages, nnU-Net's plan
-    for 2D. The four deeper heads of its deep supervision (964 parameters) are left out: 20,617,121 parameters with one
-    input channel, 20,617,697 with three. Weights start as nnU-Net's do. An image that leaves one bottleneck pixel is
-    refused, because instance norm needs more than one. `enhance` and its options, for the skips of stages 2 and 3, are
-    those of `feature_enhancement.enhancements`.
+    Channels double from `width` up to 16 x width: 32-64-128-256-512-512 for width 32 and six stages, nnU-Net's plan for
+    2D. The four deeper heads of its deep supervision (964 parameters) are left out. Weights start as nnU-Net's do. An
+    image that leaves one bottleneck pixel is refused, because instance norm needs more than one. `enhance` and its
+    options, for the skips of stages 2 and 3, are those of `feature_enhancement.enhancements`.
 
     Raises MissingPackageError (an ImportError and a ValueError) where the package is absent.
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 32, stages: int = 6, **enhance):
+    PARAMETERS: ClassVar = {1: 20_617_121, 3: 20_617_697}
+
+    def __init__(self, in_channels: int = 1, width: int = 32, stages: int = 6, **enhance: Any):
         super().__init__()
         check_depth(width, stages)
         self.enhance = skip_enhancements(stages - 1, SKIP_RATIOS, **enhance)
@@ -62,7 +65,7 @@ class NNUNet(nn.Module):
             ) from error
         self.in_channels, self.stride = in_channels, 2 ** (stages - 1)
         channels = [width * min(2**stage, 16) for stage in range(stages)]
-        layers = {
+        layers: dict[str, Any] = {
             "conv_bias": True,
             "norm_op": nn.InstanceNorm2d,
             "norm_op_kwargs": {"eps": 1e-5, "affine": True},
@@ -82,8 +85,9 @@ class NNUNet(nn.Module):
             deep_supervision=False,
             **layers,
         )
-        for place, c, stage in zip(self.enhance, channels, reversed(range(stages - 1)), strict=False):
-            if extra := place.extra_channels(c):  # the decoder's stages start at the deepest
+        more = self.enhance.extra_channels(channels)
+        for extra, c, stage in zip(more, channels, reversed(range(stages - 1)), strict=False):
+            if extra:  # the decoder's stages start at the deepest
                 network.decoder.stages[stage] = StackedConvBlocks(2, nn.Conv2d, 2 * c + extra, c, 3, 1, **layers)
         network.apply(network.initialize)
         # Without deep supervision the deeper heads never run: parameters without a gradient, which DDP refuses.

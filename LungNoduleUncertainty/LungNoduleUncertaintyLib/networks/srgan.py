@@ -1,14 +1,19 @@
-"""SRGAN: a generator that enlarges a CT slice four times, and the discriminator that it is trained against.
+"""SRGAN's generator, which enlarges a CT slice four times, and networks on what it predicts.
 
 Source: Ledig et al., Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network (CVPR 2017).
-DSNet's teacher. Intensities are in whatever range the generator was trained on; the output has the input's range.
+DSNet's teacher. Intensities are in whatever range the generator was trained on; the output has the input's range. The
+discriminator that it is trained against is in `discriminators`.
 """
+
+from collections.abc import Mapping
+from math import gcd
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .blocks import check_size
+from .blocks import Network, check_size
 
 
 class ResidualBlock(nn.Module):
@@ -28,10 +33,10 @@ class ResidualBlock(nn.Module):
         return x + self.body(x)
 
 
-class SRGANGenerator(nn.Module):
+class SRGANGenerator(Network):
     """Super-resolution by four: (B, in_channels, H, W) -> {"image": (B, in_channels, 4H, 4W)}.
 
-    Not a segmentation network: there is no `final`, so a bundle of it is refused where a nodule model is wanted.
+    Not a segmentation network: there is no `final`, so a bundle of it is refused where a nodule model is needed.
     `blocks` residual blocks: 16 as published; 5 make 734,219 parameters with three channels, the size of a common
     public implementation. `skip="bicubic"` predicts what bicubic interpolation lacks in place of the image itself,
     which needs far less training to be better than it (not in the paper).
@@ -69,7 +74,7 @@ class SRGANGenerator(nn.Module):
         return self.up(first + self.body(first))
 
     def image(self, features: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        """The image of `features(x)`, so that who needs both runs the network once: (B, in_channels, 4H, 4W)."""
+        """The image of `features(x)`, (B, in_channels, 4H, 4W): a caller who needs both runs the network once."""
         image = self.tail(features)
         return image + enlarge(x, self.scale) if self.skip == "bicubic" else image
 
@@ -95,10 +100,10 @@ def middle_channel(in_channels: int) -> int:
 class FrozenGenerator(SRGANGenerator):
     """A generator that nothing trains: no gradients, and always in evaluation, so that its batch norms stay as loaded.
 
-    Whoever calls `train()` on a network that holds it can't change that.
+    Calling `train()` on a network that holds it doesn't change that.
     """
 
-    def __init__(self, *args, **options):
+    def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
         self.requires_grad_(False)
         self.eval()
@@ -113,30 +118,31 @@ class FrozenGenerator(SRGANGenerator):
         return features, self.image(features, x)
 
 
-class SRGANDiscriminator(nn.Module):
-    """Is an image real? (B, in_channels, H, W), H and W at least 16 -> logits (B, 1).
+class SuperResolutionInput(Network):
+    """A network at four times the resolution of its input, as DSNet v2's comparisons that are marked with a dagger.
 
-    Eight 3x3 convolutions, 64 to 512 channels, every second one with stride 2. Pooling before the two last layers, in
-    place of the published dense ones, makes it independent of the image's size. 5,215,425 parameters with three
-    channels.
+    (B, in_channels, H, W) -> the maps of `network`, each (B, 1, H, W).
+
+    A frozen SRGAN generator enlarges the middle slice, interpolation the other channels; the network's logits are
+    averaged over 4x4 pixels. `networks.create` builds it for every network that is given the option `teacher` (the
+    generator's options) and has no teacher of its own. H and W: multiples of the network's stride over four.
     """
 
-    def __init__(self, in_channels: int = 1, width: int = 64):
+    def __init__(self, network: Network, teacher: Mapping[str, Any], in_channels: int = 1):
         super().__init__()
-        if min(in_channels, width) < 1:
-            raise ValueError(f"in_channels and width must be at least 1, got {in_channels} and {width}")
-        layers: list[nn.Module] = [nn.Conv2d(in_channels, width, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)]
-        channels = [width * 2 ** (index // 2) for index in range(8)]
-        for index in range(1, 8):
-            layers += [
-                nn.Conv2d(channels[index - 1], channels[index], 3, stride=1 + index % 2, padding=1),
-                nn.BatchNorm2d(channels[index]),
-                nn.LeakyReLU(0.2, inplace=True),
-            ]
-        self.body = nn.Sequential(*layers)
-        self.head = nn.Sequential(
-            nn.Linear(channels[-1], 2 * channels[-1]), nn.LeakyReLU(0.2, inplace=True), nn.Linear(2 * channels[-1], 1)
-        )
+        self.network, self.in_channels = network, in_channels
+        self.teacher = FrozenGenerator(**{**teacher, "in_channels": 1})
+        self.scale, self.image_channel = self.teacher.scale, middle_channel(in_channels)
+        self.stride = network.stride // gcd(network.stride, self.scale)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(x).mean((2, 3)))
+    def load_teacher(self, state: Mapping[str, torch.Tensor]) -> "SuperResolutionInput":
+        """Weights of a trained generator (its state dict), copied; returns self. Raises RuntimeError for another's."""
+        self.teacher.load_state_dict(state)
+        return self
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        check_size(x, self.in_channels, self.stride)
+        at = self.image_channel
+        _, image = self.teacher.features_and_image(x[:, at : at + 1])
+        out = self.network(with_image(enlarge(x, self.scale), image, at))
+        return {key: functional.avg_pool2d(value, self.scale) for key, value in out.items()}

@@ -3,11 +3,13 @@
 Source: Huang et al., UNet 3+ (ICASSP 2020), without its classification-guided module.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .blocks import ConvBlock, check_depth, check_size
+from .blocks import ConvBlock, Network, check_depth, check_size
 
 
 class FullScaleFusion(nn.Module):
@@ -34,14 +36,15 @@ class FullScaleFusion(nn.Module):
         return self.fuse(torch.cat(parts, dim=1))
 
 
-class UNet3Plus(nn.Module):
+class UNet3Plus(Network):
     """UNet 3+ with the output `final`: logits (B, 1, H, W).
 
-    26,970,625 parameters at width 64 and one input channel, 26,971,777 with three. `deep_supervision=True` adds the
-    paper's full-scale supervision: one 3x3 head on each deeper level, upsampled to the image, under the keys `side_2`
-    to `side_5` (level 5 is the bottleneck). In training an image that leaves one bottleneck pixel needs a batch of two
-    or more, because of batch norm.
+    `deep_supervision=True` adds the paper's full-scale supervision: one 3x3 head on each deeper level, upsampled to the
+    image, under the keys `side_2` to `side_5` (level 5 is the bottleneck). In training an image that leaves one
+    bottleneck pixel needs a batch of two or more, because of batch norm.
     """
+
+    PARAMETERS: ClassVar = {1: 26_970_625, 3: 26_971_777}
 
     def __init__(self, in_channels: int = 1, width: int = 64, levels: int = 5, deep_supervision: bool = False):
         super().__init__()
@@ -51,9 +54,10 @@ class UNet3Plus(nn.Module):
         self.encoder = nn.ModuleList(ConvBlock(a, b) for a, b in zip([in_channels, *channels], channels, strict=False))
         # When level k is decoded its sources are the encoder's levels up to k and the decoder's levels below it.
         fused = width * levels
+        self.levels = range(levels - 2, -1, -1)  # in the order of decoding, the bottleneck left out
         self.decoder = nn.ModuleList(
             FullScaleFusion([*channels[: level + 1], *[fused] * (levels - 2 - level), channels[-1]], level, width)
-            for level in reversed(range(levels - 1))
+            for level in self.levels
         )
         self.head = nn.Conv2d(fused, 1, 3, padding=1)
         deeper = [*[fused] * (levels - 2), channels[-1]] if deep_supervision else []
@@ -68,9 +72,9 @@ class UNet3Plus(nn.Module):
         for level, block in enumerate(self.encoder):
             x = block(x if level == 0 else functional.max_pool2d(x, 2))
             features.append(x)
-        for fusion in self.decoder:
+        for level, fusion in zip(self.levels, self.decoder, strict=True):
             # The result takes the encoder level's place: all deeper levels are decoded already.
-            features[fusion.level] = fusion(features)
+            features[level] = fusion(features)
         out = {"final": self.head(features[0])}
         for level, (head, x) in enumerate(zip(self.side, features[1:], strict=False), start=2):
             out[f"side_{level}"] = functional.interpolate(head(x), size, mode="bilinear")

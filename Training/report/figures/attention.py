@@ -21,7 +21,7 @@ def spatial_attention(network, image) -> tuple[np.ndarray, np.ndarray]:
     """
     import torch
 
-    from LungNoduleUncertaintyLib.networks.cbam import SpatialAttention
+    from LungNoduleUncertaintyLib.networks.blocks import SpatialAttention
 
     if image.ndim != 4 or image.shape[0] != 1:
         raise ValueError(f"attention is shown of one image (1, C, H, W), got shape {tuple(image.shape)}")

@@ -1,7 +1,4 @@
-"""UGS-Net, UGS-Net-V1 and their parts: sizes, gradients, and the options of the papers."""
-
-import subprocess
-import sys
+"""UGS-Net, UGS-Net-V1 and their parts: filters, attention, distance, and the options of the papers."""
 
 import numpy as np
 import pytest
@@ -9,7 +6,7 @@ import torch
 from skimage.filters import threshold_otsu
 
 from LungNoduleUncertaintyLib import networks
-from LungNoduleUncertaintyLib.networks import filters, ugsnet
+from LungNoduleUncertaintyLib.networks import ugsnet
 
 
 def parameters(module):
@@ -17,24 +14,16 @@ def parameters(module):
 
 
 def test_parameter_counts_of_the_papers():
-    assert parameters(networks.create("attention_unet")) == 34_877_421
-    assert parameters(networks.create("ugsnet_v1", width=64, in_channels=1)) == 35_068_523
-    assert parameters(networks.create("ugsnet_v1", preset="released")) == 35_069_675
-    assert parameters(networks.create("ugsnet").head) == 184_769
+    with torch.device("meta"):
+        assert parameters(networks.create("ugsnet_v1", preset="released")) == 35_069_675
+        assert parameters(networks.create("ugsnet").head) == 184_769
 
 
-def test_listing_names_loads_no_torch():
-    code = "from LungNoduleUncertaintyLib import networks; networks.available(); sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}"], check=True)
-
-
-@pytest.mark.parametrize("name", ["attention_unet", "ugsnet", "ugsnet_v1"])
-def test_outputs_have_the_input_size(name):
+@pytest.mark.parametrize("name", ["ugsnet", "ugsnet_v1"])
+def test_outputs_and_stride(name):
     network = networks.create(name, width=8, in_channels=2, levels=3).eval()
-    out = network(torch.randn(2, 2, 24, 16))
-    wanted = {"final"} if name == "attention_unet" else {"final", "union", "intersection", "single"}
-    assert set(out) == wanted
-    assert all(v.shape == (2, 1, 24, 16) for v in out.values())
+    assert network.stride == 4
+    assert set(network(torch.randn(2, 2, 24, 16))) == {"final", "union", "intersection", "single"}
 
 
 @pytest.mark.parametrize(
@@ -43,13 +32,13 @@ def test_outputs_have_the_input_size(name):
         {"combine": "add"},
         {"reduction": "per_channel"},
         {"reduction": "per_sample"},
-        {"normalise": "none"},
-        {"normalise": "softmax"},
-        {"normalise": "sigmoid"},
+        {"normalize": "none"},
+        {"normalize": "softmax"},
+        {"normalize": "sigmoid"},
         {"head": "single"},
         {"filters": False},
         {"otsu": "binary"},
-        {"otsu": "quantise_released"},
+        {"otsu": "quantize_released"},
         {"gabor_kernel": 1},
         {"gabor_kernel": 5},
         {"attention_pool": 2},
@@ -65,14 +54,8 @@ def test_every_option_trains(options):
     assert all(finite)
 
 
-def test_presets_are_complete_and_refuse_unknown_names():
+def test_presets_are_complete():
     assert set(networks.presets("ugsnet")) == {"default", "paper", "released"}
-    with pytest.raises(ValueError, match="unknown network 'unett'"):
-        networks.create("unett")
-    with pytest.raises(ValueError, match="no preset 'best'"):
-        networks.create("ugsnet", preset="best")
-    with pytest.raises(ValueError, match="multiples of 16, got 50 x 50"):
-        networks.create("ugsnet", width=8)(torch.zeros(1, 1, 50, 50))
 
 
 def test_attention_equals_the_written_out_formula():
@@ -101,7 +84,7 @@ def test_distance_is_root_mean_square_over_channels():
 
 
 def test_gabor_bank_follows_its_formula():
-    bank = filters.gabor_bank(4, 5)
+    bank = ugsnet.gabor_bank(4, 5)
     assert bank.shape == (4, 5, 5)
     assert float(bank.min()) == 0
     assert float(bank.max()) == 1
@@ -119,7 +102,7 @@ def test_gabor_bank_follows_its_formula():
 
 def test_gabor_convolution_equals_the_expanded_input():
     torch.manual_seed(0)
-    layer = filters.GaborConv(6, 2, kernel=3, orientations=4)
+    layer = ugsnet.GaborConv(6, 2, kernel=3, orientations=4)
     x = torch.randn(2, 6, 8, 8)
     weight = layer.weight.unflatten(1, (6, 4))  # (out, in, copies, k, k)
     full = weight.unsqueeze(1) * layer.bank[None, :, None, None]  # (out, orientation, in, copies, k, k)
@@ -130,7 +113,7 @@ def test_gabor_convolution_equals_the_expanded_input():
 def test_otsu_agrees_with_scikit_image():
     rng = np.random.default_rng(0)
     planes = np.stack([rng.normal(rng.choice([-2, 3], size=(40, 40)), 0.7) for _ in range(6)]).astype(np.float32)
-    ours = filters.otsu_threshold(torch.from_numpy(planes).view(2, 3, 40, 40)).flatten()
+    ours = ugsnet.otsu_threshold(torch.from_numpy(planes).view(2, 3, 40, 40)).flatten()
     for plane, threshold in zip(planes, ours, strict=True):
         reference = threshold_otsu(plane, nbins=256)
         width = (plane.max() - plane.min()) / 256
@@ -139,14 +122,14 @@ def test_otsu_agrees_with_scikit_image():
 
 def test_otsu_filter_gradients_and_constant_planes():
     x = torch.randn(1, 2, 8, 8, requires_grad=True)
-    kept = filters.OtsuFilter("masked")(x)
+    kept = ugsnet.OtsuFilter("masked")(x)
     kept.sum().backward()
     torch.testing.assert_close(x.grad, (kept != 0).float())
     x.grad = None
-    binary = filters.OtsuFilter("binary")(x)
+    binary = ugsnet.OtsuFilter("binary")(x)
     assert set(np.round(binary.detach().unique().numpy(), 5)) == {0.0, 1.0}
     binary.sum().backward()
     torch.testing.assert_close(x.grad, torch.ones_like(x))
-    codes = filters.OtsuFilter("quantise_released")(torch.tensor([-1.0, 0.0, 1.0]).view(1, 1, 1, 3))
+    codes = ugsnet.OtsuFilter("quantize_released")(torch.tensor([-1.0, 0.0, 1.0]).view(1, 1, 1, 3))
     assert codes.flatten().tolist() == [0.0, 128.0, 255.0]
-    assert torch.isfinite(filters.OtsuFilter()(torch.full((1, 1, 4, 4), 3.0))).all()
+    assert torch.isfinite(ugsnet.OtsuFilter()(torch.full((1, 1, 4, 4), 3.0))).all()
