@@ -92,7 +92,7 @@ def _write_row(pictures, path, gap=6):
     import numpy as np
     import SimpleITK as sitk
 
-    from LungNoduleKit.images import write_whole
+    from LungNoduleKit.files import write_whole
 
     space = np.full((pictures[0].shape[0], gap, 3), 255, np.uint8)
     row = [part for picture in pictures for part in (picture, space)][:-1]

@@ -10,14 +10,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import ImageError
-from .images import itk_reason, quiet_itk
+from .files import itk_reason, quiet_itk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    import numpy as np
-    import SimpleITK as sitk
 
 _UNEVEN = 0.02  # gaps that differ by more than this fraction of their median are worth a warning
 _BROKEN = 0.25  # ... and by more than this mean missing or displaced slices
@@ -36,7 +33,7 @@ _TAGS = {
 class _Slice:
     path: str
     size: tuple[int, ...]
-    position: np.ndarray | None
+    position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
 
 
@@ -48,7 +45,7 @@ class _Series:
     localizer: bool
     slices: list[_Slice] = field(default_factory=list)
 
-    def __str__(self):
+    def __str__(self) -> str:
         count = "1 slice" if len(self.slices) == 1 else f"{len(self.slices)} slices"
         return f"{self.uid} ({', '.join(filter(None, [self.modality, self.description, count]))})"
 
@@ -59,7 +56,7 @@ class _Series:
 
 
 def read_series(folder: Path, series_uid: str | None, warn: Callable[[str], object]) -> sitk.Image:
-    """The CT series of a folder (see `ct_io.read_ct`) as a volume in HU; its slices lie where their headers say.
+    """The CT series of a folder (see `images.read_ct`) as a volume in HU; its slices lie where their headers say.
 
     A tilted gantry's slices keep their positions: the direction matrix isn't orthogonal then. Raises `ImageError`.
     """
@@ -82,11 +79,30 @@ def read_series(folder: Path, series_uid: str | None, warn: Callable[[str], obje
             raise ImageError(f"{name}: it can't be read ({itk_reason(error)})") from None
 
 
-def _find_series(folder):
-    """Every image series below the folder by UID, and the DICOM files that can't be read; other files don't count."""
+def series_uid(path: str | Path) -> str | None:
+    """The SeriesInstanceUID in a DICOM file's header; None for any other file, and for one that can't be read."""
+    if not _may_be_dicom(path):
+        return None
+    reader = _header_reader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        return None
+    return reader.GetMetaData(_TAGS["uid"]).strip(" \0") if reader.HasMetaDataKey(_TAGS["uid"]) else None
+
+
+def _header_reader() -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    found, broken = {}, []
+    return reader
+
+
+def _find_series(folder: Path) -> tuple[dict[str, _Series], list[str]]:
+    """Every image series below the folder by UID, and the DICOM files that can't be read; other files don't count."""
+    reader = _header_reader()
+    found: dict[str, _Series] = {}
+    broken = []
     for root, folders, names in os.walk(folder):
         folders.sort()
         for name in sorted(names):
@@ -103,19 +119,19 @@ def _find_series(folder):
     return found, broken
 
 
-def _may_be_dicom(path):
+def _may_be_dicom(path: str | Path) -> bool:
     try:
         with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM" or path.lower().endswith((".dcm", ".ima"))
+            return file.read(132)[128:] == b"DICM" or str(path).lower().endswith((".dcm", ".ima"))
     except OSError:
         return False
 
 
-def _add(found, path, reader):
-    def text(name):
+def _add(found: dict[str, _Series], path: str, reader: sitk.ImageFileReader) -> None:
+    def text(name: str) -> str:
         return reader.GetMetaData(_TAGS[name]).strip(" \0") if reader.HasMetaDataKey(_TAGS[name]) else ""
 
-    def numbers(name, count):
+    def numbers(name: str, count: int) -> tuple[float, ...] | None:
         try:
             values = tuple(float(v) for v in text(name).split("\\"))
         except ValueError:
@@ -129,7 +145,13 @@ def _add(found, path, reader):
     )
 
 
-def _choose(found, broken, folder, series_uid, warn):
+def _choose(
+    found: dict[str, _Series],
+    broken: list[str],
+    folder: Path,
+    series_uid: str | None,
+    warn: Callable[[str], object],
+) -> _Series:
     if not found:
         reason = f"none of its {len(broken)} DICOM files can be read" if broken else "there are no DICOM images in it"
         raise ImageError(f"{folder}: {reason}")
@@ -149,24 +171,30 @@ def _choose(found, broken, folder, series_uid, warn):
     return usable[0]
 
 
-def _ordered(series, name, warn):
+def _ordered(series: _Series, name: str, warn: Callable[[str], object]) -> list[_Slice]:
     """The series' slices along their common normal, after a check that they form an evenly spaced stack."""
     if len(series.slices) == 1:
         return series.slices
     if any(s.position is None or s.orientation is None for s in series.slices):
         raise ImageError(f"{name}: some slices have no position or orientation")
-    groups = {}
+    groups: dict[tuple[object, ...], list[_Slice]] = {}
     for one in series.slices:
-        groups.setdefault((one.size, tuple(np.round(one.orientation, 3))), []).append(one)
+        groups.setdefault((one.size, *np.round(np.asarray(one.orientation), 3).tolist()), []).append(one)
     slices = max(groups.values(), key=len)
     if len(slices) < len(series.slices):
         warn(f"{name}: {len(series.slices) - len(slices)} images of another size or orientation were left out")
     if len(slices) < 2:
         raise ImageError(f"{name}: it has no two slices of the same size and orientation")
-    row, column = np.reshape(slices[0].orientation, (2, 3))
+    row, column = np.reshape(np.asarray(slices[0].orientation), (2, 3))
     normal = np.cross(row, column)
-    slices = sorted(slices, key=lambda s: float(np.dot(s.position, normal)))
-    heights = np.array([np.dot(s.position, normal) for s in slices])
+    heights = {s.path: float(np.dot(np.asarray(s.position), normal)) for s in slices}
+    slices = sorted(slices, key=lambda s: heights[s.path])
+    _check_gaps(np.array([heights[s.path] for s in slices]), name, warn)
+    return slices
+
+
+def _check_gaps(heights: np.ndarray, name: str, warn: Callable[[str], object]) -> None:
+    """Refuses slices at ascending `heights` (mm) of which some are missing or doubled, and warns of uneven ones."""
     gaps = np.diff(heights)
     if (gaps < 1e-3).any():
         raise ImageError(f"{name}: {int((gaps < 1e-3).sum())} slices share their position with another one")
@@ -178,4 +206,3 @@ def _ordered(series, name, warn):
         raise ImageError(f"{name}: slices are missing or irregular: {where}, elsewhere {usual:.2f} mm")
     if off.max() > _UNEVEN:
         warn(f"{name}: its slices are unevenly spaced ({gaps.min():.3f} to {gaps.max():.3f} mm)")
-    return slices

@@ -6,7 +6,11 @@ class NoduleError(Exception):
 
 
 class ImageError(NoduleError):
-    """The CT (or a mask) can't be read or isn't a scalar 3D image with sound geometry."""
+    """An image can't be read, or isn't what is needed: a scalar 3D image with sound geometry and finite values."""
+
+
+class MaskError(ImageError):
+    """A mask is empty, isn't an array of two or three axes or doesn't fit the other masks or the image."""
 
 
 class PointError(NoduleError):

@@ -1,7 +1,7 @@
-"""Nodule-centred grids in patient space: sampled from any CT and put back on the CT's own grid.
+"""Nodule-centered grids in patient space: sampled from any CT and put back on the CT's own grid.
 
-All positions are LPS millimetres (SimpleITK's and DICOM's). Arrays are (z, y, x); sizes and indices are (i, j, k) along
-x, y and z.
+All positions are LPS millimeters (SimpleITK's and DICOM's); `swap_lps_ras` is the one place where they become Slicer's
+RAS, or RAS becomes LPS. Arrays are (z, y, x); sizes and indices are (i, j, k) along x, y and z.
 
 A nodule's grid has the CT's own axes, permuted and flipped so that they lie nearest to patient left, posterior and
 superior. Its voxels lie on a lattice that depends on the CT and the spacing alone, anchored at the CT's first voxel: a
@@ -22,20 +22,26 @@ from scipy.ndimage import affine_transform, convolve1d
 from .errors import ImageError, PointError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import SimpleITK as sitk
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
 
 AIR_HU = -1024.0
 FINEST_SPACING_MM = 0.45
 COARSEST_SPACING_MM = 1.0
 SAME_SPACING = 0.01  # spacings that differ by at most this fraction count as one: the grid takes over the CT's
 SMOOTH_BEYOND = 1.5  # a CT finer than the grid by more than this factor is smoothed before it is sampled
-_ON_LATTICE = 1e-3  # voxels: nearer than this to a voxel's centre is a file format's rounding, not a place between two
+_ON_LATTICE = 1e-3  # voxels: nearer than this to a voxel's center is a file format's rounding, not a place between two
+
+
+def swap_lps_ras(points: ArrayLike) -> np.ndarray:
+    """Positions or directions (..., 3) in LPS as RAS, or in RAS as LPS: x and y change their signs; float64."""
+    return np.asarray(points, float) * (-1.0, -1.0, 1.0) + 0.0  # + 0: no negative zeros
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Voxel (i, j, k) lies at ``origin + direction @ (spacing * (i, j, k))``, in LPS millimetres.
+    """Voxel (i, j, k) lies at ``origin + direction @ (spacing * (i, j, k))``, in LPS millimeters.
 
     `direction` has nine numbers, row by row as in SimpleITK: its columns are the directions of the grid's axes.
     """
@@ -52,7 +58,7 @@ class Grid:
 
     @property
     def matrix(self) -> np.ndarray:
-        """(3, 3) float64: column a is the step in millimetres from a voxel to the next one along axis a."""
+        """(3, 3) float64: column a is the step in millimeters from a voxel to the next one along axis a."""
         return np.reshape(np.asarray(self.direction, float), (3, 3)) * np.asarray(self.spacing, float)
 
     @property
@@ -68,35 +74,28 @@ class Grid:
     @property
     def center_lps(self) -> tuple[float, float, float]:
         """Centre of the box that the grid's voxels fill."""
-        return tuple(self.indices_to_points([(n - 1) / 2 for n in self.size]).tolist())
+        return as_triple(self.indices_to_points([(n - 1) / 2 for n in self.size]))
 
-    def indices_to_points(self, indices) -> np.ndarray:
+    def indices_to_points(self, indices: ArrayLike) -> np.ndarray:
         """LPS positions (..., 3) of continuous indices (..., 3), each (i, j, k)."""
         return np.asarray(indices, float) @ self.matrix.T + np.asarray(self.origin, float)
 
-    def points_to_indices(self, points) -> np.ndarray:
+    def points_to_indices(self, points: ArrayLike) -> np.ndarray:
         """Continuous indices (..., 3), each (i, j, k), of LPS positions (..., 3)."""
         return (np.asarray(points, float) - np.asarray(self.origin, float)) @ np.linalg.inv(self.matrix).T
 
-    def contains(self, point_lps) -> bool:
-        """Whether the position lies in one of the grid's voxels (which reach half a voxel beyond their centres)."""
+    def contains(self, point_lps: ArrayLike) -> bool:
+        """Whether the position lies in one of the grid's voxels (which reach half a voxel beyond their centers)."""
         index = self.points_to_indices(point_lps)
         return all(-0.5 - _ON_LATTICE <= i <= n - 0.5 + _ON_LATTICE for i, n in zip(index, self.size, strict=True))
 
-    def part(self, start, size) -> Grid:
+    def part(self, start: Sequence[int] | np.ndarray, size: Sequence[int] | np.ndarray) -> Grid:
         """The grid of the same lattice that starts at voxel `start` (which may be negative) and has `size` voxels."""
-        origin = tuple(self.indices_to_points(start).tolist()) if any(start) else self.origin
-        return replace(self, size=tuple(int(n) for n in size), origin=origin)
+        origin = as_triple(self.indices_to_points(start)) if any(start) else self.origin
+        i, j, k = (int(n) for n in size)
+        return replace(self, size=(i, j, k), origin=origin)
 
-    def translated(self, voxels) -> Grid:
-        """The grid moved by whole voxels (i, j, k) along its own axes."""
-        return self.part(tuple(int(n) for n in voxels), self.size)
-
-    def resized(self, size) -> Grid:
-        """The grid with another size around the same centre (half a voxel off where parity changes), same lattice."""
-        return self.part(tuple((old - new) // 2 for old, new in zip(self.size, size, strict=True)), size)
-
-    def image(self, array=None) -> sitk.Image:
+    def image(self, array: np.ndarray | None = None) -> sitk.Image:
         """A SimpleITK image of `array` (z, y, x) on this grid; without an array, zeros of type uint8."""
         array = np.zeros(self.shape, np.uint8) if array is None else np.asarray(array)
         if array.shape != self.shape:
@@ -108,12 +107,31 @@ class Grid:
         return image
 
 
-def nodule_grid(ct: sitk.Image, point_lps, size=(64, 64, 64), spacing=None) -> Grid:
+def as_triple(values: ArrayLike) -> tuple[float, float, float]:
+    """Three numbers (3,) as Python's floats."""
+    x, y, z = np.asarray(values, float).tolist()
+    return x, y, z
+
+
+def ras_lattice(grid: Grid) -> np.ndarray:
+    """(4, 4) float64: the matrix from a grid's indices (i, j, k, 1) to positions in RAS millimeters."""
+    lattice = np.eye(4)
+    lattice[:3, :3], lattice[:3, 3] = grid.matrix, grid.origin
+    lattice[:3] = swap_lps_ras(lattice[:3].T).T
+    return lattice
+
+
+def nodule_grid(
+    ct: sitk.Image,
+    point_lps: Sequence[float] | np.ndarray,
+    size: Sequence[int] = (64, 64, 64),
+    spacing: float | Sequence[float] | None = None,
+) -> Grid:
     """The grid of `size` voxels around a point, its axes nearest to patient left, posterior and superior.
 
-    `spacing` in millimetres is a number or one number an axis (left, posterior, superior); None takes the CT's in-plane
+    `spacing` in millimeters is a number or one number an axis (left, posterior, superior); None takes the CT's in-plane
     spacing, within [0.45, 1.0] mm, for all three. Along an axis whose CT spacing agrees within 1 % the CT's own spacing
-    and voxel positions are used. The point lies within half a voxel of the grid's centre. Raises `PointError` if the
+    and voxel positions are used. The point lies within half a voxel of the grid's center. Raises `PointError` if the
     point isn't three finite numbers.
     """
     point = np.asarray(point_lps, float)
@@ -123,16 +141,17 @@ def nodule_grid(ct: sitk.Image, point_lps, size=(64, 64, 64), spacing=None) -> G
     ct_grid = Grid.of(ct)
     own = [ct_grid.spacing[axis] for axis in order]
     wanted = [_in_plane_spacing(own)] * 3 if spacing is None else np.broadcast_to(np.asarray(spacing, float), 3)
-    used = tuple(float(o if abs(w - o) <= SAME_SPACING * o else w) for w, o in zip(wanted, own, strict=True))
+    used = as_triple([o if abs(w - o) <= SAME_SPACING * o else w for w, o in zip(wanted, own, strict=True)])
     columns = np.reshape(ct_grid.direction, (3, 3))[:, order] * signs
-    lattice = Grid(tuple(int(n) for n in size), used, ct_grid.origin, tuple(columns.ravel().tolist()))
+    i, j, k = (int(n) for n in size)
+    lattice = Grid((i, j, k), used, ct_grid.origin, tuple(columns.ravel().tolist()))
     # The tiny shift keeps a point that lies right between two choices on one side of the rounding.
     start = np.floor(lattice.points_to_indices(point) - (np.asarray(size) - 1) / 2 + 0.5 + 1e-9)
     # Through the CT's own indices, so that a grid which starts at the CT's first voxel has exactly its origin.
     ct_start = np.zeros(3)
     ct_start[order] = start * signs * np.asarray(used) / own
     origin = ct_grid.indices_to_points(ct_start) if ct_start.any() else ct_grid.origin
-    return replace(lattice, origin=tuple(float(x) for x in origin))
+    return replace(lattice, origin=as_triple(origin))
 
 
 def grid_spacing(
@@ -158,19 +177,13 @@ def sample(ct: sitk.Image, grid: Grid, outside: float | None = AIR_HU) -> np.nda
     return _resample(sitk.GetArrayViewFromImage(ct), Grid.of(ct), grid, outside, smooth=True)
 
 
-def sample_label(mask: sitk.Image, grid: Grid) -> np.ndarray:
-    """A mask (non-zero is inside) on a grid: bool (z, y, x), where its linear interpolation reaches one half."""
-    values = _resample(sitk.GetArrayViewFromImage(mask), Grid.of(mask), grid, 0.0, smooth=True, binary=True)
-    return values >= 0.5
-
-
-def put_back(values, grid: Grid, target: Grid) -> np.ndarray:
+def put_back(values: np.ndarray, grid: Grid, target: Grid) -> np.ndarray:
     """Values (z, y, x) on a nodule's grid, linearly interpolated on `target`: float32, 0 outside the nodule's grid."""
     return _resample(values, grid, target, 0.0, smooth=False)
 
 
-def region_of_interest(ct: sitk.Image, region, margin_mm: float = 0.0) -> Grid:
-    """The CT's own sub-grid whose voxels' centres lie in a region of patient space, clipped to the CT.
+def region_of_interest(ct: sitk.Image, region: Grid | ArrayLike, margin_mm: float = 0.0) -> Grid:
+    """The CT's own sub-grid whose voxels' centers lie in a region of patient space, clipped to the CT.
 
     `region` is a `Grid` or LPS points (N, 3), whose bounding box along the CT's axes is taken; `margin_mm` widens it on
     each side. At least one voxel is returned along every axis; `PointError` if the region lies outside the CT.
@@ -185,7 +198,7 @@ def region_of_interest(ct: sitk.Image, region, margin_mm: float = 0.0) -> Grid:
         raise PointError("region: it lies outside the volume")
     first = np.ceil(low - _ON_LATTICE).astype(int)
     end = np.floor(high + _ON_LATTICE).astype(int)
-    # A region thinner than a voxel and between two centres: the voxel that its middle lies in.
+    # A region thinner than a voxel and between two centers: the voxel that its middle lies in.
     between = first > end
     nearest = np.floor((low + high) / 2 + 0.5).astype(int)
     first, end = np.where(between, nearest, first).clip(0, last), np.where(between, nearest, end).clip(0, last)
@@ -202,7 +215,7 @@ def crop(image: sitk.Image, grid: Grid) -> sitk.Image:
     return sitk.RegionOfInterest(image, grid.size, index.tolist())
 
 
-def _patient_axes(ct: sitk.Image):
+def _patient_axes(ct: sitk.Image) -> tuple[list[int], np.ndarray]:
     """For left, posterior, superior: which CT axis lies nearest, and whether it points there (+1) or away (-1)."""
     direction = np.reshape(ct.GetDirection(), (3, 3))
     order = max(permutations(range(3)), key=lambda axes: prod(abs(direction[row, a]) for row, a in enumerate(axes)))
@@ -210,7 +223,7 @@ def _patient_axes(ct: sitk.Image):
     return list(order), signs
 
 
-def _in_plane_spacing(spacings) -> float:
+def _in_plane_spacing(spacings: Sequence[float]) -> float:
     """The spacing that two axes share (the finest such), else the geometric mean of the finest two; clamped."""
     fine, middle, coarse = sorted(spacings)
     if middle - fine <= SAME_SPACING * fine:
@@ -228,20 +241,20 @@ def _corners(grid: Grid) -> np.ndarray:
     return grid.indices_to_points(np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 3))
 
 
-def _resample(array, source: Grid, target: Grid, outside: float, smooth: bool, binary: bool = False) -> np.ndarray:
+def _resample(array: np.ndarray, source: Grid, target: Grid, outside: float | None, smooth: bool) -> np.ndarray:
     """Linear interpolation of `array` (z, y, x on `source`) at the voxels of `target`; float32 (z, y, x)."""
     step = np.linalg.solve(source.matrix, target.matrix)  # source index = step @ target index + start
     start = source.points_to_indices(target.origin)
     largest = np.abs(step) == np.abs(step).max(axis=1, keepdims=True)
     rest = np.abs(np.where(largest, 0.0, step)) * (np.asarray(target.size) - 1)
     if (largest.sum(axis=0) == 1).all() and (largest.sum(axis=1) == 1).all() and rest.max() < _ON_LATTICE:
-        return _resample_along_axes(array, source, target, step, start, outside, smooth, binary)
+        return _resample_along_axes(array, source, target, step, start, outside, smooth)
     if outside is None:
         raise ValueError("outside: the border can only be repeated along axes that are parallel to the image's")
-    return _resample_oblique(array, source, target, step, start, outside, smooth, binary)
+    return _resample_oblique(array, source, target, step, start, outside, smooth)
 
 
-def _resample_along_axes(array, source, target, step, start, outside, smooth, binary):
+def _resample_along_axes(array, source, target, step, start, outside, smooth):
     """Axes parallel, in any order: one small matrix an axis. Coinciding voxels are copied exactly."""
     weights, parts, insides, order = [], [], [], []
     for axis in range(3):
@@ -255,7 +268,7 @@ def _resample_along_axes(array, source, target, step, start, outside, smooth, bi
         parts.append(slice(first, first + matrix.shape[1]))
         insides.append(inside)
         order.append(along)
-    block = _as_float(np.asarray(array)[parts[2], parts[1], parts[0]], binary)
+    block = np.asarray(array)[parts[2], parts[1], parts[0]].astype(np.float32)
     block = np.matmul(block, weights[0].T)
     block = np.matmul(weights[1], block)
     block = np.tensordot(weights[2], block, axes=1)
@@ -302,7 +315,7 @@ def _smoothing_kernel(ratio: float):
     return kernel / kernel.sum()
 
 
-def _resample_oblique(array, source, target, step, start, outside, smooth, binary):
+def _resample_oblique(array, source, target, step, start, outside, smooth):
     """Axes at an angle to each other (a mask that was drawn on a reformatted volume, say)."""
     ranges = [np.arange(n, dtype=np.float64) for n in target.size]
     inside = np.ones(target.shape, bool)
@@ -318,9 +331,8 @@ def _resample_oblique(array, source, target, step, start, outside, smooth, binar
     last = np.asarray(source.size)
     first = np.floor(positions.min(axis=0) - pads).astype(int).clip(0, last - 1)
     end = (np.ceil(positions.max(axis=0)).astype(int) + pads + 1).clip(first + 1, last)
-    block = _as_float(
-        np.asarray(array)[tuple(slice(a, b) for a, b in zip(first[::-1], end[::-1], strict=True))], binary
-    )
+    box = tuple(slice(a, b) for a, b in zip(first[::-1], end[::-1], strict=True))
+    block = np.asarray(array)[box].astype(np.float32)
     for axis, kernel in enumerate(kernels):
         if len(kernel) > 1:
             block = convolve1d(block, kernel, axis=2 - axis, mode="nearest")
@@ -329,7 +341,3 @@ def _resample_oblique(array, source, target, step, start, outside, smooth, binar
     )
     result[~inside] = outside
     return result
-
-
-def _as_float(block, binary: bool):
-    return (block != 0 if binary else block).astype(np.float32)

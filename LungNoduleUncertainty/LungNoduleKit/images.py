@@ -1,31 +1,29 @@
-"""CT volumes and masks from files and DICOM folders, checked before use; outputs that appear whole or not at all.
+"""CT volumes and masks from files and DICOM folders, checked before use.
 
-Positions are LPS millimetres, voxel values Hounsfield units (rescale slope and intercept applied by the DICOM reader).
+Positions are LPS millimeters, voxel values Hounsfield units (rescale slope and intercept applied by the DICOM reader).
 """
 
 from __future__ import annotations
 
 import warnings
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import ImageError, OutputError, PointError
-from .geometry import Grid
+from .dicom import read_series
+from .errors import ImageError, MaskError, NoduleError, PointError
+from .files import read_image
+from .geometry import Grid, swap_lps_ras
+from .segmentation_file import is_segmentation, segments_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import SimpleITK as sitk
-
-    from .geometry import Grid
+    from collections.abc import Callable, Iterator, Sequence
 
 AIR_BELOW_HU = -300.0
 _LOOKED_AT = 2_000_000  # voxels that the check of the value range looks at
+_SAME_GRID = 1e-3  # two grids are one if no voxel lies farther apart than this share of a voxel
 
 
 def read_ct(
@@ -38,12 +36,20 @@ def read_ct(
     `ImageError` for a missing or unreadable file, a folder without a CT series or with several that are equally long,
     and slices that are missing or doubled.
     """
-    from .dicom import read_series
-
     path = Path(path)
     if path.is_dir():
         return read_series(path, series_uid, warn)
     return read_image(path)
+
+
+def read_volume(path: str | Path, *, warn: Callable[[str], object] = warnings.warn) -> sitk.Image:
+    """A scalar volume from a file or a folder of DICOM, as `read_ct`; a 2D image becomes one slice.
+
+    Raises `ImageError`, for colors and for more than three axes too.
+    """
+    image = _as_volume(read_ct(path, warn=warn))
+    check_volume(image, str(path))
+    return image
 
 
 def read_mask(path: str | Path, ct: sitk.Image | None = None) -> sitk.Image:
@@ -52,41 +58,65 @@ def read_mask(path: str | Path, ct: sitk.Image | None = None) -> sitk.Image:
     Raises `ImageError` if it can't be read, isn't a scalar 3D image, is empty, or lies outside the CT if one is given.
     """
     image = read_image(path)
-    if image.HasMetaDataKey("Segment0_LabelValue"):
-        from .segmentation_file import read_segmentation
-
-        masks = list(read_segmentation(path).values())
-        inside = np.any([sitk.GetArrayViewFromImage(mask) for mask in masks], axis=0)
-    else:
-        _check_scalar_volume(image, str(path))
-        inside = sitk.GetArrayViewFromImage(image) != 0
+    masks = list(_masks(image, path).values())  # named: a view doesn't keep its image alive
+    inside = np.any([sitk.GetArrayViewFromImage(mask) for mask in masks], axis=0)
     grid = Grid.of(image)
     _check_geometry(grid, str(path))
     if not inside.any():
-        raise ImageError(f"{path}: the mask is empty")
+        raise MaskError(f"{path}: the mask is empty")
     if ct is not None:
         k, j, i = np.nonzero(inside)
         where = Grid.of(ct).points_to_indices(grid.indices_to_points(np.stack([i, j, k], axis=-1)))
         if not ((where >= -0.5) & (where <= np.asarray(ct.GetSize()) - 0.5)).all(axis=1).any():
-            raise ImageError(f"{path}: the mask lies outside the CT")
+            raise MaskError(f"{path}: the mask lies outside the CT")
     return grid.image(inside.astype(np.uint8))
 
 
-def read_image(path: str | Path) -> sitk.Image:
-    """Any image file that SimpleITK knows; a fourth axis of length one is dropped. `ImageError` if it can't be read."""
-    path = Path(path)
-    if not path.is_file():
-        raise ImageError(f"{path}: there is no such file or folder")
-    with quiet_itk():
-        if not sitk.ImageFileReader.GetImageIOFromFileName(str(path)):
-            raise ImageError(f"{path}: it isn't an image file of a known format")
-        try:
-            image = sitk.ReadImage(str(path))
-        except RuntimeError as error:
-            raise ImageError(f"{path}: it can't be read ({itk_reason(error)})") from None
-    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
-        image = sitk.Extract(image, [*image.GetSize()[:-1], 0], [0] * image.GetDimension())
-    return image
+def read_masks(path: str | Path) -> dict[str, sitk.Image]:
+    """The masks of a file: every segment of a `.seg.nrrd` by its name, or one mask, non-zero inside, of an image.
+
+    Uint8 (0, 1) on the file's own grid, in the file's order; a 2D image becomes one slice. Raises `ImageError` if the
+    file can't be read, and its `MaskError` if it isn't a mask or all of its masks are empty.
+    """
+    masks = _masks(_as_volume(read_image(path)), path)
+    if not any(sitk.GetArrayViewFromImage(mask).any() for mask in masks.values()):
+        raise MaskError(f"{path}: it is empty")
+    return masks
+
+
+def _masks(image: sitk.Image, path: str | Path) -> dict[str, sitk.Image]:
+    if is_segmentation(image):
+        return segments_of(image, str(path))
+    check_volume(image, str(path), MaskError)
+    return {"mask": Grid.of(image).image(sitk.GetArrayViewFromImage(image) != 0)}
+
+
+def _as_volume(image: sitk.Image) -> sitk.Image:
+    return sitk.JoinSeries(image) if image.GetDimension() == 2 else image
+
+
+def on_grid(labels: sitk.Image, image: sitk.Image, name: str, notes: list[str] | None = None) -> sitk.Image:
+    """Labels on the image's grid: as they are if they have it, otherwise by nearest neighbor, which `notes` is told.
+
+    A cropped grid (Slicer writes segmentations so) is put in place exactly and without a note. Raises `MaskError` if
+    nothing of non-empty labels lies inside the image.
+    """
+    if labels.GetSize() == image.GetSize() and _is_part(labels, image, offset=(0, 0, 0)):
+        return labels
+    if notes is not None and not _is_part(labels, image):
+        notes.append(f"{name} lies on another grid than the image: resampled by nearest neighbor")
+    moved = sitk.Resample(labels, image, sitk.Transform(3, sitk.sitkIdentity), sitk.sitkNearestNeighbor, 0)
+    if sitk.GetArrayViewFromImage(labels).any() and not np.any(sitk.GetArrayViewFromImage(moved)):
+        raise MaskError(f"{name}: nothing of it lies inside the image")
+    return moved
+
+
+def _is_part(one: sitk.Image, other: sitk.Image, offset: tuple[int, int, int] | None = None) -> bool:
+    """Whether the first image's voxels are voxels of the other; `offset`: from which index on."""
+    corners = [(0, 0, 0), *(tuple(n - 1 if axis == k else 0 for k, n in enumerate(one.GetSize())) for axis in range(3))]
+    there = [other.TransformPhysicalPointToContinuousIndex(one.TransformIndexToPhysicalPoint(c)) for c in corners]
+    start = np.rint(there[0]) if offset is None else np.asarray(offset)
+    return bool(np.abs(np.asarray(there) - (np.asarray(corners) + start)).max() < _SAME_GRID)
 
 
 def check_ct(image: sitk.Image, name: str = "CT", check_region: Grid | None = None) -> list[str]:
@@ -96,7 +126,7 @@ def check_ct(image: sitk.Image, name: str = "CT", check_region: Grid | None = No
     not finite, directions that aren't finite or don't span space, NaN or infinite voxels. `check_region`, a sub-grid of
     the image, limits the search for the latter. Suspicious: values that don't look like HU, and a tilted gantry.
     """
-    _check_scalar_volume(image, name)
+    check_volume(image, name)
     grid = Grid.of(image)
     if min(grid.size) < 2:
         raise ImageError(f"{name}: it has a single slice {grid.size}; a volume is needed")
@@ -113,8 +143,8 @@ def check_ct(image: sitk.Image, name: str = "CT", check_region: Grid | None = No
     return [*_tilt_warning(grid, name), *_value_warning(array, name)]
 
 
-def check_point(point, image: sitk.Image, name: str = "point") -> tuple[float, float, float]:
-    """The point as three floats (LPS millimetres); `PointError` if it isn't three finite numbers inside the volume."""
+def check_point(point: Sequence[float], image: sitk.Image, name: str = "point") -> tuple[float, float, float]:
+    """The point as three floats (LPS millimeters); `PointError` if it isn't three finite numbers inside the volume."""
     try:
         values = np.asarray(point, float)
     except (TypeError, ValueError):
@@ -127,68 +157,27 @@ def check_point(point, image: sitk.Image, name: str = "point") -> tuple[float, f
         corners = grid.indices_to_points(np.stack(np.meshgrid(*ends), axis=-1).reshape(-1, 3))
         bounds = zip("xyz", corners.min(axis=0), corners.max(axis=0), strict=True)
         spans = ", ".join(f"{axis} {low:.1f} to {high:.1f}" for axis, low, high in bounds)
-        hint = "; as RAS it would lie inside" if grid.contains(values * (-1, -1, 1)) else ""
+        hint = "; as RAS it would lie inside" if grid.contains(swap_lps_ras(values)) else ""
         place = ", ".join(f"{v:.1f}" for v in values)
         raise PointError(f"{name} ({place}): outside the volume, which spans {spans} mm (LPS){hint}")
-    return tuple(values.tolist())
+    x, y, z = values.tolist()
+    return x, y, z
 
 
-def write_whole(path: str | Path, writer: Callable[[Path], object]) -> None:
-    """Calls `writer(temporary)` and moves what it wrote to `path`: the output appears whole or not at all.
-
-    The temporary file lies in the same folder and has the same endings, from which writers take the format. It is
-    removed on failure, and a file that was at `path` stays as it was. `OutputError` if the output can't be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{uuid4().hex[:12]}{''.join(path.suffixes[-2:])}")
-    try:
-        if not path.parent.is_dir():
-            raise FileNotFoundError(2, "there is no such folder")
-        if path.is_dir():
-            raise IsADirectoryError(21, "it is a folder")
-        writer(temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else itk_reason(error)
-        raise OutputError(f"{path}: it can't be written ({reason})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-
-
-@contextmanager
-def quiet_itk():
-    """Keeps ITK's C++ warnings off standard error; errors still raise."""
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)
-
-
-def itk_reason(error: Exception) -> str:
-    """The one line of an ITK exception that says what went wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = (
-        [line.split("ITK ERROR:")[-1] for line in lines if "ITK ERROR" in line] or lines[-1:] or [type(error).__name__]
-    )
-    return told[0].split("): ")[-1].strip().rstrip(".")[:160]
-
-
-def _check_scalar_volume(image, name):
+def check_volume(image: sitk.Image, name: str, error: type[NoduleError] = ImageError) -> None:
+    """Raises `error` unless the image has three axes and one real number a voxel, and isn't empty."""
     if image.GetNumberOfPixels() == 0:
-        raise ImageError(f"{name}: the image is empty")
+        raise error(f"{name}: the image is empty")
     if image.GetNumberOfComponentsPerPixel() != 1:
         count = image.GetNumberOfComponentsPerPixel()
-        raise ImageError(f"{name}: it has {count} values a voxel (color or vector); one HU value is needed")
+        raise error(f"{name}: it has {count} values a voxel (color, vector or several layers); one is needed")
     if "complex" in image.GetPixelIDTypeAsString():
-        raise ImageError(f"{name}: its voxels are complex numbers")
+        raise error(f"{name}: its voxels are complex numbers")
     if image.GetDimension() != 3:
-        raise ImageError(f"{name}: it is {image.GetDimension()}D {image.GetSize()}; a 3D volume is needed")
+        raise error(f"{name}: it is {image.GetDimension()}D {image.GetSize()}; a 3D volume is needed")
 
 
-def _check_geometry(grid, name):
+def _check_geometry(grid: Grid, name: str) -> None:
     if not all(np.isfinite(s) and s > 0 for s in grid.spacing):
         raise ImageError(f"{name}: its spacing {grid.spacing} isn't three positive numbers")
     if not np.isfinite([*grid.direction, *grid.origin]).all():
@@ -197,14 +186,14 @@ def _check_geometry(grid, name):
         raise ImageError(f"{name}: its axes don't span space")
 
 
-def _tilt_warning(grid, name):
+def _tilt_warning(grid: Grid, name: str) -> Iterator[str]:
     axes = np.reshape(grid.direction, (3, 3))
     between = np.degrees(np.arcsin(min(1.0, np.abs(axes.T @ axes - np.eye(3)).max())))
     if between > 0.1:
         yield f"{name}: its axes are {between:.1f}° off a right angle (tilted gantry)"
 
 
-def _value_warning(array, name):
+def _value_warning(array: np.ndarray, name: str) -> Iterator[str]:
     step = max(1, round((array.size / _LOOKED_AT) ** (1 / 3)))
     some = array[::step, ::step, ::step]
     some = some[np.isfinite(some)] if np.issubdtype(some.dtype, np.floating) else some

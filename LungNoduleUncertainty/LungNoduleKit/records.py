@@ -38,7 +38,7 @@ def read_record(
     """
     if not isinstance(values, Mapping):
         raise error(f"{source}: {_where(path)} must be a table, not {values!r}")
-    hints = _hints(kind)
+    hints = _hints(typing.cast(typing.Hashable, kind))
     rest = next((f.name for f in _fields(kind) if f.metadata.get("rest")), None)
     unknown = [key for key in values if key not in hints or key == rest]
     if unknown and rest is None:
@@ -76,7 +76,7 @@ def record_dict(record: Any) -> dict[str, Any]:
 
 
 @cache
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: Any) -> dict[str, Any]:
     found = typing.get_type_hints(kind)
     return {f.name: found[f.name] for f in _fields(kind)}
 

@@ -12,24 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import ImageError
-from .geometry import Grid
-from .images import read_image, write_whole
+from .errors import ImageError, MaskError
+from .files import read_image, write_whole
+from .geometry import Grid, ras_lattice
+from .terminology import NODULE_TERMINOLOGY, tag_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    import SimpleITK as sitk
-
-    from .geometry import Grid
-
-# SNOMED CT codes: Morphologically Altered Structure, Nodule; Lung.
-NODULE_TERMINOLOGY = (
-    "Segmentation category and type - DICOM master list"
-    "~SCT^49755003^Morphologically Altered Structure~SCT^27925004^Nodule~^^"
-    "~Anatomic codes - DICOM master list~SCT^39607008^Lung~^^"
-)
 _REFERENCE_GEOMETRY = "Reference image geometry"
 
 
@@ -69,28 +60,38 @@ def read_segmentation(path: str | Path) -> dict[str, sitk.Image]:
     isn't a segmentation.
     """
     image = read_image(path)
-    if image.GetDimension() != 3 or not image.HasMetaDataKey("Segment0_LabelValue"):
+    if not is_segmentation(image):
         raise ImageError(f"{path}: it isn't a Slicer segmentation (.seg.nrrd)")
+    return segments_of(image, str(path))
+
+
+def is_segmentation(image: sitk.Image) -> bool:
+    """Whether an image that was read from a file is a Slicer segmentation."""
+    return image.GetDimension() == 3 and image.HasMetaDataKey("Segment0_LabelValue")
+
+
+def segments_of(image: sitk.Image, name: str) -> dict[str, sitk.Image]:
+    """As `read_segmentation`, of an image that was read already; `name` is what messages call it."""
     array = sitk.GetArrayViewFromImage(image)
     grid, masks, number = Grid.of(image), {}, 0
     while image.HasMetaDataKey(f"Segment{number}_LabelValue"):
 
-        def value(key, default, number=number):
+        def value(key: str, default: str, number: int = number) -> str:
             full = f"Segment{number}_{key}"
-            return image.GetMetaData(full) if image.HasMetaDataKey(full) else default
+            return (image.GetMetaData(full).strip() if image.HasMetaDataKey(full) else "") or default
 
-        layer = int(value("Layer", "0"))
-        if layer >= image.GetNumberOfComponentsPerPixel():
-            raise ImageError(f"{path}: segment {number} is in layer {layer}, which the file doesn't have")
-        labels = array[..., layer] if array.ndim == 4 else array
-        name = value("Name", f"Segment {number + 1}")
-        mask = grid.image((labels == int(value("LabelValue", "1"))).astype(np.uint8))
-        masks[name if name not in masks else f"{name} {number + 1}"] = mask
+        segment, layer, label = value("Name", f"Segment {number + 1}"), value("Layer", "0"), value("LabelValue", "1")
+        if not (layer.isdigit() and label.isdigit()) or int(layer) >= image.GetNumberOfComponentsPerPixel():
+            raise MaskError(
+                f"{name}: segment {segment} has label {label} in layer {layer}, which the file doesn't hold"
+            )
+        labels = array[..., int(layer)] if array.ndim == 4 else array
+        masks[segment if segment not in masks else f"{segment} {number + 1}"] = grid.image(labels == int(label))
         number += 1
     return masks
 
 
-def _check_on_grid(name, mask, grid):
+def _check_on_grid(name: str, mask: sitk.Image, grid: Grid) -> None:
     if mask.GetDimension() != 3 or mask.GetNumberOfComponentsPerPixel() != 1:
         raise ImageError(f"segment {name}: its mask isn't a scalar 3D image")
     own = Grid.of(mask)
@@ -99,8 +100,8 @@ def _check_on_grid(name, mask, grid):
         raise ImageError(f"segment {name}: its mask lies on another grid than the first segment's")
 
 
-def _geometry_lines(grid, count):
-    def vector(values):
+def _geometry_lines(grid: Grid, count: int) -> list[str]:
+    def vector(values: Iterable[float]) -> str:
         return "(" + ",".join(repr(float(v)) for v in values) + ")"
 
     return [
@@ -118,7 +119,13 @@ def _geometry_lines(grid, count):
     ]
 
 
-def _key_lines(segments, layers, grid, tags, reference):
+def _key_lines(
+    segments: list[tuple[str, sitk.Image, tuple[float, float, float]]],
+    layers: np.ndarray,
+    grid: Grid,
+    tags: Mapping[str, str],
+    reference: Grid | None,
+) -> Iterator[str]:
     used: set[str] = set()
     for number, (name, _, color) in enumerate(segments):
         own = {"TerminologyEntry": NODULE_TERMINOLOGY, **tags}
@@ -134,7 +141,7 @@ def _key_lines(segments, layers, grid, tags, reference):
             "LabelValue": "1",
             "Layer": str(number),
             "Extent": " ".join(f"{low} {high}" for low, high in extent),
-            "Tags": "".join(f"{_tag(key)}:{_tag(value)}|" for key, value in own.items()),
+            "Tags": "".join(f"{tag_text(key)}:{tag_text(value)}|" for key, value in own.items()),
         }
         yield from (f"Segment{number}_{key}:={value}" for key, value in keys.items())
     reference = grid if reference is None else reference
@@ -147,25 +154,18 @@ def _key_lines(segments, layers, grid, tags, reference):
     yield "Segmentation_ReferenceImageExtentOffset:=" + " ".join(str(n) for n in offset)
 
 
-def _ras_geometry(grid):
+def _ras_geometry(grid: Grid) -> str:
     """A grid as Slicer writes it: the index-to-RAS matrix, row by row, and the extent."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = grid.matrix
-    matrix[:3, 3] = grid.origin
-    matrix[:2] *= -1
     extent = [bound for n in grid.size for bound in (0, n - 1)]
-    return "".join(f"{float(value) + 0.0!r};" for value in matrix.ravel()) + "".join(f"{bound};" for bound in extent)
+    numbers = [repr(float(value)) for value in ras_lattice(grid).ravel()] + [str(bound) for bound in extent]
+    return "".join(f"{number};" for number in numbers)
 
 
-def _one_line(text):
+def _one_line(text: str) -> str:
     return " ".join(str(text).split())
 
 
-def _tag(text):
-    return _one_line(text).replace("|", "/")
-
-
-def _identifier(name, used):
+def _identifier(name: str, used: set[str]) -> str:
     """A segment's ID: its name in letters that every reader keeps, unique in the file."""
     stem = "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in _one_line(name)) or "Segment"
     identifier, number = stem, 1

@@ -115,8 +115,8 @@ def write_outputs(
     """Write all outputs of one nodule; if one fails, those already written by this call are removed again."""
     import SimpleITK as sitk
 
+    from LungNoduleKit.files import write_whole
     from LungNoduleKit.geometry import Grid
-    from LungNoduleKit.images import write_whole
     from LungNoduleKit.segmentation_file import write_segmentation
 
     from .segments import SEGMENTS, TAG_PREFIX, masks_of
@@ -234,7 +234,8 @@ def _segment(args) -> int:
 
 def _demo(args) -> int:
     from LungNoduleKit.errors import OutputError
-    from LungNoduleKit.images import read_ct, write_whole
+    from LungNoduleKit.files import write_whole
+    from LungNoduleKit.images import read_ct
 
     from .models.bundle import load_model
 

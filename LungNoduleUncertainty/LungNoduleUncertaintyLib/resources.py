@@ -1,15 +1,10 @@
-"""Where the files that ship with the package lie: in a source tree, in Slicer's module folder, or in a wheel."""
+"""Where the files lie that ship with the package."""
 
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parent
+from LungNoduleKit import files
 
 
 def resource_path(*parts: str) -> Path:
-    """Path of a shipped resource, e.g. ``resource_path("Models")``.
-
-    A wheel carries the resources inside the package; a source tree and Slicer's module folder keep them beside it.
-    """
-    inside = _PACKAGE / "Resources"
-    root = inside if inside.is_dir() else _PACKAGE.parent / "Resources"
-    return root.joinpath(*parts)
+    """Path of a shipped resource, e.g. ``resource_path("Models")``; see `LungNoduleKit.files.resource_path`."""
+    return files.resource_path(Path(__file__).resolve().parent, *parts)

@@ -5,7 +5,7 @@ Importing this package loads neither numpy nor torch; the names below are fetche
 
 from importlib import import_module
 
-__version__ = "1.0.0"
+from LungNoduleKit import __version__ as __version__
 
 _EXPORTS = {
     "trimap_from_mask": ".trimap.trimap",
@@ -13,7 +13,6 @@ _EXPORTS = {
     "trimap_from_recist": ".trimap.trimap",
     "mask_from_recist": ".trimap.grabcut",
     "closed_form_alpha": ".matting.closed_form",
-    "closed_form_alpha_batch": ".matting.batch",
     "dilation_label": ".soft_labels",
     "bilinear_label": ".soft_labels",
     "mean_of_readers": ".soft_labels",

@@ -3,9 +3,32 @@
 Exit status: 0 done, 1 the input can't be processed (one line on standard error), 2 wrong usage.
 """
 
+from __future__ import annotations
+
 import argparse
+import math
+import os
 import sys
+from collections.abc import Callable
+from functools import partial, reduce
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from tqdm import tqdm
+
+from LungNoduleKit.errors import OutputError
+from LungNoduleKit.files import image_writer, write_all
+from LungNoduleKit.geometry import swap_lps_ras
+from LungNoduleKit.images import read_masks, read_volume
+from LungNoduleKit.segmentation_file import write_segmentation
+
+from .dataset.builder import Settings, build
+from .dataset.manifest import apply_decisions
+from .dataset.sources import Case, deeplesion_cases, folder_cases
+from .errors import SoftMaskError
+from .pipeline import SEGMENT_COLOR, Parameters, SoftMaskResult, read_trimap, soft_mask_volume
 
 _PROGRAM = "python -m SoftMaskLabelerLib"
 _EPILOG = """the trimap says where is lesion (255), where background (0) and where matting decides (128). It comes from
@@ -17,7 +40,7 @@ _EPILOG = """the trimap says where is lesion (255), where background (0) and whe
 examples:
   python -m SoftMaskLabelerLib ct.nrrd --readers readers.seg.nrrd --output soft.nrrd
   python -m SoftMaskLabelerLib ct.nrrd --mask nodule.nrrd --erode 1 --dilate 2 --output soft.nrrd \\
-         --trimap trimap.nrrd --segment binarised.seg.nrrd
+         --trimap trimap.nrrd --segment binarized.seg.nrrd
   python -m SoftMaskLabelerLib ct.nrrd --use-trimap trimap.nrrd --output soft.nrrd
   python -m SoftMaskLabelerLib ct.nrrd --output soft.nrrd --recist 10.5 -31 -120 28.2 -25 -120 17 -36 -120 22 -20 -120
 
@@ -43,12 +66,10 @@ examples:
 """
 
 
-def _number(kind, low, inclusive=True):
+def _number(kind: type, low: float, inclusive: bool = True) -> Callable[[str], Any]:
     """A type for argparse: a finite number from a bound on."""
 
-    def parse(text):
-        import math
-
+    def parse(text: str) -> Any:
         value = kind(text)
         if not math.isfinite(value) or value < low or (value == low and not inclusive):
             raise ValueError
@@ -65,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=_PROGRAM,
         usage=f"{_PROGRAM} CT (--mask M | --readers R.seg.nrrd | --recist X1 Y1 Z1 ... X4 Y4 Z4 | --use-trimap T)\n"
-        "           --output soft.nrrd [--trimap trimap.nrrd] [--segment binarised.seg.nrrd] [options]",
+        "           --output soft.nrrd [--trimap trimap.nrrd] [--segment binarized.seg.nrrd] [options]",
         description="The soft mask of a lesion: alpha from 0 to 1 per voxel, by closed-form matting on a trimap.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -128,7 +149,7 @@ def _decisions_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_parameters(parser) -> None:
+def _add_parameters(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("parameters")
     group.add_argument("--window", nargs=2, type=float, default=(-1000, 400), metavar="HU", help="(-1000 400)")
     tenth = "default: a tenth of the lesion's diameter, at least a pixel; with readers 0"
@@ -139,13 +160,11 @@ def _add_parameters(parser) -> None:
     group.add_argument("--iterations", type=_COUNT, default=5, metavar="N", help="of GrabCut (5)")
 
 
-def _parameters(args, parser):
-    from .pipeline import Parameters
-
+def _parameters(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Parameters:
     if not args.window[0] < args.window[1]:
         parser.error(f"--window: from a lower to a higher value, not {args.window[0]:g} to {args.window[1]:g}")
     return Parameters(
-        window=tuple(float(end) for end in args.window),
+        window=(float(args.window[0]), float(args.window[1])),
         erode_mm=args.erode,
         dilate_mm=args.dilate,
         dimension=getattr(args, "dimension", 2),
@@ -155,31 +174,16 @@ def _parameters(args, parser):
     )
 
 
-def _label(args, parser) -> int:
+def _label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """The first form: one lesion in one volume."""
-    from .pipeline import soft_mask_volume
-    from .volume_io import image_writer, read_masks, read_trimap, read_volume, segment_writer, write_all
-
     _check_outputs(args)
     parameters = _parameters(args, parser)
-    image = read_volume(args.ct)
-    source, extra = {}, []
-    if args.recist:
-        sign = -1 if args.ras else 1
-        points = [(sign * x, sign * y, z) for x, y, z in zip(*(iter(args.recist),) * 3, strict=True)]
-        source["recist_points_lps"] = points
-    elif args.use_trimap:
-        source["trimap"] = read_trimap(args.use_trimap)
-    else:
-        masks = read_masks(args.mask or args.readers)
-        if args.mask and len(masks) > 1:
-            extra.append(f"{args.mask}: the union of its {len(masks)} segments is the mask")
-        if args.readers and len(masks) == 1:
-            extra.append(f"{args.readers}: it has one segment, which is taken as one mask")
-        source["masks"] = [_union(masks.values())] if args.mask else list(masks.values())
+    extra: list[str] = []
+    image = read_volume(args.ct, warn=extra.append)
+    source = _source(args, extra)
     bar = _bar(args.quiet, total=100, bar_format="{desc:<8} {percentage:3.0f}%|{bar:30}|")
 
-    def progress(stage, share):
+    def progress(stage: str, share: float) -> None:
         bar.set_description_str(stage)
         bar.update(round(100 * share) - bar.n)
 
@@ -190,7 +194,8 @@ def _label(args, parser) -> int:
         if args.trimap:
             outputs.append((args.trimap, image_writer(result.trimap)))
         if args.segment:
-            outputs.append((args.segment, segment_writer(result.binary, "Soft mask from 0.5")))
+            segments = [("Soft mask from 0.5", result.binary, SEGMENT_COLOR)]
+            outputs.append((args.segment, partial(write_segmentation, segments=segments)))
         write_all(outputs)
     finally:
         bar.close()
@@ -203,13 +208,23 @@ def _label(args, parser) -> int:
     return 0
 
 
-def _build(args, parser) -> int:
+def _source(args: argparse.Namespace, notes: list[str]) -> dict[str, Any]:
+    """What marks the lesion, as an argument of `soft_mask_volume`."""
+    if args.recist:
+        points = np.reshape(args.recist, (4, 3))
+        return {"recist_points_lps": swap_lps_ras(points) if args.ras else points}
+    if args.use_trimap:
+        return {"trimap": read_trimap(args.use_trimap)}
+    masks = read_masks(args.mask or args.readers)
+    if args.mask and len(masks) > 1:
+        notes.append(f"{args.mask}: the union of its {len(masks)} segments is the mask")
+    if args.readers and len(masks) == 1:
+        notes.append(f"{args.readers}: it has one segment, which is taken as one mask")
+    return {"masks": [reduce(sitk.Or, masks.values())] if args.mask else list(masks.values())}
+
+
+def _build(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """The second form: a data set."""
-    import os
-
-    from .dataset.builder import Settings, build
-    from .dataset.sources import deeplesion_cases, folder_cases
-
     table = args.source.suffix.lower() == ".csv"
     if table != bool(args.images):
         parser.error("--images belongs to a DL_info.csv, and a DL_info.csv needs it")
@@ -224,17 +239,17 @@ def _build(args, parser) -> int:
         own_window=args.own_window,
         parameters=_parameters(args, parser),
     )
-    found = deeplesion_cases(args.source, args.images, args.lesion_type or ()) if table else folder_cases(args.source)
-    cases = found[: args.limit]
+    cases: list[Case] = []
+    cases += deeplesion_cases(args.source, args.images, args.lesion_type or ()) if table else folder_cases(args.source)
     bar = _bar(args.quiet, total=None, unit="case")
 
-    def progress(done, total):
+    def progress(done: int, total: int) -> None:
         bar.total = total
         bar.update(done - bar.n)
 
     try:
         summary = build(
-            cases,
+            cases[: args.limit],
             args.output,
             settings,
             jobs=args.jobs or os.cpu_count() or 1,
@@ -256,9 +271,7 @@ def _build(args, parser) -> int:
     return 0
 
 
-def _apply_decisions(args, parser) -> int:
-    from .dataset.manifest import apply_decisions
-
+def _apply_decisions(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     path, counts = apply_decisions(args.folder, args.undecided)
     print(
         f"{counts['accepted']} accepted, {counts['rejected']} rejected ({counts['undecided']} of all undecided, "
@@ -267,20 +280,7 @@ def _apply_decisions(args, parser) -> int:
     return 0
 
 
-def _union(masks):
-    from functools import reduce
-
-    import SimpleITK as sitk
-
-    return reduce(sitk.Or, masks)
-
-
-def _summary(result) -> str:
-    import math
-
-    import numpy as np
-    import SimpleITK as sitk
-
+def _summary(result: SoftMaskResult) -> str:
     voxel = math.prod(result.alpha.GetSpacing())
     alpha, trimap = (sitk.GetArrayViewFromImage(image) for image in (result.alpha, result.trimap))
     return (
@@ -290,16 +290,12 @@ def _summary(result) -> str:
     )
 
 
-def _bar(quiet, **options):
-    from tqdm import tqdm
-
+def _bar(quiet: bool, **options: Any) -> tqdm:
     return tqdm(disable=quiet, leave=False, **options)
 
 
-def _check_outputs(args) -> None:
+def _check_outputs(args: argparse.Namespace) -> None:
     """What can be known before the work: endings, folders, and that no output takes another's or an input's place."""
-    from .errors import OutputError
-
     inputs = {path.resolve() for path in (args.ct, args.mask, args.readers, args.use_trimap) if path}
     images = (".nrrd", ".nii", ".nii.gz", ".mha")
     for path, endings in ((args.output, images), (args.trimap, images), (args.segment, (".seg.nrrd",))):
@@ -314,7 +310,7 @@ def _check_outputs(args) -> None:
         inputs.add(path.resolve())
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     argv = list(sys.argv[1:] if argv is None else argv)
     commands = {"build": (_build_parser, _build), "apply-decisions": (_decisions_parser, _apply_decisions)}
@@ -328,8 +324,6 @@ def main(argv=None) -> int:
         parser.error("--ras belongs to --recist")
     if getattr(args, "dimension", 2) == 3 and args.recist:
         parser.error("--dimension 3: RECIST marks lie on one slice, their soft mask is 2D")
-    from .errors import SoftMaskError
-
     try:
         return run(args, parser)
     except SoftMaskError as error:

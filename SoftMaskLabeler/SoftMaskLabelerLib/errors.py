@@ -1,16 +1,11 @@
-"""Errors that name the input and the reason; everything that a user can cause derives from `SoftMaskError`."""
+"""What soft masks can't be made from, beside the kit's errors; `SoftMaskError` catches all of them."""
 
+from LungNoduleKit.errors import ImageError, MaskError, NoduleError, OutputError
 
-class SoftMaskError(Exception):
-    """An input that can't be processed. The message is one line: which input, and why."""
+__all__ = ["ImageError", "MaskError", "OutputError", "RecistError", "SoftMaskError", "SolverError", "TrimapError"]
 
-
-class ImageError(SoftMaskError):
-    """The image can't be read, isn't finite, isn't windowed to [0, 1] or doesn't have the expected shape."""
-
-
-class MaskError(SoftMaskError):
-    """A mask is empty, isn't an array of two or three axes or doesn't fit the other masks or the image."""
+# The kit's base of all errors that name the input and the reason: what both modules raise is one hierarchy.
+SoftMaskError = NoduleError
 
 
 class RecistError(SoftMaskError):
@@ -23,7 +18,3 @@ class TrimapError(SoftMaskError):
 
 class SolverError(SoftMaskError):
     """The matting system could not be solved to the tolerance."""
-
-
-class OutputError(SoftMaskError):
-    """An output can't be written; nothing half-written is left behind."""

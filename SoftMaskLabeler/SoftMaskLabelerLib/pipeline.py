@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import SimpleITK as sitk
+
+from LungNoduleKit.images import check_volume, on_grid, read_volume
 
 from .errors import ImageError, MaskError, RecistError, TrimapError
 from .matting.closed_form import closed_form_alpha
@@ -28,17 +30,17 @@ from .trimap.trimap import (
     trimap_from_readers,
     trimap_from_recist,
 )
-from .volume_io import check_volume, on_grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-    import numpy as np
-    import SimpleITK as sitk
     from numpy.typing import ArrayLike
 
 # Alpha from which a pixel belongs to the binarized mask.
 BINARY_FROM = 0.5
+# Color (Okabe and Ito's reddish purple, safe for the color-blind) of the binarized mask's segment.
+SEGMENT_COLOR = (0xCC / 255, 0x79 / 255, 0xA7 / 255)
 # End points may be this many slices off theirs.
 _OFF_SLICE = 0.51
 
@@ -109,41 +111,85 @@ def soft_mask_volume(
     one slice (strategy 3). `trimap`: an edited one, used as it is. `progress(stage, share)` is called before every
     slice; what it raises ends the work. Raises `ImageError`, `MaskError`, `RecistError`, `TrimapError`, `SolverError`.
     """
-    parameters = parameters or Parameters()
-    if sum(source is not None for source in (masks, recist_points_lps, trimap)) != 1:
+    parameters, notes = parameters or Parameters(), list[str]()
+    slices = _on_voxels(image, masks, recist_points_lps, trimap, parameters, notes)
+    found = soft_mask_array(
+        slices.image, slices.spacing, **slices.marks, parameters=parameters, progress=progress, notes=notes
+    )
+    alpha, labels = (slices.in_volume(part) for part in found)
+    binary = (alpha >= BINARY_FROM).astype(np.uint8)
+    return SoftMaskResult(_image_like(alpha, image), _image_like(labels, image), _image_like(binary, image), notes)
+
+
+def trimap_volume(
+    image: sitk.Image,
+    *,
+    masks: sitk.Image | Sequence[sitk.Image] | None = None,
+    recist_points_lps: ArrayLike | None = None,
+    parameters: Parameters | None = None,
+    notes: list[str] | None = None,
+) -> sitk.Image:
+    """The trimap that `soft_mask_volume` works with, alone: uint8 (0, 128, 255) on the image's grid.
+
+    Arguments and errors are those of `soft_mask_volume`; `notes`, if given, gets its notes.
+    """
+    parameters, notes = parameters or Parameters(), [] if notes is None else notes
+    slices = _on_voxels(image, masks, recist_points_lps, None, parameters, notes)
+    box, labels = _trimap(slices.image, slices.spacing, **slices.marks, parameters=parameters, notes=notes)
+    return _image_like(slices.in_volume(_filled(labels, box, slices.image.shape)), image)
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """What of a volume is looked at (RECIST marks lie on one slice), and what marks the lesion there."""
+
+    image: np.ndarray
+    spacing: tuple[float, ...]
+    marks: dict[str, Any]
+    """One of the arguments masks, recist and trimap of `soft_mask_array`"""
+    where: tuple[int, ...]
+    shape: tuple[int, ...]
+    images: list[sitk.Image]
+    """Those that the arrays are views of, which don't keep them alive"""
+
+    def in_volume(self, part: np.ndarray) -> np.ndarray:
+        """An array on the slices that are looked at, in the volume; 0 elsewhere."""
+        whole = np.zeros(self.shape, part.dtype)
+        whole[self.where] = part
+        return whole
+
+
+def _on_voxels(
+    image: sitk.Image,
+    masks: sitk.Image | Sequence[sitk.Image] | None,
+    points_lps: ArrayLike | None,
+    trimap: sitk.Image | None,
+    parameters: Parameters,
+    notes: list[str],
+) -> _Slices:
+    """A volume and its one source as arrays on the volume's voxels."""
+    if sum(source is not None for source in (masks, points_lps, trimap)) != 1:
         raise ValueError("give one of masks, recist_points_lps and trimap")
-    check_volume(image, "the image", ImageError)
-    array = sitk.GetArrayViewFromImage(image)
-    spacing, notes = image.GetSpacing()[::-1], []
-    where: tuple = ()
-    if recist_points_lps is not None:
+    check_volume(image, "the image")
+    array, spacing = sitk.GetArrayViewFromImage(image), image.GetSpacing()[::-1]
+    if points_lps is not None:
         if parameters.dimension == 3:
             raise RecistError("RECIST marks lie on one slice: their soft mask is 2D, not 3D")
-        z, points = points_in_slice(image, recist_points_lps)
-        where = (z,)
-        found = soft_mask_array(
-            array[z], spacing[1:], recist=points, parameters=parameters, progress=progress, notes=notes
-        )
-    elif trimap is not None:
+        z, points = points_in_slice(image, points_lps)
+        return _Slices(array[z], spacing[1:], {"recist": points}, (z,), array.shape, [image])
+    if trimap is not None:
         check_volume(trimap, "the trimap", TrimapError)
-        # Named, as below: a view doesn't keep its image alive.
-        trimap = on_grid(trimap, image, "the trimap", notes)
-        labels = sitk.GetArrayViewFromImage(trimap)
-        found = soft_mask_array(array, spacing, trimap=labels, parameters=parameters, progress=progress, notes=notes)
+        moved = [on_grid(trimap, image, "the trimap", notes)]
+        marks: dict[str, Any] = {"trimap": sitk.GetArrayViewFromImage(moved[0])}
     else:
-        several = [masks] if isinstance(masks, sitk.Image) else list(masks)
+        several = [masks] if isinstance(masks, sitk.Image) else list(masks or ())
         moved = []
         for number, mask in enumerate(several, 1):
             name = "the mask" if len(several) == 1 else f"the mask of reader {number}"
             check_volume(mask, name, MaskError)
             moved.append(on_grid(mask, image, name, notes))
-        arrays = [sitk.GetArrayViewFromImage(mask) for mask in moved]
-        found = soft_mask_array(array, spacing, masks=arrays, parameters=parameters, progress=progress, notes=notes)
-    whole = [np.zeros(array.shape, dtype) for dtype in (np.float32, np.uint8)]
-    for volume, part in zip(whole, found, strict=True):
-        volume[where] = part
-    alpha, labels = whole
-    return SoftMaskResult(*(_image_like(a, image) for a in (alpha, labels, _binary(alpha))), notes)
+        marks = {"masks": [sitk.GetArrayViewFromImage(mask) for mask in moved]}
+    return _Slices(array, spacing, marks, (), array.shape, [image, *moved])
 
 
 def soft_mask_array(
@@ -162,25 +208,43 @@ def soft_mask_array(
     `spacing`: mm per axis. One of `masks` (one or several), `recist` ((4, 2) x, y in pixels, for a 2D image) and
     `trimap`. `notes`, if given, gets a line for each thing done otherwise than asked.
     """
-    parameters = parameters or Parameters()
-    notes = [] if notes is None else notes
+    parameters, notes = parameters or Parameters(), [] if notes is None else notes
     progress = progress or (lambda stage, share: None)
     spacing = as_spacing(spacing, image.ndim)
     progress("trimap", 0.0)
-    if masks is not None:
-        box, labels = _trimap_of_masks(masks, image.shape, spacing, parameters, notes)
-    else:
-        if recist is not None:
-            gray = windowed(image, parameters.window)
-            radii = {"erode_mm": parameters.erode_mm, "dilate_mm": parameters.dilate_mm}
-            trimap = trimap_from_recist(gray, recist, spacing, iterations=parameters.iterations, notes=notes, **radii)
-        box = _box_of_trimap(trimap, image.shape, parameters.radius)
-        labels = trimap[box]
+    box, labels = _trimap(image, spacing, masks=masks, recist=recist, trimap=trimap, parameters=parameters, notes=notes)
     gray = windowed(image[box], parameters.window)
     found = _matting(gray, labels, parameters, progress, notes, 0 if image.ndim == 2 else box[0].start)
-    alpha, whole = np.zeros(image.shape, np.float32), np.zeros(image.shape, np.uint8)
-    alpha[box], whole[box] = found, labels
-    return alpha, whole
+    return _filled(found, box, image.shape), _filled(labels, box, image.shape)
+
+
+def _trimap(
+    image: np.ndarray,
+    spacing: tuple[float, ...],
+    *,
+    masks: Sequence[np.ndarray] | None = None,
+    recist: ArrayLike | None = None,
+    trimap: np.ndarray | None = None,
+    parameters: Parameters,
+    notes: list[str],
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """The region that matters, as slices of the image, and the trimap there."""
+    if masks is not None:
+        return _trimap_of_masks(masks, image.shape, spacing, parameters, notes)
+    if recist is not None:
+        trimap = trimap_from_recist(
+            windowed(image, parameters.window),
+            recist,
+            spacing,
+            erode_mm=parameters.erode_mm,
+            dilate_mm=parameters.dilate_mm,
+            iterations=parameters.iterations,
+            notes=notes,
+        )
+    if trimap is None:
+        raise ValueError("give one of masks, recist and trimap")
+    box = _box_of_trimap(trimap, image.shape, parameters.radius)
+    return box, trimap[box].astype(np.uint8)
 
 
 def windowed(image: np.ndarray, window: tuple[float, float]) -> np.ndarray:
@@ -193,8 +257,13 @@ def windowed(image: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     return values.clip(0.0, 1.0, out=values)
 
 
-def _trimap_of_masks(masks, shape, spacing, parameters, notes):
-    """The region that matters, as slices of the image, and the trimap there."""
+def _trimap_of_masks(
+    masks: Sequence[np.ndarray],
+    shape: tuple[int, ...],
+    spacing: tuple[float, ...],
+    parameters: Parameters,
+    notes: list[str],
+) -> tuple[tuple[slice, ...], np.ndarray]:
     named = [f"the mask of reader {n}" if len(masks) > 1 else "the mask" for n in range(1, len(masks) + 1)]
     masks = [as_mask(mask, name) for mask, name in zip(masks, named, strict=True)]
     if not masks:
@@ -213,20 +282,23 @@ def _trimap_of_masks(masks, shape, spacing, parameters, notes):
         steps = spacing[-2:] if parameters.dimension == 2 else spacing
         reach = default_radius_mm(int(np.max(flat)), steps)
     box = _grown(box, shape, [math.ceil(reach / step) + 2 * parameters.radius + 2 for step in spacing])
-    parts, told = [mask[box] for mask in masks], []
-    radii = {"erode_mm": parameters.erode_mm, "dilate_mm": parameters.dilate_mm, "notes": told}
+    parts, told = [mask[box] for mask in masks], list[str]()
+    erode_mm, dilate_mm, dimension = parameters.erode_mm, parameters.dilate_mm, parameters.dimension
     if len(parts) == 1:
-        labels = trimap_from_mask(parts[0], spacing, dimension=parameters.dimension, **radii)
+        labels = trimap_from_mask(
+            parts[0], spacing, erode_mm=erode_mm, dilate_mm=dilate_mm, dimension=dimension, notes=told
+        )
     else:
         # Readers differ enough to leave a band of their own.
-        radii.update(erode_mm=parameters.erode_mm or 0.0, dilate_mm=parameters.dilate_mm or 0.0)
-        labels = trimap_from_readers(parts, spacing, dimension=parameters.dimension, **radii)
+        labels = trimap_from_readers(
+            parts, spacing, erode_mm=erode_mm or 0.0, dilate_mm=dilate_mm or 0.0, dimension=dimension, notes=told
+        )
     # Told of the region's slices; users count the image's.
     notes += [re.sub(r"^slice (\d+)", lambda found: f"slice {int(found[1]) + box[0].start}", note) for note in told]
     return box, labels
 
 
-def _box_of_trimap(trimap, shape, radius):
+def _box_of_trimap(trimap: np.ndarray, shape: tuple[int, ...], radius: int) -> tuple[slice, ...]:
     if trimap.shape != shape:
         raise TrimapError(f"the trimap has shape {trimap.shape}, the image {shape}")
     if not np.isin(trimap, (BACKGROUND, UNKNOWN, LESION)).all():
@@ -236,26 +308,33 @@ def _box_of_trimap(trimap, shape, radius):
     return _grown(bounding_box(trimap > 0, (0,) * len(shape)), shape, [2 * radius + 2] * len(shape))
 
 
-def _grown(box, shape, margins):
+def _grown(box: tuple[slice, ...], shape: tuple[int, ...], margins: Sequence[int]) -> tuple[slice, ...]:
     return tuple(
         slice(max(part.start - margin, 0), min(part.stop + margin, length))
         for part, length, margin in zip(box, shape, margins, strict=True)
     )
 
 
-def _matting(gray, labels, parameters, progress, notes, first):
+def _matting(
+    gray: np.ndarray,
+    labels: np.ndarray,
+    parameters: Parameters,
+    progress: Callable[[str, float], object],
+    notes: list[str],
+    first: int,
+) -> np.ndarray:
     """Alpha of a region; a stack slice by slice unless the parameters say 3D. `first`: the region's first slice."""
-    options = {"epsilon": parameters.epsilon, "radius": parameters.radius}
+    epsilon, radius = parameters.epsilon, parameters.radius
     if gray.ndim == 2 or parameters.dimension == 3:
         progress("matting", 0.1)
-        return closed_form_alpha(gray, labels, dimension=gray.ndim, **options)
+        return closed_form_alpha(gray, labels, epsilon, radius, dimension=gray.ndim)
     alpha = (labels == LESION).astype(np.float32)
     open_slices = np.flatnonzero((labels == UNKNOWN).any(axis=(1, 2)))
     for done, z in enumerate(open_slices):
         progress("matting", 0.1 + 0.9 * done / len(open_slices))
         lesion, background = (labels[z] == LESION).any(), (labels[z] == BACKGROUND).any()
         if lesion and background:
-            alpha[z] = closed_form_alpha(gray[z], labels[z], **options)
+            alpha[z] = closed_form_alpha(gray[z], labels[z], epsilon, radius)
             continue
         # What the system says of a slice where only one of the two is known.
         lacking = "background" if lesion else "lesion"
@@ -266,7 +345,7 @@ def _matting(gray, labels, parameters, progress, notes, first):
     return alpha
 
 
-def points_in_slice(image, points_lps):
+def points_in_slice(image: sitk.Image, points_lps: ArrayLike) -> tuple[int, np.ndarray]:
     """The slice that RECIST marks lie on, and their x, y in its pixels."""
     try:
         points = np.asarray(points_lps, np.float64).reshape(-1, 3)
@@ -285,11 +364,26 @@ def points_in_slice(image, points_lps):
     return z, indices[:, :2]
 
 
-def _binary(alpha):
-    return (alpha >= BINARY_FROM).astype(np.uint8)
+def read_trimap(path: str | Path) -> sitk.Image:
+    """A trimap (0 background, 128 unknown, 255 lesion) from a file, as uint8 on its own grid; a 2D one is one slice.
+
+    Raises `ImageError` if it can't be read and `TrimapError` if it holds other values.
+    """
+    image = read_volume(path)
+    values = np.unique(sitk.GetArrayViewFromImage(image))
+    if not np.isin(values, (BACKGROUND, UNKNOWN, LESION)).all():
+        raise TrimapError(f"{path}: a trimap holds 0, 128 and 255 only; this one has {values[:8].tolist()}")
+    return sitk.Cast(image, sitk.sitkUInt8)
 
 
-def _image_like(array, image):
+def _filled(part: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...]) -> np.ndarray:
+    """An array of the image's shape that holds a part in its box, and 0 around it."""
+    whole = np.zeros(shape, part.dtype)
+    whole[box] = part
+    return whole
+
+
+def _image_like(array: np.ndarray, image: sitk.Image) -> sitk.Image:
     out = sitk.GetImageFromArray(array)
     out.CopyInformation(image)
     return out

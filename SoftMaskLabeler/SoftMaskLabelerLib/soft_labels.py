@@ -15,7 +15,6 @@ from .trimap.trimap import LESION, UNKNOWN, as_mask, as_readers, check_dimension
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import ArrayLike
 
 
@@ -63,7 +62,7 @@ def mean_of_readers(masks: ArrayLike | Sequence[ArrayLike]) -> np.ndarray:
 
     Raises `MaskError` if there are no masks or their shapes differ.
     """
-    return np.mean(as_readers(masks), axis=0, dtype=np.float64).astype(np.float32)
+    return np.asarray(np.mean(as_readers(masks), axis=0, dtype=np.float64), np.float32)
 
 
 def _through_coarse(label, axis: int, factor: int):

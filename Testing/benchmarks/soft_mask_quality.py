@@ -229,7 +229,7 @@ def deeplesion_gallery(folder: Path, path: Path) -> list[str]:
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    from SoftMaskLabelerLib.dataset.deeplesion import TYPES, key_slice_path, marks, read_key_slice, read_table
+    from SoftMaskLabelerLib.dataset.deeplesion import key_slice_path, marks, read_key_slice, read_table
     from SoftMaskLabelerLib.errors import ImageError
     from SoftMaskLabelerLib.pipeline import Parameters, soft_mask_array, windowed
 
@@ -254,7 +254,7 @@ def deeplesion_gallery(folder: Path, path: Path) -> list[str]:
             alpha, trimap = soft_mask_array(image, spacing, recist=points, parameters=parameters, notes=notes)
             panels += [(trimap / 255, "gray", True), (alpha, "magma", False), ((alpha >= 0.5), None, False)]
             area = float((alpha >= 0.5).sum()) * spacing[0] * spacing[1]
-            told.append(f"{lesion.name} ({TYPES[lesion.kind]}), {name}: {area:.0f} mm2 {'; '.join(notes)}".strip())
+            told.append(f"{lesion.name} (type {lesion.kind}), {name}: {area:.0f} mm2 {'; '.join(notes)}".strip())
         for ax, (values, cmap, marked) in zip(line, panels, strict=True):
             shown = windowed(image, own) if cmap is None else values
             ax.imshow(shown, cmap=cmap or "gray", vmin=0, vmax=1, interpolation="nearest")
@@ -266,7 +266,7 @@ def deeplesion_gallery(folder: Path, path: Path) -> list[str]:
             ax.set(xticks=[], yticks=[])
             ax.set_xlim(center[0] - side / 2, center[0] + side / 2)
             ax.set_ylim(center[1] + side / 2, center[1] - side / 2)
-        line[0].set_ylabel(f"{lesion.name}\n{TYPES[lesion.kind]}", fontsize=8)
+        line[0].set_ylabel(f"{lesion.name}\ntype {lesion.kind}", fontsize=8)
     titles = ["own window, RECIST"]
     for name, _ in windows:
         titles += [f"trimap\n{name}", "soft mask", "alpha 0.5"]

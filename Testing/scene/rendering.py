@@ -267,7 +267,7 @@ def _draw(window, path):
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
-    from LungNoduleKit.images import write_whole
+    from LungNoduleKit.files import write_whole
 
     window.Render()
     grab = vtk.vtkWindowToImageFilter()

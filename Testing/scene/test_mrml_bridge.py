@@ -8,7 +8,8 @@ import vtk
 
 from LungNoduleKit.errors import ImageError, NoduleError, OutputError, PointError
 from LungNoduleKit.geometry import Grid
-from LungNoduleKit.segmentation_file import NODULE_TERMINOLOGY, read_segmentation
+from LungNoduleKit.segmentation_file import read_segmentation
+from LungNoduleKit.terminology import NODULE_TERMINOLOGY
 from LungNoduleUncertaintyLib.scene import segments as mrml_bridge
 
 SHAPE = (36, 52, 60)
@@ -290,16 +291,16 @@ def test_a_failure_leaves_the_scene_as_it_was(scene, tools, matrix, monkeypatch,
         segment = failing(NoduleError("no nodule"))
     elif stage == "second segment":
         taken = []
-        real = mrml_bridge._segment
+        real = mrml_bridge.new_segment
 
         def second_is_void(part, *rest):
             taken.append(part)
             return real(part, *rest) if len(taken) != 2 else None
 
-        monkeypatch.setattr(mrml_bridge, "_segment", second_is_void)
+        monkeypatch.setattr(mrml_bridge, "new_segment", second_is_void)
         expected = AttributeError
     elif stage == "reference geometry":
-        monkeypatch.setattr(mrml_bridge, "_set_reference_geometry", failing(OutputError("no")))
+        monkeypatch.setattr(mrml_bridge, "set_reference_geometry", failing(OutputError("no")))
     else:
         monkeypatch.setattr(mrml_bridge, "_show", failing(KeyboardInterrupt()))
         expected = KeyboardInterrupt

@@ -172,7 +172,7 @@ def test_bad_requests_leave_the_scene_as_it_was(three, runs, scene, tools):
 def test_a_failing_map_takes_the_segments_back(ct, runs, scene, tools, monkeypatch):
     volume, points = ct
     before = tools.snapshot(scene)
-    monkeypatch.setattr(mrml_outputs, "_show_map", lambda node: 1 / 0)
+    monkeypatch.setattr(mrml_outputs, "show_as_map", lambda node: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         runs.run(Request(volume, points[0], maps=mrml_outputs.DEFAULT_MAPS))
     assert tools.snapshot(scene) == before

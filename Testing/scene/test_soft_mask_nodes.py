@@ -23,7 +23,7 @@ from soft_lesion import (
     warp,
 )
 
-from SoftMaskLabelerLib import volume_io
+from LungNoduleKit.terminology import NODULE_TERMINOLOGY
 from SoftMaskLabelerLib.errors import ImageError
 from SoftMaskLabelerLib.scene import results as mrml_bridge
 from SoftMaskLabelerLib.scene import sources as mrml_sources
@@ -183,7 +183,7 @@ def test_segment_says_where_it_comes_from(scene, tools, matrix, logic, tmp_path)
     segment = result.segmentationNode.GetSegmentation().GetSegment(result.segmentID)
     value = vtk.reference("")
     assert segment.GetTag(segment.GetTerminologyEntryTagName(), value)
-    assert str(value) == mrml_bridge.TERMINOLOGY == volume_io._TERMINOLOGY
+    assert str(value) == NODULE_TERMINOLOGY
     assert "27925004^Nodule" in str(value)
     assert "39607008^Lung" in str(value)
     assert segment.GetTag("SoftMaskLabeler.parameters", value)
@@ -204,7 +204,7 @@ def test_segment_says_where_it_comes_from(scene, tools, matrix, logic, tmp_path)
     assert read.GetTag("SoftMaskLabeler.source", value)
     assert str(value) == "mask"
     assert read.GetTag(read.GetTerminologyEntryTagName(), value)
-    assert str(value) == mrml_bridge.TERMINOLOGY
+    assert str(value) == NODULE_TERMINOLOGY
     alpha = on_volume(node, volume)
     read_array = tools.segment_array(again, again.GetSegmentation().GetNthSegmentID(0), volume)
     np.testing.assert_array_equal(read_array, alpha >= 0.5)

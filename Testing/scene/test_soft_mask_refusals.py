@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from soft_lesion import RADIUS, SHAPE, add_lesion, add_line, add_recist, add_segments, distance
 
+from LungNoduleKit.scene.nodes import line_ends
+from LungNoduleKit.scene.worker import CancelledError
 from SoftMaskLabelerLib.errors import ImageError, MaskError, RecistError, SoftMaskError, TrimapError
 from SoftMaskLabelerLib.scene import results as mrml_bridge
 from SoftMaskLabelerLib.scene import sources as mrml_sources
@@ -46,7 +48,7 @@ def bad_inputs(tools, scene, matrix):
     lines = add_recist(scene, volume)
     half = add_line(scene, "Half", (0, 0, 0))
     step = (matrix[:3, :3] @ [0, 0, 3]).tolist()
-    a, b = ([*np.array(p) + step] for p in mrml_sources.line_points(lines[1]))
+    a, b = ([*np.array(p) + step] for p in line_ends(lines[1]))
     elsewhere = add_line(scene, "Other slice", a, b)
     labels = tools.add_volume(scene, np.full(SHAPE, 7, np.uint8), matrix, "Sevens", "vtkMRMLLabelMapVolumeNode")
     unknown = tools.add_volume(scene, np.ones(SHAPE, np.uint8), matrix, "Ones", "vtkMRMLLabelMapVolumeNode")
@@ -86,7 +88,7 @@ def test_bad_input_is_named_and_leaves_the_scene_as_it_was(scene, tools, logic):
         assert tools.snapshot(scene) == before, message
 
 
-@pytest.mark.parametrize("place", ["add_segment", "_fill", "_add_to", "_place_beside"])
+@pytest.mark.parametrize("place", ["add_segment", "_fill", "_add_to", "place_beside"])
 def test_failure_while_storing_leaves_the_scene_as_it_was(scene, tools, matrix, logic, monkeypatch, place):
     volume, inside = add_lesion(tools, scene, matrix), distance(matrix) <= RADIUS
     segments = add_segments(scene, volume, [inside])
@@ -98,7 +100,7 @@ def test_failure_while_storing_leaves_the_scene_as_it_was(scene, tools, matrix, 
     monkeypatch.setattr(mrml_bridge, place, fail)
     with pytest.raises(MemoryError):
         logic.softMask(volume, segments=segments)
-    if place in ("_fill", "_place_beside"):
+    if place in ("_fill", "place_beside"):
         with pytest.raises(MemoryError):
             logic.trimap(volume, segments=segments)
     assert tools.snapshot(scene) == before
@@ -106,8 +108,8 @@ def test_failure_while_storing_leaves_the_scene_as_it_was(scene, tools, matrix, 
 
 
 def test_cancel_and_removed_volume_store_nothing(scene, tools, matrix, logic):
+
     from SoftMaskLabelerLib.scene.runs import Request
-    from SoftMaskLabelerLib.worker import CancelledError
 
     volume, inside = add_lesion(tools, scene, matrix), distance(matrix) <= RADIUS
     segments = add_segments(scene, volume, [inside])

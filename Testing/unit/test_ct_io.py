@@ -8,8 +8,9 @@ import pytest
 import SimpleITK as sitk
 
 from LungNoduleKit.errors import ImageError, OutputError, PointError
+from LungNoduleKit.files import write_whole
 from LungNoduleKit.geometry import Grid
-from LungNoduleKit.images import check_ct, check_point, read_ct, read_mask, write_whole
+from LungNoduleKit.images import check_ct, check_point, read_ct, read_mask
 from LungNoduleKit.segmentation_file import write_segmentation
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
@@ -26,7 +27,7 @@ def one_line(error):
 
 
 def write_slices(folder, values, *, uid="1.2.3", modality="CT", spacing=2.5, tilt=0.0, skip=(), description="chest"):
-    """A DICOM series of axial slices; `tilt` moves each slice along y by so many millimetres."""
+    """A DICOM series of axial slices; `tilt` moves each slice along y by so many millimeters."""
     folder.mkdir(parents=True, exist_ok=True)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
@@ -275,7 +276,7 @@ def test_masks(tmp_path):
     assert read.GetPixelID() == sitk.sitkUInt8
     assert np.array_equal(sitk.GetArrayFromImage(read), mask > 0)
     with pytest.raises(ImageError, match="outside the CT"):
-        read_mask(path, GRID.translated((200, 0, 0)).image(hu()))
+        read_mask(path, GRID.part((200, 0, 0), GRID.size).image(hu()))
     other = np.zeros(GRID.shape, np.uint8)
     other[7, 7, 7] = 1
     write_segmentation(tmp_path / "m.seg.nrrd", [(n, GRID.image(m), (1, 0, 0)) for n, m in (("a", mask), ("b", other))])

@@ -1,12 +1,13 @@
 """Packages are found without importing them, asked for once, and never installed without a yes."""
 
+import importlib.metadata
 import sys
 import types
 
 import pytest
 
+from LungNoduleKit.scene.packages import MissingPackagesError, requirements, satisfied
 from LungNoduleUncertaintyLib.scene import packages as dependencies
-from LungNoduleUncertaintyLib.scene.packages import MissingPackagesError
 
 
 @pytest.fixture
@@ -18,9 +19,9 @@ def bare(monkeypatch):
     def version(name):
         if name in installed:
             return "99.0"
-        raise dependencies.importlib.metadata.PackageNotFoundError(name)
+        raise importlib.metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(dependencies.importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.metadata, "version", version)
 
     def install(names, note):
         log.append(note)
@@ -34,7 +35,7 @@ def bare(monkeypatch):
     monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
     slicer, packaging, util = (types.ModuleType(n) for n in ("slicer", "slicer.packaging", "slicer.util"))
     slicer.packaging, slicer.util = packaging, util
-    packaging.load_requirements = lambda path: dependencies.requirements()
+    packaging.load_requirements = lambda path: requirements(dependencies.REQUIREMENTS)
     packaging.pip_ensure = lambda lines, prompt_install, requester: install(
         ["safetensors"], f"pip_ensure {lines}, asking {prompt_install}"
     )
@@ -82,13 +83,13 @@ def test_half_installed_torch_is_explained(bare):
 
 
 def test_versions_are_compared_as_numbers(monkeypatch):
-    monkeypatch.setattr(dependencies.importlib.metadata, "version", lambda name: "0.10.0")
-    assert dependencies._satisfied("safetensors>=0.4.3")
-    monkeypatch.setattr(dependencies.importlib.metadata, "version", lambda name: "0.4.2")
-    assert not dependencies._satisfied("safetensors>=0.4.3")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.10.0")
+    assert satisfied("safetensors>=0.4.3")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.4.2")
+    assert not satisfied("safetensors>=0.4.3")
 
 
 def test_the_file_lists_nothing_that_slicer_brings():
-    names = {line.split(">=")[0].lower() for line in dependencies.requirements()}
+    names = {line.split(">=")[0].lower() for line in requirements(dependencies.REQUIREMENTS)}
     assert names
     assert not names & {"numpy", "simpleitk", "scipy", "torch", "pydicom"}

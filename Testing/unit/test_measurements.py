@@ -162,4 +162,4 @@ def test_masks_on_another_grid_are_refused():
     grid = grid_of(20, (1.0, 1.0, 1.0))
     hc, union = (ellipsoid(grid, (r, r, r)) for r in (4.0, 6.0))
     with pytest.raises(ImageError, match="mask final"):
-        measure(*(grid.image(a) for a in (hc, hc, union & ~hc)), grid.translated((1, 0, 0)).image(hc))
+        measure(*(grid.image(a) for a in (hc, hc, union & ~hc)), grid.part((1, 0, 0), grid.size).image(hc))

@@ -9,7 +9,8 @@ import SimpleITK as sitk
 
 from LungNoduleKit.errors import ImageError, OutputError
 from LungNoduleKit.geometry import Grid
-from LungNoduleKit.segmentation_file import NODULE_TERMINOLOGY, read_segmentation, write_segmentation
+from LungNoduleKit.segmentation_file import read_segmentation, write_segmentation
+from LungNoduleKit.terminology import NODULE_TERMINOLOGY
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 TILT = 0.3
@@ -143,7 +144,7 @@ def test_bad_input(tmp_path):
     name, mask, color = three_segments()[0]
     with pytest.raises(ImageError, match="no segments"):
         write_segmentation(tmp_path / "a.seg.nrrd", [])
-    moved = GRID.translated((1, 0, 0)).image()
+    moved = GRID.part((1, 0, 0), GRID.size).image()
     with pytest.raises(ImageError, match=r"segment LC: .*another grid"):
         write_segmentation(tmp_path / "a.seg.nrrd", [(name, mask, color), ("LC", moved, color)])
     sitk.WriteImage(mask, str(tmp_path / "plain.nrrd"))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from LungNoduleKit.images import read_masks
 from soft_cases import nodule_folder, rows_of, write_segmentation
 from SoftMaskLabelerLib import __main__ as cli
 from SoftMaskLabelerLib.pipeline import Parameters, soft_mask_volume
-from SoftMaskLabelerLib.volume_io import read_masks
 from test_soft_pipeline import array_of, nodule, volume
 
 
@@ -208,7 +208,10 @@ def test_killed_build_goes_on(tmp_path, repository):
     out = tmp_path / "set"
     command = [sys.executable, "-m", "SoftMaskLabelerLib", "build", str(tmp_path / "nodules"), "--output", str(out)]
     command += ["--jobs", "1", "--quiet"]
-    environment = {**os.environ, "PYTHONPATH": str(repository / "SoftMaskLabeler")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{repository / 'SoftMaskLabeler'}{os.pathsep}{repository / 'LungNoduleUncertainty'}",
+    }
     process = subprocess.Popen(command, env=environment)
     while process.poll() is None and len(list(out.glob("binary/N-*.png"))) < 5:
         pass

@@ -11,6 +11,7 @@ from SoftMaskLabelerLib import closed_form_alpha, trimap_from_mask
 from SoftMaskLabelerLib.errors import ImageError, SolverError, TrimapError
 
 LIBRARY = Path(__file__).resolve().parents[2] / "SoftMaskLabeler"
+KIT = Path(__file__).resolve().parents[2] / "LungNoduleUncertainty"
 
 
 def scene(seed=0, shape=(40, 44), radius=8.0, noise=0.03):
@@ -243,30 +244,6 @@ def test_a_vanishing_epsilon_gives_a_solution_or_a_named_error():
         closed_form_alpha(image, trimap, 1e-20)
 
 
-def test_batch_on_torch_equals_the_direct_solution():
-    torch = pytest.importorskip("torch")
-    from SoftMaskLabelerLib import closed_form_alpha_batch
-
-    pairs = [scene(seed, noise=noise) for seed, noise in ((0, 0.0), (1, 0.03), (2, 0.3))]
-    pairs.append((np.full((40, 44), 0.5), pairs[0][1]))
-    pairs.append((pairs[0][0], np.zeros((40, 44), np.uint8)))
-    edge = np.full((40, 44), 128, np.uint8)
-    edge[:, :8], edge[:5, 30:] = 255, 0
-    pairs.append((pairs[1][0], edge))
-    images, trimaps = (np.stack(part) for part in zip(*pairs, strict=True))
-    for radius in (1, 2):
-        batch = closed_form_alpha_batch(images, trimaps, radius=radius)
-        assert batch.dtype == torch.float32
-        for image, trimap, alpha in zip(images, trimaps, batch.numpy(), strict=True):
-            assert abs(alpha - closed_form_alpha(image, trimap, radius=radius)).max() < 1e-4
-    with pytest.raises(TrimapError, match="trimap 1 has unknown pixels but no known lesion"):
-        closed_form_alpha_batch(images[:2], np.stack([trimaps[0], np.where(trimaps[1] == 255, 128, trimaps[1])]))
-    with pytest.raises(ImageError, match="share one shape"):
-        closed_form_alpha_batch(images[0], trimaps[0])
-    with pytest.raises(ImageError, match="window"):
-        closed_form_alpha_batch(images * 1000, trimaps)
-
-
 def test_real_nodules(shared_data):
     import SimpleITK as sitk
 
@@ -286,7 +263,7 @@ def test_first_call_in_a_fresh_process():
     """Importing the library and the first call together: no compilation, no heavy import."""
     code = f"""
 import sys, time
-sys.path.insert(0, {str(LIBRARY)!r})
+sys.path[:0] = {[str(LIBRARY), str(KIT)]!r}
 begun = time.perf_counter()
 from SoftMaskLabelerLib import closed_form_alpha, trimap_from_mask
 import numpy as np

@@ -4,20 +4,21 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from LungNoduleKit.files import image_writer, write_all
+from LungNoduleKit.images import on_grid, read_masks, read_volume
+from LungNoduleKit.segmentation_file import write_segmentation
 from SoftMaskLabelerLib import closed_form_alpha, trimap_from_mask, trimap_from_readers
 from SoftMaskLabelerLib.dataset import deeplesion as dl
 from SoftMaskLabelerLib.errors import ImageError, MaskError, OutputError, RecistError, SoftMaskError, TrimapError
-from SoftMaskLabelerLib.pipeline import Parameters, soft_mask_array, soft_mask_volume, windowed
-from SoftMaskLabelerLib.trimap.recist import recist_axes
-from SoftMaskLabelerLib.volume_io import (
-    image_writer,
-    on_grid,
-    read_masks,
+from SoftMaskLabelerLib.pipeline import (
+    Parameters,
     read_trimap,
-    read_volume,
-    segment_writer,
-    write_all,
+    soft_mask_array,
+    soft_mask_volume,
+    trimap_volume,
+    windowed,
 )
+from SoftMaskLabelerLib.trimap.recist import recist_axes
 
 SPACING = (0.8, 0.7, 1.5)
 ANGLE = 0.3
@@ -66,6 +67,7 @@ def test_volume_is_the_stack_of_its_slices_on_the_images_grid():
         assert out.GetDirection() == image.GetDirection()
         assert out.GetSpacing() == image.GetSpacing()
     assert result.alpha.GetPixelID() == sitk.sitkFloat32
+    assert np.array_equal(array_of(trimap_volume(image, masks=volume(mask.astype(np.uint8)))), trimap)
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
@@ -132,6 +134,7 @@ def test_recist_marks_in_patient_space():
     alpha, _ = soft_mask_array(hu[6], (0.7, 0.8), recist=np.array(ends)[:, :2])
     # Positions pass through patient space and back.
     assert np.abs(array_of(result.alpha)[6] - alpha).max() < 1e-5
+    assert np.array_equal(array_of(trimap_volume(image, recist_points_lps=points)), array_of(result.trimap))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +180,7 @@ def test_inputs_that_cannot_be():
     image, on = volume(hu), volume(mask.astype(np.uint8))
     with pytest.raises(MaskError, match="empty"):
         soft_mask_volume(image, masks=volume(np.zeros_like(mask, np.uint8)))
-    with pytest.raises(ImageError, match="more than one number"):
+    with pytest.raises(ImageError, match="2 values a voxel"):
         soft_mask_volume(sitk.Compose(image, image), masks=on)
     with pytest.raises(ImageError, match="2D"):
         soft_mask_volume(image[:, :, 3], masks=on)
@@ -258,7 +261,11 @@ def test_files_go_round(tmp_path):
     image = volume(hu)
     result = soft_mask_volume(image, masks=volume(mask.astype(np.uint8)))
     paths = [tmp_path / name for name in ("alpha.nrrd", "trimap.nii.gz", "b.seg.nrrd")]
-    writers = [image_writer(result.alpha), image_writer(result.trimap), segment_writer(result.binary, "Soft: a|b")]
+
+    def segment(path):
+        write_segmentation(path, [("Soft: a|b", result.binary, (1, 0, 0))])
+
+    writers = [image_writer(result.alpha), image_writer(result.trimap), segment]
     write_all(zip(paths, writers, strict=True))
     assert np.array_equal(array_of(read_volume(paths[0])), array_of(result.alpha))
     again = on_grid(read_trimap(paths[1]), image, "trimap", notes := [])
@@ -328,7 +335,7 @@ def test_dicom_folder(tmp_path):
     with pytest.raises(ImageError, match="missing"):
         read_volume(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match="no DICOM series"):
+    with pytest.raises(ImageError, match="no DICOM images"):
         read_volume(tmp_path / "empty")
 
 
@@ -350,7 +357,7 @@ def test_deeplesion_table_and_key_slice(tmp_path):
     # Pixels are counted from 1 in the file; spacing is x, y, z there.
     assert points.tolist() == [[24, 28], [42, 28], [33, 19], [33, 37]]
     assert spacing == (0.7, 0.8)
-    assert (first.window, first.kind, first.noisy, second.noisy) == ((-1500, 500), 5, False, True)
+    assert (first.window, first.kind, second.kind) == ((-1500, 500), 5, -1)
     with pytest.raises(RecistError, match="109"):
         dl.marks(second)
     folder = tmp_path / "Images_png" / "000001_01_01"

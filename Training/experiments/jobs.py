@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from LungNoduleKit.images import write_whole
+from LungNoduleKit.files import write_whole
 from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib.models.bundle import file_sha256
 

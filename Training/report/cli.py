@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from LungNoduleKit.images import write_whole
+from LungNoduleKit.files import write_whole
 
 from .store import JobError, JobStore
 

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from LungNoduleKit.images import write_whole
+from LungNoduleKit.files import write_whole
 from LungNoduleKit.records import record_dict
 
 from ..config import Config, ConfigError, read_config

@@ -1,1 +1,1 @@
-"""Slicer's MRML nodes and the library's images, both ways. The only room where RAS becomes LPS."""
+"""What both modules do with MRML nodes: lattices, transforms, labelmaps, undo, packages, and the worker's thread."""

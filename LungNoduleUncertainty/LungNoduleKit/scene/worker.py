@@ -1,17 +1,22 @@
-"""One thread that lives on between jobs, so that a loaded model and PyTorch's warm caches serve the next one too.
+"""One thread that lives on between jobs, so that what is loaded and warm serves the next one too.
 
 Plain Python: no Qt and no MRML. A job tells how far it is by calling the function it is given; that call is also where
 a cancelled job ends.
 """
 
+from __future__ import annotations
+
 import contextlib
 import logging
 import queue
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from ..errors import NoduleError
 
 _LOG = logging.getLogger(__name__)
+Progress = Callable[[str, float], None]  # told the stage and the share (0 to 1) that is done
 
 
 class CancelledError(NoduleError):
@@ -25,9 +30,12 @@ class Job:
     job's error is a `CancelledError`.
     """
 
-    def __init__(self, function):
-        self._function, self._cancelled, self._finished = function, threading.Event(), threading.Event()
-        self.stage, self.share, self.result, self.error = "waiting", 0.0, None, None
+    def __init__(self, function: Callable[[Progress], Any]):
+        self._function: Any = function
+        self._cancelled, self._finished = threading.Event(), threading.Event()
+        self.stage, self.share = "waiting", 0.0
+        self.result: Any = None
+        self.error: BaseException | None = None
 
     @property
     def finished(self) -> bool:
@@ -37,21 +45,22 @@ class Job:
     def cancelled(self) -> bool:
         return self._cancelled.is_set()
 
-    def cancel(self):
+    def cancel(self) -> None:
         """The job ends at its next step; what it would have returned is dropped, even if it was just done."""
         self._cancelled.set()
 
-    def wait(self, seconds=None) -> bool:
+    def wait(self, seconds: float | None = None) -> bool:
         """Waits until the job is finished; False if `seconds` passed before."""
         return self._finished.wait(seconds)
 
-    def progress(self, stage: str, share: float):
+    def progress(self, stage: str, share: float) -> None:
         """Called by the job's function. Raises `CancelledError` once the job is cancelled."""
         if self.cancelled:
             raise CancelledError("cancelled")
         self.stage, self.share = stage, float(share)
 
-    def run(self):
+    def run(self) -> None:
+        """Calls the function, in the worker's thread; once."""
         try:
             self.progress("starting", 0.0)
             result = self._function(self.progress)
@@ -69,10 +78,12 @@ class Job:
 class Worker:
     """Runs jobs one after another in one daemon thread, which starts with the first job."""
 
-    def __init__(self, name: str = "nodule segmentation"):
-        self._name, self._jobs, self._thread, self._lock = name, queue.Queue(), None, threading.Lock()
+    def __init__(self, name: str = "jobs"):
+        self._name, self._lock = name, threading.Lock()
+        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._thread: threading.Thread | None = None
 
-    def submit(self, function) -> Job:
+    def submit(self, function: Callable[[Progress], Any]) -> Job:
         """Starts `function(progress)` as soon as the jobs before it are finished; returns its `Job`."""
         job = Job(function)
         with self._lock:
@@ -82,7 +93,7 @@ class Worker:
             self._jobs.put(job)
         return job
 
-    def stop(self, seconds: float = 5.0):
+    def stop(self, seconds: float = 5.0) -> None:
         """Ends the thread after the job that runs; waits for it at most `seconds`. A later `submit` starts anew."""
         with self._lock:
             thread, self._thread = self._thread, None
@@ -92,7 +103,7 @@ class Worker:
             with contextlib.suppress(RuntimeError):  # stopped from within a job
                 thread.join(seconds)
 
-    def _work(self):
+    def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             job.run()
             del job  # its result isn't kept alive by a waiting thread

@@ -3,8 +3,8 @@
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit.files import write_whole
 from LungNoduleKit.geometry import Grid, crop, put_back, region_of_interest
-from LungNoduleKit.images import write_whole
 
 # Outline: (label, colour, line style). The colours are Okabe and Ito's, which the colour-blind can tell apart.
 _OUTLINES = {

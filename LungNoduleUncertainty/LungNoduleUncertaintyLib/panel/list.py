@@ -1,7 +1,7 @@
 """The part of the panel that lists a segmentation's nodules, with what can be done to each."""
 
 from LungNoduleKit.errors import NoduleError
-from LungNoduleKit.images import write_whole
+from LungNoduleKit.files import write_whole
 
 from ..measuring import table as nodule_table
 from ..measuring.size_classes import KINDS, size_classes, size_sentence

@@ -8,7 +8,9 @@ import json
 from dataclasses import dataclass, field
 
 from LungNoduleKit.errors import NoduleError, OutputError
-from LungNoduleKit.scene.lattices import labelmap_name, to_world
+from LungNoduleKit.scene.labelmaps import labelmap_name, segment_names, tag
+from LungNoduleKit.scene.transforms import to_world
+from LungNoduleKit.scene.undo import Undo
 
 from ..measuring.size_classes import KINDS
 from ..segments import KIND_TAG, MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX
@@ -49,14 +51,6 @@ class Nodule:
         return self.segmentationNode.GetSegmentation().GetSegment(self.ids[part])
 
 
-def tag(segment, name) -> str:
-    """A segment's tag as text, empty if it has none."""
-    import vtk
-
-    value = vtk.reference("")
-    return str(value) if segment.GetTag(name, value) else ""
-
-
 def nodules(segmentationNode) -> list[Nodule]:
     """The nodules of a segmentation node, in the order of their first segments."""
     found: dict[str, Nodule] = {}
@@ -89,8 +83,7 @@ def next_name(segmentationNode=None) -> str:
     """`Nodule N` with the first N that no nodule nor segment of the segmentation uses."""
     taken = set()
     if segmentationNode is not None:
-        segmentation = segmentationNode.GetSegmentation()
-        taken = {segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())}
+        taken = segment_names(segmentationNode.GetSegmentation())
         taken |= {f"{nodule.name} Final" for nodule in nodules(segmentationNode)}
     number = 1
     while taken & {f"Nodule {number} {part}" for part in SEGMENTS}:
@@ -98,7 +91,7 @@ def next_name(segmentationNode=None) -> str:
     return f"Nodule {number}"
 
 
-def rename(nodule: Nodule, name: str) -> "Undo":
+def rename(nodule: Nodule, name: str) -> Undo:
     """Gives a nodule's segments the names `<name> HC`, `<name> LC` and `<name> Final`.
 
     Raises `OutputError` for an empty name, one that Slicer's file format can't hold, or one that is taken.
@@ -118,7 +111,7 @@ def rename(nodule: Nodule, name: str) -> "Undo":
             if segmentation.GetSegment(segment_id) is not None:
                 segmentation.GetSegment(segment_id).SetName(old)
 
-    return Undo(nodule.segmentationNode, f"rename {nodule.name}", back)
+    return Undo(f"rename {nodule.name}", (nodule.segmentationNode,), back)
 
 
 def set_kind(nodule: Nodule, kind: str):
@@ -129,7 +122,7 @@ def set_kind(nodule: Nodule, kind: str):
         nodule._segment(part).SetTag(KIND_TAG, kind)
 
 
-def delete(nodule: Nodule) -> "Undo":
+def delete(nodule: Nodule) -> Undo:
     """Removes a nodule's segments and no others."""
     shown = [display_of(nodule.segmentationNode, i) for i in nodule.ids.values()]
     put_back = _remove(nodule.segmentationNode.GetSegmentation(), nodule.ids.values())
@@ -138,7 +131,7 @@ def delete(nodule: Nodule) -> "Undo":
         for function in (put_back, *shown):
             function()
 
-    return Undo(nodule.segmentationNode, f"delete {nodule.name}", back)
+    return Undo(f"delete {nodule.name}", (nodule.segmentationNode,), back)
 
 
 def _remove(segmentation, doomed):
@@ -156,27 +149,7 @@ def _remove(segmentation, doomed):
     return back
 
 
-@dataclass
-class Undo:
-    """One step back: `run` restores what a change replaced, if the segmentation is still in its scene."""
-
-    segmentationNode: object
-    what: str
-    function: object
-
-    def run(self) -> bool:
-        node = self.segmentationNode
-        if node.GetScene() is None:
-            return False
-        modifying = node.StartModify()
-        try:
-            self.function()
-        finally:
-            node.EndModify(modifying)
-        return True
-
-
-def replace_in_place(nodule: Nodule, segments: dict) -> "Undo":
+def replace_in_place(nodule: Nodule, segments: dict) -> Undo:
     """Puts new labelmaps and tags into a nodule's own segments; IDs, names, colors and display stay.
 
     `segments` are new vtkSegments {part: segment}. A part that was deleted comes back, one that isn't among the new
@@ -223,7 +196,7 @@ def replace_in_place(nodule: Nodule, segments: dict) -> "Undo":
     except BaseException:
         back()
         raise
-    return Undo(nodule.segmentationNode, f"segment {nodule.name} again", back)
+    return Undo(f"segment {nodule.name} again", (nodule.segmentationNode,), back)
 
 
 def _reshape(nodule, added, gone):

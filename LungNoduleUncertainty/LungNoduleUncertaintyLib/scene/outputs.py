@@ -10,9 +10,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleKit.errors import NoduleError, OutputError
-from LungNoduleKit.geometry import Grid
-from LungNoduleKit.scene.lattices import matrix_between
-from LungNoduleKit.scene.sampling import vtk_matrix
+from LungNoduleKit.geometry import Grid, ras_lattice
+from LungNoduleKit.scene.nodes import all_or_nothing, fill_volume, show_as_map
+from LungNoduleKit.scene.transforms import matrix_between
 
 from ..measuring import table as nodule_table
 from ..segments import SEGMENTS, TAG_PREFIX
@@ -31,7 +31,6 @@ DEFAULT_MAPS = ("Final probability", "LC probability", "Multi-confidence")
 SOFT_MASK = "Soft mask"  # name of the volume in place of the final probability, of a model that gives a soft mask
 TABLE_ROLE = TAG_PREFIX + "table"
 _CHART_ROLE, _DENSITY_ROLE = TAG_PREFIX + "chart", TAG_PREFIX + "densities"
-_COLORS = ("vtkMRMLColorTableNodeFileViridis.txt", "vtkMRMLColorTableNodeRainbow", "vtkMRMLColorTableNodeGrey")
 
 
 def add_maps(result, volumeNode, nodule_name, names=DEFAULT_MAPS):
@@ -45,7 +44,7 @@ def add_maps(result, volumeNode, nodule_name, names=DEFAULT_MAPS):
     if unknown:
         raise OutputError(f"map {unknown[0]!r}: it isn't one of {', '.join(MAPS)}")
     scene, added = volumeNode.GetScene(), []
-    try:
+    with all_or_nothing(scene) as add:
         for name in names:
             image = MAPS[name](result)
             if image is None:
@@ -57,14 +56,9 @@ def add_maps(result, volumeNode, nodule_name, names=DEFAULT_MAPS):
                 "vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(f"{nodule_name} {name}".strip())
             )
             added.append(node)
+            add(node)
             _fill(node, image, volumeNode)
-            _show_map(node)
-    except BaseException:
-        for node in added:
-            if node.GetDisplayNode() is not None:
-                scene.RemoveNode(node.GetDisplayNode())
-            scene.RemoveNode(node)
-        raise
+            show_as_map(node)
     return added
 
 
@@ -76,37 +70,12 @@ def _difference(one, other):
 
 
 def _fill(node, image, volumeNode):
-    import vtk
-    from vtk.util.numpy_support import numpy_to_vtk
-
-    grid = Grid.of(image)
-    lattice = np.eye(4)
-    lattice[:3, :3], lattice[:3, 3] = grid.matrix, grid.origin
-    lattice = np.diag([-1.0, -1.0, 1.0, 1.0]) @ lattice
+    lattice = ras_lattice(Grid.of(image))
     from_world = matrix_between(None, volumeNode.GetParentTransformNode())
     if from_world is not None:
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         lattice = from_world @ lattice
-    data = vtk.vtkImageData()
-    data.SetDimensions(*grid.size)
-    array = sitk.GetArrayFromImage(image).astype(np.float32)
-    data.GetPointData().SetScalars(numpy_to_vtk(array.ravel(), deep=True))
-    node.SetAndObserveImageData(data)
-    node.SetIJKToRASMatrix(vtk_matrix(lattice))
-
-
-def _show_map(node):
-    """Colors over [0, 1] and nothing below 0.02, so that a map laid over the CT shows itself and not a gray box."""
-    node.CreateDefaultDisplayNodes()
-    display, scene = node.GetDisplayNode(), node.GetScene()
-    color = next((i for i in _COLORS if scene.GetNodeByID(i) is not None), None)
-    if color:
-        display.SetAndObserveColorNodeID(color)
-    display.AutoWindowLevelOff()
-    display.SetWindowLevel(1.0, 0.5)
-    display.AutoThresholdOff()
-    display.SetThreshold(0.02, 1.0)
-    display.ApplyThresholdOn()
+    fill_volume(node, sitk.GetArrayFromImage(image).astype(np.float32), lattice)
 
 
 def update_table(segmentationNode, create=True):

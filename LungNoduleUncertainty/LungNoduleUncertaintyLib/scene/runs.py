@@ -6,17 +6,19 @@ run in the worker's thread while Slicer stays alive.
 
 from dataclasses import dataclass, field
 
-from LungNoduleKit.errors import ImageError, NoduleError, OutputError, PointError
+from LungNoduleKit.errors import ImageError, OutputError, PointError
+from LungNoduleKit.geometry import as_triple, swap_lps_ras
+from LungNoduleKit.scene import runs
 from LungNoduleKit.scene.lattices import named
+from LungNoduleKit.scene.nodes import line_ends, remove
+from LungNoduleKit.scene.undo import Undo
 from LungNoduleKit.scene.worker import Worker
 
 from ..models.bundle import Model, find_bundle, load_model, read_metadata
-from ..outlining.segmentation import segment_nodule
+from ..outlining.segmentation import NoduleSegmentation, segment_nodule
 from . import nodules as mrml_nodules
 from . import outputs as mrml_outputs
 from . import segments as mrml_bridge
-
-_UNDO_STEPS = 20
 
 
 @dataclass
@@ -56,47 +58,15 @@ class Stored:
     removed: tuple = ()
 
 
-class Runs:
+class Runs(runs.Runs[Request, NoduleSegmentation, Stored]):
     """Segmentations in one scene, one at a time, with their undo steps."""
+
+    running = "a nodule is being segmented"
 
     def __init__(self, segment=None, worker=None):
         """`segment` stands in for `segmentation.segment_nodule`; then no model is loaded."""
-        self._segment, self.worker = segment, worker or Worker()
-        self._loaded, self._undo = None, []
-        self.job = self.request = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether a started run hasn't been stored or dropped yet."""
-        return self.job is not None
-
-    def run(self, request: Request) -> Stored:
-        """The whole way at once. Raises `NoduleError`; the scene is then as it was."""
-        return self.store(request, self._computation(request)(lambda stage, share: None))
-
-    def start(self, request: Request):
-        """Reads the nodes and starts computing in the worker's thread; returns its job. Raises `NoduleError`."""
-        if self.busy:
-            raise NoduleError("a nodule is being segmented: wait for it or cancel it first")
-        computation = self._computation(request)
-        self.request, self.job = request, self.worker.submit(computation)
-        return self.job
-
-    def finish(self) -> Stored:
-        """Stores what the finished job found. Raises its error, or `NoduleError` if the scene has changed too much."""
-        job, request = self.job, self.request
-        if job is None or not job.finished:
-            raise NoduleError("no finished run to store")
-        self.job = self.request = None
-        if job.error is not None:
-            raise job.error
-        return self.store(request, job.result)
-
-    def drop(self):
-        """Cancels the run, if there is one; nothing of it is stored."""
-        job, self.job, self.request = self.job, None, None
-        if job is not None:
-            job.cancel()
+        super().__init__(worker or Worker("nodule segmentation"))
+        self._segment, self._loaded = segment, None
 
     def model(self, asked, device):
         """A bundle loaded once, as long as the same one is asked for; a loaded model is returned as it is."""
@@ -109,8 +79,8 @@ class Runs:
             self._loaded = (key, load_model(folder, device))
         return self._loaded[1]
 
-    def _computation(self, request):
-        """The function of the job: everything that it needs is read from the nodes here."""
+    def computation(self, request):
+        """See `LungNoduleKit.scene.runs.Runs`."""
         point = _point(request)
         if request.segmentationNode is not None:
             mrml_bridge.check_segmentation(request.segmentationNode)
@@ -121,7 +91,7 @@ class Runs:
             raise OutputError(f"map {unknown[0]!r}: it isn't one of {', '.join(mrml_outputs.MAPS)}")
         mrml_bridge.check_point_in_volume(request.volumeNode, point)
         ct = mrml_bridge.image_from_volume_node(request.volumeNode, around_ras=point)
-        point_lps = (-point[0], -point[1], point[2])
+        point_lps = as_triple(swap_lps_ras(point))
         model, device, segment = request.model, request.device, self._segment
         more = {
             key: value
@@ -161,7 +131,7 @@ class Runs:
         except BaseException:
             step.run()
             raise
-        self._push(step)
+        self.steps.push(step)
         mrml_outputs.update_table(node, create=False)
         return Stored(node, nodule, result, maps, removed)
 
@@ -182,46 +152,25 @@ class Runs:
             if left is not None:
                 mrml_nodules.delete(left)
             if created and not node.GetSegmentation().GetNumberOfSegments():
-                scene = node.GetScene()
-                for number in reversed(range(node.GetNumberOfDisplayNodes())):
-                    scene.RemoveNode(node.GetNthDisplayNode(number))
-                scene.RemoveNode(node)
+                remove(node.GetScene(), node)
 
-        return mrml_nodules.Undo(node, "segment a nodule", back)
+        return Undo("segment a nodule", (node,), back)
 
     def rename(self, segmentationNode, key, name):
         """Renames a nodule; one undo step."""
-        self._push(mrml_nodules.rename(mrml_nodules.find(segmentationNode, key), name))
+        self.steps.push(mrml_nodules.rename(mrml_nodules.find(segmentationNode, key), name))
         mrml_outputs.update_table(segmentationNode, create=False)
 
     def delete(self, segmentationNode, key):
         """Deletes a nodule's segments and no others; one undo step."""
-        self._push(mrml_nodules.delete(mrml_nodules.find(segmentationNode, key)))
+        self.steps.push(mrml_nodules.delete(mrml_nodules.find(segmentationNode, key)))
         mrml_outputs.update_table(segmentationNode, create=False)
 
-    @property
-    def can_undo(self) -> bool:
-        """Whether there is a step to take back in a segmentation that is still in its scene."""
-        return any(step.segmentationNode.GetScene() is not None for step in self._undo)
-
-    def undo(self) -> str:
-        """Takes the last step back; returns what it was, or an empty text if there is none."""
-        while self._undo:
-            step = self._undo.pop()
-            if step.run():
-                if step.segmentationNode.GetScene() is not None:
-                    mrml_outputs.update_table(step.segmentationNode, create=False)
-                return step.what
-        return ""
-
-    def forget(self):
-        """Drops the run and the undo steps: the scene is closed."""
-        self.drop()
-        self._undo.clear()
-
-    def _push(self, step):
-        self._undo.append(step)
-        del self._undo[:-_UNDO_STEPS]
+    def undone(self, step):
+        """The table of measurements follows."""
+        for node in step.nodes:
+            if node.GetScene() is not None:
+                mrml_outputs.update_table(node, create=False)
 
 
 def _point(request):
@@ -240,10 +189,7 @@ def line_middle(lineNode):
     """Middle (R, A, S) of a markups line in the world, mm. Raises `PointError` unless both of its ends are placed."""
     if lineNode.GetNumberOfDefinedControlPoints() < 2:
         raise PointError(f"line {lineNode.GetName()!r}: place both of its ends on the nodule's outline first")
-    ends = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
-    for number, end in enumerate(ends):
-        lineNode.GetNthControlPointPositionWorld(number, end)
-    return tuple((a + b) / 2 for a, b in zip(*ends, strict=True))
+    return tuple((a + b) / 2 for a, b in zip(*line_ends(lineNode), strict=True))
 
 
 def last_point(markupsNode):

@@ -17,27 +17,32 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleKit.errors import ImageError, NoduleError, OutputError, PointError
-from LungNoduleKit.geometry import AIR_HU, Grid
-from LungNoduleKit.scene.lattices import (
-    from_world,
-    ijk_to_ras,
-    labelmap_name,
-    matrix_between,
-    named,
-    size_of,
-    transform_between,
-    voxels_of,
-)
-from LungNoduleKit.scene.sampling import (
-    fitted_lattice,
-    lattice_grid,
-    masks_on_lattice,
+from LungNoduleKit.geometry import AIR_HU, Grid, as_triple, swap_lps_ras
+from LungNoduleKit.scene.labelmaps import (
+    new_segment,
     oriented_array,
     oriented_image,
+    segment_names,
+    set_reference_geometry,
+)
+from LungNoduleKit.scene.lattices import (
+    fitted_lattice,
+    ijk_to_ras,
+    lattice_grid,
+    moved_start,
+    named,
+    size_of,
+    voxels_of,
+)
+from LungNoduleKit.scene.nodes import all_or_nothing, place_beside
+from LungNoduleKit.scene.transforms import (
+    chain,
+    from_world,
+    matrix_between,
     reslice,
+    transform_between,
     transform_points,
 )
-from LungNoduleKit.segmentation_file import NODULE_TERMINOLOGY
 
 from ..segments import MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX, masks_of
 from .display import show_parts as _show
@@ -86,7 +91,7 @@ def segment_result(volumeNode, point_ras=None, *, near=None, model=None, device=
     if segment is None:
         from ..outlining.segmentation import segment_nodule as segment
     more = {} if progress is None else {"progress": progress}
-    return segment(ct, point_lps=(-point[0], -point[1], point[2]), model=model, device=device, **more)
+    return segment(ct, point_lps=as_triple(swap_lps_ras(point)), model=model, device=device, **more)
 
 
 def image_from_volume_node(volumeNode, around_ras=None, reach_mm=_REACH_MM):
@@ -115,7 +120,7 @@ def image_from_volume_node(volumeNode, around_ras=None, reach_mm=_REACH_MM):
     )
     steps = [lattice, transform_between(None, parent), np.linalg.inv(to_ras)]
     outside = max(AIR_HU, float(array.min()))
-    return lattice_grid(lattice, size, named(volumeNode)).image(reslice(array, steps, size, outside))
+    return lattice_grid(lattice, size, named(volumeNode)).image(reslice(array, chain(*steps), size, outside=outside))
 
 
 def check_point_in_volume(volumeNode, point_ras):
@@ -185,20 +190,15 @@ def add_result(result, volumeNode, segmentationNode=None, prefix=""):
     scene = volumeNode.GetScene()
     if scene is None:
         raise ImageError(f"{named(volumeNode)}: it is in no scene")
-    node = scene.AddNewNodeByClass(
-        "vtkMRMLSegmentationNode", scene.GenerateUniqueName(f"{volumeNode.GetName()} nodule")
-    )
-    try:
+    with all_or_nothing(scene) as add:
+        name = scene.GenerateUniqueName(f"{volumeNode.GetName()} nodule")
+        node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        add(node)
         node.CreateDefaultDisplayNodes()
         _show_new(node)
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         add_segments(result, node, volumeNode, prefix)
-        _place_beside(node, volumeNode)
-    except BaseException:
-        for number in reversed(range(node.GetNumberOfDisplayNodes())):
-            scene.RemoveNode(node.GetNthDisplayNode(number))
-        scene.RemoveNode(node)
-        raise
+        place_beside(node, volumeNode)
     return node
 
 
@@ -222,7 +222,7 @@ def add_segments(result, segmentationNode, volumeNode, prefix=""):
                 raise OutputError(f"segmentation {segmentationNode.GetName()!r}: it doesn't take segment {part}")
             added[part] = segment_id
         _show(segmentationNode, added, added)
-        _set_reference_geometry(segmentationNode, volumeNode)
+        set_reference_geometry(segmentationNode, volumeNode)
     except BaseException:
         for segment_id in added.values():
             segmentation.RemoveSegment(segment_id)
@@ -246,36 +246,23 @@ def new_segments(result, segmentationNode, volumeNode, prefix=""):
     tags[NODULE_TAG] = uuid.uuid4().hex
     if "point_lps_mm" in provenance:
         x, y, z = (float(v) for v in provenance["point_lps_mm"].split())
-        tags[POINT_TAG] = " ".join(f"{v:.3f}" for v in from_world(segmentationNode, (-x, -y, z)))
+        tags[POINT_TAG] = " ".join(f"{v:.3f}" for v in from_world(segmentationNode, swap_lps_ras([x, y, z])))
     measurements = getattr(result, "measurements", None)
     if measurements:
         tags[MEASUREMENTS_TAG] = json.dumps(measurements, separators=(",", ":"))
     return {
-        part: _segment(part, f"{prefix} {part}".strip(), SEGMENTS[part][1], oriented_image(mask, start, matrix), tags)
+        part: new_segment(
+            oriented_image(mask, start, matrix),
+            SEGMENTS[part][1],
+            {PART_TAG: part, **tags},
+            f"{prefix} {part}".strip(),
+        )
         for part, mask in masks.items()
     }
 
 
-def _segment(part, name, color, labelmap, tags):
-    import slicer
-
-    segment = slicer.vtkSegment()
-    segment.SetName(name)
-    segment.SetNameAutoGenerated(False)
-    segment.SetColor(*color)
-    segment.SetColorAutoGenerated(False)
-    segment.SetTag(segment.GetTerminologyEntryTagName(), NODULE_TERMINOLOGY)
-    segment.SetTag(PART_TAG, part)
-    for key, value in tags.items():
-        # Slicer's file format ends a tag at | and its key at the first colon.
-        text = " ".join(str(value).split()).replace("|", "/")
-        segment.SetTag(key.replace(":", "_").replace("|", "_"), text)
-    segment.AddRepresentation(labelmap_name(), labelmap)
-    return segment
-
-
 def _free_prefix(segmentation):
-    names = {segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())}
+    names = segment_names(segmentation)
     number, prefix = 1, ""
     while names & {f"{prefix} {part}".strip() for part in SEGMENTS}:
         number += 1
@@ -292,26 +279,6 @@ def _show_new(segmentationNode):
     segmentationNode.GetSegmentation().SetConversionParameter(
         "Smoothing factor", "0.3"
     )  # small nodules keep their size
-
-
-def _set_reference_geometry(segmentationNode, volumeNode):
-    role = segmentationNode.GetReferenceImageGeometryReferenceRole()
-    if segmentationNode.GetNodeReference(role) is None:
-        segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-
-
-def _place_beside(node, volumeNode):
-    scene = volumeNode.GetScene()
-    if not scene.GetNumberOfNodesByClass("vtkMRMLSubjectHierarchyNode"):
-        return  # asking for the hierarchy would create one
-    hierarchy = scene.GetSubjectHierarchyNode()
-    item, own = (hierarchy.GetItemByDataNode(n) for n in (volumeNode, node))
-    if not item:
-        return
-    if own:
-        hierarchy.SetItemParent(own, hierarchy.GetItemParent(item))
-    else:  # the application makes the item by itself
-        hierarchy.CreateItem(hierarchy.GetItemParent(item), node)
 
 
 def _on_volume(result, volumeNode):
@@ -332,9 +299,46 @@ def _on_volume(result, volumeNode):
         if np.allclose(start, np.rint(start), atol=_ALIGNED) and np.allclose(end, expected, atol=_ALIGNED):
             return masks, np.rint(start).astype(int)
     world_to_local, local_to_world = transform_between(None, parent), transform_between(parent, None)
-    return masks_on_lattice(
+    return _masks_on_lattice(
         masks, grid, ijk_to_ras(volumeNode), size_of(volumeNode), world_to_local, local_to_world, named(volumeNode)
     )
+
+
+def _masks_on_lattice(masks, grid, to_ras, size, world_to_local, local_to_world, name):
+    """({"HC", "LC", "Final": bool array (z, y, x)}, first voxel (i, j, k)) on a volume's voxels.
+
+    `masks` are HC, LC and Final, or Final alone, on another grid, in the world; the volume has the lattice `to_ras` and
+    `size` voxels in its own coordinates. A voxel is inside where an interpolated mask reaches one half; HC and LC stay
+    disjoint, and Final between HC and both together. Raises `NoduleError` if the nodule lies outside of the volume or
+    nothing of a mask is left.
+    """
+    union = np.any(list(masks.values()), axis=0)
+    local = transform_points(world_to_local, swap_lps_ras(grid.indices_to_points(np.argwhere(union)[:, ::-1])))
+    indices = (local - to_ras[:3, 3]) @ np.linalg.inv(to_ras[:3, :3]).T
+    start = np.maximum(np.floor(indices.min(axis=0)).astype(int) - 2, 0)
+    count = np.minimum(np.ceil(indices.max(axis=0)).astype(int) + 3, size) - start
+    if (count < 1).any():
+        raise NoduleError(f"{name}: the nodule lies outside of it")
+    from_grid = np.linalg.inv(grid.matrix)
+    to_grid = np.eye(4)
+    to_grid[:3, :3], to_grid[:3, 3] = swap_lps_ras(from_grid), -from_grid @ grid.origin
+    transform = chain(moved_start(to_ras, start), local_to_world, to_grid)
+
+    def sampled(mask):
+        values = reslice(mask.astype(np.float32), transform, count)
+        inside = values >= 0.5
+        return inside if inside.any() else values == max(values.max(), 1e-6)  # a mask of a voxel or two stays one
+
+    union, final = sampled(union), sampled(masks["Final"])
+    final &= union
+    parts = {"Final": final}
+    if "HC" in masks:
+        hc = sampled(masks["HC"]) & final
+        parts = {"HC": hc, "LC": union & ~hc, **parts}
+    for part, mask in parts.items():
+        if not mask.any():
+            raise NoduleError(f"{name}: nothing of {part} is left on its voxels")
+    return parts, start
 
 
 def _segmentation_matrix(segmentationNode, volumeNode):

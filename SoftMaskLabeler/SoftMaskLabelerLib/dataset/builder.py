@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit.files import write_all
+
 from ..errors import OutputError, SoftMaskError
 from ..pipeline import BINARY_FROM, Parameters, soft_mask_array, windowed
 from ..trimap.morphology import bounding_box
-from ..volume_io import write_all
 from .contact_sheet import Tile, contact_sheet, write_png
 from .manifest import Manifest
 from .parallel import run_many
@@ -35,8 +36,6 @@ from .sources import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    import numpy as np
 
     from .sources import Case
 
@@ -178,7 +177,7 @@ def _results(cases, output, settings, jobs):
 def _make(case, output, settings):
     """Files of a case; returns what the manifest says of a case that is done."""
     loaded = case.load(settings.strategy, settings.reader)
-    parameters, notes = settings.parameters, []
+    parameters, notes = settings.parameters, list[str]()
     if settings.own_window and loaded.window:
         parameters = replace(parameters, window=loaded.window)
     alpha, trimap = soft_mask_array(

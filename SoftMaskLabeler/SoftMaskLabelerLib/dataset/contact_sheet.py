@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
 
 PANEL = 128
 COLUMNS = 2
@@ -79,8 +78,8 @@ def _enlarged(values, smooth=True):
 
     gray = Image.fromarray((np.asarray(values, np.float32) * 255).round().clip(0, 255).astype(np.uint8))
     factor = PANEL / max(gray.size)
-    size = tuple(max(1, round(side * factor)) for side in gray.size)
-    gray = gray.resize(size, Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
+    width, height = (max(1, round(side * factor)) for side in gray.size)
+    gray = gray.resize((width, height), Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
     panel = Image.new("L", (PANEL, PANEL))
     panel.paste(gray, (0, 0))
     return np.repeat(np.asarray(panel)[..., None], 3, axis=2)

@@ -10,28 +10,13 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import SimpleITK as sitk
 
 from ..errors import ImageError, RecistError, SoftMaskError
 
-if TYPE_CHECKING:
-    import numpy as np
-
 HU_OFFSET = 32768
-TYPES = {
-    -1: "unknown",
-    1: "bone",
-    2: "abdomen",
-    3: "mediastinum",
-    4: "liver",
-    5: "lung",
-    6: "kidney",
-    7: "soft tissue",
-    8: "pelvis",
-}
 _COLUMNS = ("File_name", "Patient_index", "Measurement_coordinates", "Spacing_mm_px_")
 
 
@@ -50,9 +35,8 @@ class Lesion:
     window: tuple[float, float] | None
     """The DICOM window in HU"""
     kind: int
-    """Coarse lesion type, a key of `TYPES`"""
-    noisy: bool
-    """Whether the annotation is marked as possibly noisy"""
+    """Coarse lesion type: 1 bone, 2 abdomen, 3 mediastinum, 4 liver, 5 lung, 6 kidney, 7 soft tissue, 8 pelvis, or -1
+    where it isn't known"""
 
 
 def read_table(path: str | Path) -> list[Lesion]:
@@ -74,20 +58,19 @@ def read_table(path: str | Path) -> list[Lesion]:
     seen: dict[str, int] = {}
     lesions = []
     for row in rows:
-        file = (row["File_name"] or "").strip()
-        seen[file] = seen.get(file, 0) + 1
+        image = (row["File_name"] or "").strip()
+        seen[image] = seen.get(image, 0) + 1
         points, spacing = _numbers(row["Measurement_coordinates"], 8), _numbers(row["Spacing_mm_px_"], 3)
         kind = _numbers(row.get("Coarse_lesion_type"), 1)
         lesions.append(
             Lesion(
-                name=Path(file).stem + (f"_{seen[file]}" if seen[file] > 1 else ""),
-                file=file,
+                name=Path(image).stem + (f"_{seen[image]}" if seen[image] > 1 else ""),
+                file=image,
                 patient=(row["Patient_index"] or "").strip(),
                 points=points and tuple((points[n] - 1, points[n + 1] - 1) for n in range(0, 8, 2)),
                 spacing=spacing and (spacing[1], spacing[0]),
                 window=_numbers(row.get("DICOM_windows"), 2),
                 kind=int(kind[0]) if kind else -1,
-                noisy=(row.get("Possibly_noisy") or "0").strip() not in ("", "0"),
             )
         )
     return lesions

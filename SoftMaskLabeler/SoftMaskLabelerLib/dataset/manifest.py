@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from LungNoduleKit.files import write_all
+
 from ..errors import SoftMaskError
-from ..volume_io import write_all
 
 NAME = "manifest.csv"
 COLUMNS = (
@@ -69,9 +70,10 @@ class Manifest:
         try:
             with open(self.path, newline="", encoding="utf-8-sig") as file:
                 reader = csv.DictReader(file)
-                if "case" not in (reader.fieldnames or ()):
+                columns = reader.fieldnames or ()
+                if "case" not in columns:
                     raise SoftMaskError(f"{self.path}: it has no column 'case'")
-                self.columns += [name for name in reader.fieldnames if name and name not in self.columns]
+                self.columns += [name for name in columns if name and name not in self.columns]
                 for row in reader:
                     if not row["case"]:
                         continue

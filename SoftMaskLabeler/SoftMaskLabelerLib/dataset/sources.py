@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit.images import on_grid, read_masks, read_volume
+
 from ..errors import ImageError, MaskError, SoftMaskError
 from ..trimap.recist import recist_axes
-from ..volume_io import on_grid, read_masks, read_volume
 from .deeplesion import key_slice_path, marks, read_key_slice, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import numpy as np
 
     from .deeplesion import Lesion
 

@@ -17,7 +17,6 @@ from .laplacian import assemble, frame
 from .solvers import narrow_order, solve
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import ArrayLike
 
 # How far from [0, 1] an image may go (resampling overshoots) before it can't have been windowed.

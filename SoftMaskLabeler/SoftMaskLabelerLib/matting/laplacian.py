@@ -17,12 +17,9 @@ from __future__ import annotations
 import itertools
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # The index of a pixel that isn't unknown: below any product of two valid indices.
 _OUTSIDE = -(1 << 40)
@@ -89,7 +86,7 @@ def frame(image, lesion, positions, radius: int, check=None) -> Frame:
     the unknown pixels in the flattened image. `check`, if given, is called with the frame's intensities.
     """
     margin = 2 * radius
-    cut, padding, padded, places = [], [], False, []
+    cuts, padding, padded, places = [], [], False, []
     rest = positions
     for axis, length in reversed(list(enumerate(image.shape))):
         if axis:
@@ -99,10 +96,10 @@ def frame(image, lesion, positions, radius: int, check=None) -> Frame:
         else:
             places.append(rest)
             low, high = int(rest[0]), int(rest[-1]) + 1
-        cut.append(slice(max(low - margin, 0), min(high + margin, length)))
+        cuts.append(slice(max(low - margin, 0), min(high + margin, length)))
         padding.append((max(margin - low, 0), max(high + margin - length, 0)))
         padded = padded or low < margin or high + margin > length
-    cut, padding = tuple(cut[::-1]), padding[::-1]
+    cut, padding = tuple(cuts[::-1]), padding[::-1]
     intensities = image[cut].astype(np.float64)
     if check is not None:
         check(intensities)

@@ -2,9 +2,10 @@
 
 import logging
 
+from LungNoduleKit.scene.worker import CancelledError
+
 from ..errors import SoftMaskError
 from ..scene.runs import Request, parameters_of
-from ..worker import CancelledError
 from .parameters import DIMENSIONS, pipeline_parameters
 from .preview import TrimapPreview
 from .sources import SourceChooser

@@ -2,9 +2,10 @@
 
 import logging
 
+from LungNoduleKit.scene.worker import CancelledError, Worker
+
 from ..errors import SoftMaskError
 from ..scene import results as mrml_bridge
-from ..worker import CancelledError, Worker
 
 _DELAY_MS = 250  # a slider that is dragged counts once it rests
 _POLL_MS = 50
@@ -14,7 +15,7 @@ _OPACITY = 0.6
 class TrimapPreview:
     """A labelmap node that exists while the preview is on, as the label layer of all slice views.
 
-    `computation()` returns (inputs, function of progress that returns (trimap, notes)), or raises `SoftMaskError`;
+    `computation()` returns (frame, function of progress that returns (trimap, notes)), or raises `SoftMaskError`;
     `report(text)` tells why there is no trimap.
     """
 
@@ -61,12 +62,12 @@ class TrimapPreview:
     def _start(self):
         self._drop()
         try:
-            inputs, compute = self._computation()
+            frame, compute = self._computation()
         except SoftMaskError as error:
             self._hide()
             self._report(str(error))
             return
-        self._frame, self._job = inputs.frame, self.worker.submit(compute)
+        self._frame, self._job = frame, self.worker.submit(compute)
         self._poll.start()
 
     def _finish(self):

@@ -1,31 +1,26 @@
 """The one Python package that soft masks want and Slicer doesn't bring: OpenCV, for GrabCut on RECIST marks.
 
-Without it the ellipse on the two axes stands in for GrabCut, so nothing here is required. Numpy, SciPy and SimpleITK
-are Slicer's own and never replaced. Called on the main thread.
+Without it the ellipse on the two axes takes GrabCut's place, so nothing here is required. Called on the main thread.
 """
 
+from __future__ import annotations
+
 import importlib.util
-import os
+from collections.abc import Callable
 from pathlib import Path
 
-from ..errors import SoftMaskError
+from LungNoduleKit.files import resource_path
+from LungNoduleKit.scene.packages import MissingPackagesError, install, requirements
 
-REQUIREMENTS = "SoftMaskLabeler-requirements.txt"
-
-
-class MissingPackagesError(SoftMaskError):
-    """The user agreed to an installation, and it failed."""
+REQUIREMENTS = resource_path(Path(__file__).resolve().parents[1], "SoftMaskLabeler-requirements.txt")
 
 
 def missing() -> list[str]:
     """Lines of the requirements file if OpenCV isn't there, from whichever of its packages; loads nothing."""
-    if importlib.util.find_spec("cv2") is not None:
-        return []
-    lines = _requirements_path().read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    return [] if importlib.util.find_spec("cv2") is not None else requirements(REQUIREMENTS)
 
 
-def ensure(ask=None, requester="SoftMaskLabeler") -> bool:
+def ensure(ask: Callable[[list[str]], bool] | None = None, requester: str = "SoftMaskLabeler") -> bool:
     """Installs what is missing if the user agrees; returns whether everything is there.
 
     `ask` is called once with the list of missing packages and tells whether the user agrees; without it nothing is
@@ -37,27 +32,8 @@ def ensure(ask=None, requester="SoftMaskLabeler") -> bool:
     if ask is None or not ask(absent):
         return False
     try:
-        _install(absent, requester)
+        install(absent, REQUIREMENTS, requester)
     except Exception as error:  # what pip raises has many types
         raise MissingPackagesError(f"{', '.join(absent)} couldn't be installed: {error}") from error
     importlib.invalidate_caches()
     return not missing()
-
-
-def _install(lines, requester):
-    try:
-        import slicer.packaging
-    except ImportError:  # before Slicer 5.12
-        import slicer.util
-
-        slicer.util.pip_install(lines)
-        return
-    parsed = slicer.packaging.load_requirements(os.fspath(_requirements_path()))
-    slicer.packaging.pip_ensure(parsed, prompt_install=False, requester=requester)
-
-
-def _requirements_path() -> Path:
-    """A wheel carries the resources inside the package; a source tree and Slicer's module folder beside it."""
-    package = Path(__file__).resolve().parent
-    inside = package / "Resources"
-    return (inside if inside.is_dir() else package.parent / "Resources") / REQUIREMENTS

@@ -4,67 +4,43 @@ All lie on the volume's own voxels, under its own parent transform; a segmentati
 fails, the scene is as it was before.
 """
 
-import contextlib
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit.scene.labelmaps import new_segment, oriented_image, segment_names, set_reference_geometry
+from LungNoduleKit.scene.lattices import ijk_to_ras, moved_start
+from LungNoduleKit.scene.nodes import (
+    all_or_nothing,
+    fill_volume,
+    nodes_of_class,
+    one_event,
+    place_beside,
+    remove,
+    show_as_map,
+)
+from LungNoduleKit.scene.transforms import Node, Scene, matrix_between
+
 from ..errors import OutputError
-from .lattices import ijk_to_ras, matrix_between, oriented_image, vtk_matrix
+from ..pipeline import SEGMENT_COLOR
+from .frame import Frame
 from .sources import PART_TAG, TAG_PREFIX, VALUES
 
 SEGMENT_NAME = "Nodule binarized"
-# The colors are Okabe and Ito's, safe for the colour-blind.
-_COLOR = (0xCC / 255, 0x79 / 255, 0xA7 / 255)
+# The colors are Okabe and Ito's, safe for the color-blind.
 TRIMAP_PARTS = {  # part: (label, name, color)
     "unknown": (1, "Unknown", (0xF0 / 255, 0xE4 / 255, 0x42 / 255)),
     "lesion": (2, "Lesion", (0xD5 / 255, 0x5E / 255, 0x00 / 255)),
 }
-# SNOMED CT codes: Morphologically Altered Structure, Nodule; Lung.
-TERMINOLOGY = (
-    "Segmentation category and type - DICOM master list"
-    "~SCT^49755003^Morphologically Altered Structure~SCT^27925004^Nodule~^^"
-    "~Anatomic codes - DICOM master list~SCT^39607008^Lung~^^"
-)
-_COLOR_TABLES = ("vtkMRMLColorTableNodeFileViridis.txt", "vtkMRMLColorTableNodeRainbow", "vtkMRMLColorTableNodeGrey")
 _COLORS_MARK = TAG_PREFIX + "colors"
 PREVIEW_MARK = TAG_PREFIX + "preview"
 
 
-def labelmap_name() -> str:
-    """Slicer's name of the representation that a segment's voxels have."""
-    import slicer
-
-    return slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-
-
-@contextlib.contextmanager
-def all_or_nothing(scene):
-    """Removes what `add(node)` was told of, with its display nodes, if the block raises."""
-    added = []
-    try:
-        yield added.append
-    except BaseException:
-        for node in reversed(added):
-            remove(scene, node)
-        raise
-
-
-def remove(scene, node):
-    """Removes a node with its display and storage nodes, if it is still there."""
-    if node is None or node.GetScene() is not scene:
-        return
-    own = []
-    if node.IsA("vtkMRMLDisplayableNode"):
-        own = [node.GetNthDisplayNode(n) for n in range(node.GetNumberOfDisplayNodes())]
-        own += [node.GetNthStorageNode(n) for n in range(node.GetNumberOfStorageNodes())]
-    scene.RemoveNode(node)
-    for other in own:
-        if other is not None and other.GetScene() is scene:
-            scene.RemoveNode(other)
-
-
-def add_soft_mask(alpha, frame, name=""):
+def add_soft_mask(alpha: sitk.Image, frame: Frame, name: str = "") -> Node:
     """Adds a soft mask (SimpleITK, float, on the frame's voxels) as a float32 volume node; returns the node.
 
     Shown in colors over [0, 1], and nothing below 0.02, so that it can be laid over the image.
@@ -78,21 +54,18 @@ def add_soft_mask(alpha, frame, name=""):
         )
         add(node)
         _fill(node, array, frame.start_of(alpha), volumeNode)
-        node.CreateDefaultDisplayNodes()
-        display = node.GetDisplayNode()
-        color = next((i for i in _COLOR_TABLES if scene.GetNodeByID(i) is not None), None)
-        if color:
-            display.SetAndObserveColorNodeID(color)
-        display.AutoWindowLevelOff()
-        display.SetWindowLevel(1.0, 0.5)
-        display.AutoThresholdOff()
-        display.SetThreshold(0.02, 1.0)
-        display.ApplyThresholdOn()
-        _place_beside(node, volumeNode)
+        show_as_map(node)
+        place_beside(node, volumeNode)
     return node
 
 
-def add_segment(binary, frame, segmentationNode=None, tags=None, name=SEGMENT_NAME):
+def add_segment(
+    binary: sitk.Image,
+    frame: Frame,
+    segmentationNode: Node | None = None,
+    tags: Mapping[str, Any] | None = None,
+    name: str = SEGMENT_NAME,
+) -> tuple[Node, str]:
     """Adds a mask (SimpleITK, on the frame's voxels) as a segment; returns (segmentation node, segment ID).
 
     A new segmentation node is made if none is given, under the volume's transform. The segment has the terminology
@@ -102,14 +75,14 @@ def add_segment(binary, frame, segmentationNode=None, tags=None, name=SEGMENT_NA
     mask = sitk.GetArrayViewFromImage(binary) != 0
     with all_or_nothing(volumeNode.GetScene()) as add:
         node = segmentationNode or _new_segmentation(volumeNode, f"{volumeNode.GetName()} nodule", add)
-        segment = _segment(mask, frame.start_of(binary), node, volumeNode, _COLOR, tags)
+        segment = _segment(mask, frame.start_of(binary), node, volumeNode, SEGMENT_COLOR, tags or {})
         segment_id = _add_to(node, segment, name, volumeNode)
     if node.GetDisplayNode() is not None:  # an outline, so that the soft mask beneath is seen
         node.GetDisplayNode().SetSegmentVisibility2DFill(segment_id, False)
     return node, segment_id
 
 
-def add_trimap(trimap, frame, name="", preview=False):
+def add_trimap(trimap: sitk.Image, frame: Frame, name: str = "", preview: bool = False) -> Node:
     """Adds a trimap (SimpleITK, 0, 128, 255) as a labelmap node with the labels 0, 1 and 2 and colors of its own.
 
     `preview`: the node is kept from lists and from saved scenes. Returns the node.
@@ -135,17 +108,17 @@ def add_trimap(trimap, frame, name="", preview=False):
         node.GetDisplayNode().SetAndObserveColorNodeID(colors.GetID())
         node.GetDisplayNode().SetSaveWithScene(not preview)
         if not preview:
-            _place_beside(node, frame.volumeNode)
+            place_beside(node, frame.volumeNode)
     return node
 
 
-def update_trimap(node, trimap, frame):
+def update_trimap(node: Node, trimap: sitk.Image, frame: Frame) -> None:
     """Puts another trimap into a labelmap node of `add_trimap`."""
     labels = np.searchsorted(VALUES, sitk.GetArrayViewFromImage(trimap)).astype(np.uint8)
     _fill(node, labels, frame.start_of(trimap), frame.volumeNode)
 
 
-def remove_trimap(node):
+def remove_trimap(node: Node) -> None:
     """Removes a labelmap node of `add_trimap`, and the color table if no other node uses it."""
     scene = node.GetScene()
     if scene is None:
@@ -156,10 +129,10 @@ def remove_trimap(node):
         scene.RemoveNode(colors)
 
 
-def add_trimap_segments(trimap, frame, name=""):
+def add_trimap_segments(trimap: sitk.Image, frame: Frame, name: str = "") -> Node:
     """Adds a trimap (SimpleITK, 0, 128, 255) as a segmentation with the segments Unknown and Lesion; returns the node.
 
-    They can be edited in the Segment Editor; `mrml_sources` takes them for a trimap again.
+    They can be edited in the Segment Editor; `sources` takes them for a trimap again.
     """
     volumeNode, array = frame.volumeNode, sitk.GetArrayViewFromImage(trimap)
     with all_or_nothing(volumeNode.GetScene()) as add:
@@ -173,83 +146,60 @@ def add_trimap_segments(trimap, frame, name=""):
     return node
 
 
-def _fill(node, array, start, volumeNode):
+def _fill(node: Node, array: np.ndarray, start: Sequence[int] | np.ndarray, volumeNode: Node) -> None:
     """Gives a volume node an array (z, y, x) that begins at voxel `start` (i, j, k) of another volume."""
-    import vtk
-    from vtk.util.numpy_support import numpy_to_vtk
-
-    data = vtk.vtkImageData()
-    data.SetDimensions(*array.shape[::-1])
-    data.GetPointData().SetScalars(numpy_to_vtk(array.ravel(), deep=True))
-    lattice = ijk_to_ras(volumeNode)
-    lattice[:3, 3] += lattice[:3, :3] @ start
-    modifying = node.StartModify()
-    node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-    node.SetAndObserveImageData(data)
-    node.SetIJKToRASMatrix(vtk_matrix(lattice))
-    node.EndModify(modifying)
+    with one_event(node):
+        node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
+        fill_volume(node, array, moved_start(ijk_to_ras(volumeNode), start))
 
 
-def _new_segmentation(volumeNode, name, add):
+def _new_segmentation(volumeNode: Node, name: str, add: Callable[[Node], None]) -> Node:
     scene = volumeNode.GetScene()
     node = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", scene.GenerateUniqueName(name))
     add(node)
     node.CreateDefaultDisplayNodes()
     node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
-    _place_beside(node, volumeNode)
+    place_beside(node, volumeNode)
     return node
 
 
-def _segment(mask, start, segmentationNode, volumeNode, color, tags):
-    import slicer
-
+def _segment(
+    mask: np.ndarray,
+    start: Sequence[int] | np.ndarray,
+    segmentationNode: Node,
+    volumeNode: Node,
+    color: Sequence[float],
+    tags: Mapping[str, Any],
+) -> Any:
     if not mask.any():
         raise OutputError("the segment would be empty")
     between = matrix_between(volumeNode.GetParentTransformNode(), segmentationNode.GetParentTransformNode())
     if between is None:
         raise OutputError(f"segmentation {segmentationNode.GetName()!r}: a non-linear transform lies before it")
-    segment = slicer.vtkSegment()
-    segment.SetNameAutoGenerated(False)
-    segment.SetColor(*color)
-    segment.SetColorAutoGenerated(False)
-    segment.SetTag(segment.GetTerminologyEntryTagName(), TERMINOLOGY)
-    for key, value in (tags or {}).items():
-        # Slicer's file format ends a tag at | and its key at the first colon.
-        segment.SetTag(key.replace(":", "_").replace("|", "_"), " ".join(str(value).split()).replace("|", "/"))
-    segment.AddRepresentation(labelmap_name(), oriented_image(mask, start, between @ ijk_to_ras(volumeNode)))
-    return segment
+    return new_segment(oriented_image(mask, start, between @ ijk_to_ras(volumeNode)), color, tags)
 
 
-def _add_to(segmentationNode, segment, name, volumeNode):
+def _add_to(segmentationNode: Node, segment: Any, name: str, volumeNode: Node) -> str:
     """Adds a segment under the first free `name`, `name 2`, ...; returns its ID."""
     segmentation = segmentationNode.GetSegmentation()
-    taken = {segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())}
-    number = 1
+    taken, number = segment_names(segmentation), 1
     while (unique := name if number == 1 else f"{name} {number}") in taken:
         number += 1
     segment.SetName(unique)
     segment_id = segmentation.GenerateUniqueSegmentID(unique)
-    modifying = segmentationNode.StartModify()
-    try:
+    with one_event(segmentationNode):
         if not segmentation.AddSegment(segment, segment_id):
             raise OutputError(f"segmentation {segmentationNode.GetName()!r}: it doesn't take the segment {unique!r}")
-        role = segmentationNode.GetReferenceImageGeometryReferenceRole()
-        if segmentationNode.GetNodeReference(role) is None:
-            segmentationNode.SetReferenceImageGeometryParameterFromVolumeNode(volumeNode)
-    finally:
-        segmentationNode.EndModify(modifying)
+        set_reference_geometry(segmentationNode, volumeNode)
     return segment_id
 
 
-def _trimap_colors(scene):
-    nodes = [
-        scene.GetNthNodeByClass(n, "vtkMRMLColorTableNode")
-        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLColorTableNode"))
-    ]
+def _trimap_colors(scene: Scene) -> Node | None:
+    nodes = nodes_of_class(scene, "vtkMRMLColorTableNode")
     return next((node for node in nodes if node.GetAttribute(_COLORS_MARK)), None)
 
 
-def _new_trimap_colors(scene):
+def _new_trimap_colors(scene: Scene) -> Node:
     node = scene.AddNewNodeByClass("vtkMRMLColorTableNode", scene.GenerateUniqueName("Trimap colors"))
     node.SetAttribute(_COLORS_MARK, "1")
     node.SetTypeToUser()
@@ -261,25 +211,7 @@ def _new_trimap_colors(scene):
     return node
 
 
-def _users(scene, colors):
+def _users(scene: Scene, colors: Node) -> list[Node]:
     """Display nodes that show the trimap's colors."""
-    displays = [
-        scene.GetNthNodeByClass(n, "vtkMRMLDisplayNode")
-        for n in range(scene.GetNumberOfNodesByClass("vtkMRMLDisplayNode"))
-    ]
+    displays = nodes_of_class(scene, "vtkMRMLDisplayNode")
     return [display for display in displays if display.GetColorNodeID() == colors.GetID()]
-
-
-def _place_beside(node, volumeNode):
-    """Into the same folder of the subject hierarchy."""
-    scene = volumeNode.GetScene()
-    if not scene.GetNumberOfNodesByClass("vtkMRMLSubjectHierarchyNode"):
-        return  # asking for the hierarchy would create one
-    hierarchy = scene.GetSubjectHierarchyNode()
-    item, own = (hierarchy.GetItemByDataNode(n) for n in (volumeNode, node))
-    if not item:
-        return
-    if own:
-        hierarchy.SetItemParent(own, hierarchy.GetItemParent(item))
-    else:  # the application makes the item by itself
-        hierarchy.CreateItem(hierarchy.GetItemParent(item), node)

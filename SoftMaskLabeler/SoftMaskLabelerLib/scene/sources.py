@@ -4,13 +4,23 @@ Everything is read here, on the main thread; what comes out knows no MRML, so th
 the part of the volume around the lesion is copied.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import SimpleITK as sitk
+
+from LungNoduleKit.geometry import as_triple
+from LungNoduleKit.scene.labelmaps import oriented_array, tag
+from LungNoduleKit.scene.lattices import ijk_to_ras, named
+from LungNoduleKit.scene.nodes import line_ends
+from LungNoduleKit.scene.transforms import Node, chain, matrix_between, reslice, transform_points
 
 from ..errors import ImageError, MaskError, RecistError, TrimapError
 from ..trimap.trimap import BACKGROUND, LESION, UNKNOWN
-from .lattices import Frame, chain, matrix_between, named, numpy_matrix, oriented_array, reslice, transform_points
+from .frame import Frame
 
 TAG_PREFIX = "SoftMaskLabeler."  # of every tag and attribute that says where a node or segment comes from
 PART_TAG = TAG_PREFIX + "trimap"  # of a trimap's segments: lesion or unknown, whatever the segment's name is changed to
@@ -25,9 +35,9 @@ class Source:
     or a segmentation node with the segments Unknown and Lesion.
     """
 
-    segments: list = field(default_factory=list)
-    lines: tuple = ()
-    trimap: object = None
+    segments: list[tuple[Node, str]] = field(default_factory=list)
+    lines: tuple[Node, ...] = ()
+    trimap: Node | None = None
 
     @property
     def kind(self) -> str:
@@ -39,16 +49,16 @@ class Source:
 
 @dataclass
 class Inputs:
-    """`image` and what marks the lesion on it, as SimpleITK images in image space (see `mrml_geometry`), LPS mm."""
+    """`image` and what marks the lesion on it, as SimpleITK images in image space (see `frame`), LPS mm."""
 
     frame: Frame
-    image: object
-    masks: list | None = None
-    recist_points_lps: list | None = None
-    trimap: object = None
+    image: sitk.Image
+    masks: list[sitk.Image] | None = None
+    recist_points_lps: list[tuple[float, float, float]] | None = None
+    trimap: sitk.Image | None = None
 
 
-def read(volumeNode, source: Source, reach_mm: float = 0.0) -> Inputs:
+def read(volumeNode: Node, source: Source, reach_mm: float = 0.0) -> Inputs:
     """The volume around what marks the lesion, and the marks on the same voxels.
 
     `reach_mm`: of the dilation, so that it fits into the region. Raises `SoftMaskError` for a volume, a segment, a line
@@ -62,23 +72,22 @@ def read(volumeNode, source: Source, reach_mm: float = 0.0) -> Inputs:
         points = _recist_points(frame, source.lines)
         start, size = _region(frame, points, _CONTEXT_MM + reach_mm)
         image = _cropped(frame, start, size)
-        return Inputs(frame, image, recist_points_lps=[tuple(p) for p in frame.index_to_lps(points).tolist()])
+        return Inputs(frame, image, recist_points_lps=[as_triple(p) for p in frame.grid.indices_to_points(points)])
     if source.trimap is not None:
         return _with_trimap(frame, source.trimap)
     labelmaps = [_segment_labelmap(node, segment_id) for node, segment_id in source.segments]
     corners = [_corners(frame, node, *parts) for (node, _), parts in zip(source.segments, labelmaps, strict=True)]
-
     start, size = _region(frame, np.vstack(corners), _CONTEXT_MM + reach_mm)
     masks = []
     for (node, segment_id), (array, lattice) in zip(source.segments, labelmaps, strict=True):
-        mask = _sampled(frame, node, array, lattice, start, size)
+        mask = _covered(frame, node, array, lattice, start, size)
         if not mask.any():
             raise MaskError(f"{_segment_name(node, segment_id)}: it lies outside of {named(volumeNode)}")
         masks.append(frame.image(mask.astype(np.uint8), start))
     return Inputs(frame, _cropped(frame, start, size), masks=masks)
 
 
-def check_lines(lines):
+def check_lines(lines: Sequence[Node]) -> None:
     """Raises `RecistError` unless these are two markups lines with both of their ends placed."""
     if len(tuple(lines)) != 2 or any(line is None for line in lines):
         raise RecistError("two lines are needed: along the lesion's long axis and along its short axis")
@@ -91,33 +100,25 @@ def check_lines(lines):
         raise RecistError(f"line {lines[0].GetName()!r}: it can't be both the long and the short axis")
 
 
-def line_points(line):
-    """The two ends (R, A, S) of a markups line in the world, mm."""
-    ends = [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
-    for number, end in enumerate(ends):
-        line.GetNthControlPointPositionWorld(number, end)
-    return ends
-
-
-def _recist_points(frame, lines):
+def _recist_points(frame: Frame, lines: Sequence[Node]) -> np.ndarray:
     """Voxel indices (4, 3) of the long axis' ends, then the short axis'; whichever line was given first."""
     check_lines(lines)
-    ends = [np.array(line_points(line)) for line in lines]
+    ends = [np.array(line_ends(line)) for line in lines]
     if np.linalg.norm(ends[0][1] - ends[0][0]) < np.linalg.norm(ends[1][1] - ends[1][0]):
         ends.reverse()
     points = frame.world_to_index(np.vstack(ends))
-    if (points < -0.5).any() or (points > np.array(frame.size) - 0.5).any():
+    if (points < -0.5).any() or (points > np.array(frame.grid.size) - 0.5).any():
         names = " and ".join(repr(line.GetName()) for line in lines)
         raise RecistError(f"lines {names}: an end lies outside of {named(frame.volumeNode)}")
     return points
 
 
-def _segment_name(node, segment_id):
+def _segment_name(node: Node, segment_id: str) -> str:
     segment = node.GetSegmentation().GetSegment(segment_id)
     return f"segment {segment.GetName() if segment else segment_id!r} of {node.GetName()!r}"
 
 
-def _segment_labelmap(node, segment_id):
+def _segment_labelmap(node: Node, segment_id: str) -> tuple[np.ndarray, np.ndarray]:
     """(array (z, y, x), lattice in the segmentation's coordinates) of a segment. Raises `MaskError`."""
     import slicer
 
@@ -135,7 +136,7 @@ def _segment_labelmap(node, segment_id):
     return array, lattice
 
 
-def _corners(frame, node, array, lattice):
+def _corners(frame: Frame, node: Node, array: np.ndarray, lattice: np.ndarray) -> np.ndarray:
     """Voxel indices of the volume (n, 3) that a labelmap's non-zero voxels reach."""
     used = [np.flatnonzero(array.any(axis=tuple(a for a in range(3) if a != axis))) for axis in (2, 1, 0)]
     # A warp can bulge between the corners: its box is looked at more closely.
@@ -145,33 +146,33 @@ def _corners(frame, node, array, lattice):
     return transform_points(chain(lattice, steps, np.linalg.inv(frame.own)), grid)
 
 
-def _region(frame, indices, margin_mm):
+def _region(frame: Frame, indices: np.ndarray, margin_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """First voxel and size (i, j, k) of the column of voxels around positions, with a margin. Raises `MaskError`."""
     low, high = indices.min(axis=0), indices.max(axis=0)
-    size = np.array(frame.size)
+    size = np.array(frame.grid.size)
     if not np.isfinite(indices).all() or (high < -0.5).any() or (low > size - 0.5).any():
         raise MaskError(f"what marks the lesion lies outside of {named(frame.volumeNode)}")
-    spacing = np.linalg.norm(frame.lattice[:3, :3], axis=0)
-    margin = np.ceil(margin_mm / spacing + (high - low) / 2)
+    margin = np.ceil(margin_mm / np.array(frame.grid.spacing) + (high - low) / 2)
     start = np.maximum(np.floor(low - margin), 0).astype(int)
     stop = np.minimum(np.ceil(high + margin) + 1, size).astype(int)
     start[2], stop[2] = 0, size[2]  # so that messages name the volume's own slices
     return start, stop - start
 
 
-def _cropped(frame, start, size):
+def _cropped(frame: Frame, start: np.ndarray, size: np.ndarray) -> sitk.Image:
     part = tuple(slice(a, a + n) for a, n in zip(start[::-1], size[::-1], strict=True))
     return frame.image(frame.array[part], start)
 
 
-def _sampled(frame, node, array, lattice, start, size, linear=True):
-    """A labelmap of a node on a part of the volume's voxels: bool where it covers at least half, or its labels."""
+def _covered(
+    frame: Frame, node: Node, array: np.ndarray, lattice: np.ndarray, start: np.ndarray, size: np.ndarray
+) -> np.ndarray:
+    """Where a labelmap of a node covers at least half of a voxel, in a part of the volume: bool (z, y, x)."""
     transform = chain(*frame.index_to(node, start), np.linalg.inv(lattice))
-    values = reslice(array != 0 if linear else array, transform, size, linear=linear)
-    return values >= 0.5 if linear else values
+    return reslice((array != 0).astype(np.float32), transform, size) >= 0.5
 
 
-def _with_trimap(frame, node):
+def _with_trimap(frame: Frame, node: Node) -> Inputs:
     """The inputs for a trimap node, in the smallest region that the image needs around it."""
     if node.IsA("vtkMRMLSegmentationNode"):
         parts = trimap_segments(node)
@@ -184,20 +185,20 @@ def _with_trimap(frame, node):
         start, size = _region(frame, np.vstack(corners), _CONTEXT_MM)
         values = np.zeros(tuple(size[::-1]), np.uint8)
         if unknown is not None:
-            values[_sampled(frame, node, *unknown, start, size)] = UNKNOWN
-        values[_sampled(frame, node, array, lattice, start, size)] = LESION
+            values[_covered(frame, node, *unknown, start, size)] = UNKNOWN
+        values[_covered(frame, node, array, lattice, start, size)] = LESION
     else:
         labels, lattice = _trimap_labels(node)
         start, size = _region(frame, _corners(frame, node, labels, lattice), _CONTEXT_MM)
-        values = np.array(VALUES, np.uint8)[_sampled(frame, node, labels, lattice, start, size, linear=False)]
+        transform = chain(*frame.index_to(node, start), np.linalg.inv(lattice))
+        values = np.array(VALUES, np.uint8)[reslice(labels, transform, size, linear=False)]
     if not (values == LESION).any():
         raise TrimapError(f"trimap {node.GetName()!r}: it has no known lesion in {named(frame.volumeNode)}")
     return Inputs(frame, _cropped(frame, start, size), trimap=frame.image(values, start))
 
 
-def _trimap_labels(node):
+def _trimap_labels(node: Node) -> tuple[np.ndarray, np.ndarray]:
     """(labels 0, 1, 2 as uint8 (z, y, x), lattice) of a labelmap node; 0, 128, 255 are understood too."""
-    import vtk
     from vtk.util.numpy_support import vtk_to_numpy
 
     if not node.IsA("vtkMRMLScalarVolumeNode"):
@@ -214,22 +215,18 @@ def _trimap_labels(node):
         raise TrimapError(f"trimap {node.GetName()!r}: its labels must be 0, 1 and 2, not {sorted(found)[:6]}")
     if not array.any():
         raise TrimapError(f"trimap {node.GetName()!r}: it is empty")
-    matrix = vtk.vtkMatrix4x4()
-    node.GetIJKToRASMatrix(matrix)
-    return array.astype(np.uint8), numpy_matrix(matrix)
+    return array.astype(np.uint8), ijk_to_ras(node)
 
 
-def trimap_segments(node) -> dict[str, str]:
+def trimap_segments(node: Node) -> dict[str, str]:
     """IDs of a trimap segmentation's segments {"lesion": ID, "unknown": ID}, by tag, else by name.
 
     `unknown` may be missing. Raises `TrimapError` if there is no segment of the lesion.
     """
-    import vtk
-
-    segmentation, parts = node.GetSegmentation(), {}
+    segmentation, parts = node.GetSegmentation(), dict[str, str]()
     for number in range(segmentation.GetNumberOfSegments()):
-        segment, value = segmentation.GetNthSegment(number), vtk.reference("")
-        tagged = str(value) if segment.GetTag(PART_TAG, value) else ""
+        segment = segmentation.GetNthSegment(number)
+        tagged = tag(segment, PART_TAG)
         part = tagged or segment.GetName().lower()
         if part in ("lesion", "unknown") and (tagged or part not in parts):
             parts[part] = segmentation.GetNthSegmentID(number)
@@ -238,7 +235,7 @@ def trimap_segments(node) -> dict[str, str]:
     return parts
 
 
-def check_target(segmentationNode, volumeNode):
+def check_target(segmentationNode: Node | None, volumeNode: Node) -> None:
     """Raises `ImageError` for a segmentation that can't take the volume's voxels."""
     if segmentationNode is None:
         return

@@ -17,7 +17,6 @@ from .trimap import as_spacing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import ArrayLike
 
 # Sides of the region that GrabCut sees, and of the box in it that may be lesion, over those of the marks' box.
@@ -49,9 +48,9 @@ def mask_from_recist(
     if image.ndim != 2 or image.dtype.kind not in "biuf" or not image.size:
         raise ImageError(f"RECIST marks need an image of numbers with two axes, not {image.dtype} with {image.ndim}")
     points = _as_points(endpoints, image.shape)
-    steps = as_spacing(spacing, 2)
+    height, width = as_spacing(spacing, 2)
     axes = _axis_pixels(points, image.shape)
-    ellipse = ellipse_from_axes(points, image.shape, steps) | axes
+    ellipse = ellipse_from_axes(points, image.shape, (height, width)) | axes
     try:
         mask = _grabcut(image, points, axes, ellipse, iterations)
         reason = _implausible(mask, ellipse)
@@ -115,7 +114,7 @@ def _grabcut(image, points, axes, ellipse, iterations: int):
         cv2.grabCut(
             cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR),
             seeds,
-            None,
+            (0, 0, 0, 0),  # a mask is given, no rectangle
             np.zeros((1, 65)),
             np.zeros((1, 65)),
             iterations,

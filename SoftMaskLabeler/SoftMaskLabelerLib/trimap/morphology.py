@@ -6,13 +6,8 @@ which costs as many array operations as its rows and needs no distance map.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from scipy.ndimage import distance_transform_edt
-
-if TYPE_CHECKING:
-    import numpy as np
 
 # Radii are sums of decimal fractions: a radius of three pixels must reach the third.
 _TOLERANCE = 1e-6

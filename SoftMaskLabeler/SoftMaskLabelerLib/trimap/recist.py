@@ -17,7 +17,6 @@ from .trimap import as_mask, as_spacing
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import ArrayLike
 
 

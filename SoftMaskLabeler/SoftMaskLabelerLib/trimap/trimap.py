@@ -17,7 +17,6 @@ from .morphology import bounding_box, deepest, dilate, erode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import ArrayLike
 
 BACKGROUND, UNKNOWN, LESION = 0, 128, 255
@@ -133,9 +132,9 @@ def default_radius_mm(pixels: int, spacing: Sequence[float]) -> float:
 def _band(core, whole, spacing, erode_mm, dilate_mm, where, notes):
     """Trimap of one slice or volume: lesion is the eroded `core`, background what lies beyond the dilated `whole`."""
     if erode_mm is None:
-        erode_mm = default_radius_mm(np.count_nonzero(core), spacing)
+        erode_mm = default_radius_mm(int(np.count_nonzero(core)), spacing)
     if dilate_mm is None:
-        dilate_mm = default_radius_mm(np.count_nonzero(whole), spacing)
+        dilate_mm = default_radius_mm(int(np.count_nonzero(whole)), spacing)
     if not erode_mm and not dilate_mm:
         return _paint(core, whole)
     out = np.zeros(whole.shape, np.uint8)

@@ -17,7 +17,7 @@ import csv
 import io
 from pathlib import Path
 
-from LungNoduleKit.images import write_whole
+from LungNoduleKit.files import write_whole
 
 from ..folder import DatasetError
 

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleKit.errors import NoduleError
-from LungNoduleKit.images import read_image
+from LungNoduleKit.files import read_image
 
 from ..folder import DatasetError
 

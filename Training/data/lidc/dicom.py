@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit.dicom import series_uid
 from LungNoduleKit.errors import NoduleError
-from LungNoduleKit.images import quiet_itk, read_ct
+from LungNoduleKit.files import quiet_itk
+from LungNoduleKit.images import read_ct
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from .database import Scan
-
-_SERIES_UID = "0020|000e"
-_PREAMBLE = 132
 
 
 class SeriesError(NoduleError):
@@ -70,7 +69,7 @@ class SeriesFolders:
         with quiet_itk():
             for folder, names in self._files.items():
                 for name in names:
-                    uid = _series_uid(os.path.join(folder, name))
+                    uid = series_uid(os.path.join(folder, name))
                     if uid:
                         found.setdefault(uid, Path(folder))
                         if first_only:
@@ -105,17 +104,3 @@ def slice_heights(image: sitk.Image) -> np.ndarray:
     """
     step = image.GetSpacing()[2] * image.GetDirection()[8]
     return image.GetOrigin()[2] + step * np.arange(image.GetSize()[2])
-
-
-def _series_uid(path):
-    try:
-        with open(path, "rb") as file:
-            if file.read(_PREAMBLE)[128:] != b"DICM" and not path.lower().endswith((".dcm", ".ima")):
-                return None
-        reader = sitk.ImageFileReader()
-        reader.SetImageIO("GDCMImageIO")
-        reader.SetFileName(path)
-        reader.ReadImageInformation()
-        return reader.GetMetaData(_SERIES_UID).strip(" \0") if reader.HasMetaDataKey(_SERIES_UID) else None
-    except (OSError, RuntimeError):
-        return None

@@ -13,7 +13,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from LungNoduleKit.errors import NoduleError
-from LungNoduleKit.images import write_whole
+from LungNoduleKit.files import write_whole
 from LungNoduleKit.segmentation_file import write_segmentation
 
 from . import Database

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from LungNoduleKit.images import write_whole
+from LungNoduleKit.files import write_whole
 
 DPI = 110
 
