@@ -3,6 +3,8 @@
 The thin shell that Slicer loads at start-up: nothing but the standard library and Slicer is imported at the top.
 """
 
+import sys
+
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -81,6 +83,13 @@ class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.initializeParameterNode()
+
+    def onReload(self):
+        """Reload (in developer mode) brings the library's code as it is now, and not this file's alone."""
+        for name in list(sys.modules):
+            if name.partition(".")[0] in ("LungNoduleKit", "LungNoduleUncertaintyLib"):
+                del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def cleanup(self):
         if self.panel is not None:

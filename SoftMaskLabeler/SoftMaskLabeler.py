@@ -3,6 +3,8 @@
 The thin shell that Slicer loads at start-up: nothing but the standard library and Slicer is imported at the top.
 """
 
+import sys
+
 import slicer
 from slicer.i18n import tr as _
 from slicer.i18n import translate
@@ -22,7 +24,7 @@ class SoftMaskLabeler(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("Soft Mask Labeler")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        parent.dependencies = []
+        parent.dependencies = ["LungNoduleUncertainty"]  # whose folder holds LungNoduleKit
         parent.contributors = ["LungNoduleUncertainty developers"]
         parent.helpText = _(
             "Makes a soft mask of a lesion, how much of each voxel belongs to it, from a segment, from the segments of "
@@ -55,6 +57,13 @@ class SoftMaskLabelerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.initializeParameterNode()
+
+    def onReload(self):
+        """Reload (in developer mode) brings the library's code as it is now, and not this file's alone."""
+        for name in list(sys.modules):
+            if name.partition(".")[0] in ("LungNoduleKit", "SoftMaskLabelerLib"):
+                del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
 
     def cleanup(self):
         if self.panel is not None:
@@ -90,7 +99,7 @@ class SoftMaskLabelerLogic(ScriptedLoadableModuleLogic):
     """
 
     def __init__(self, softMaskVolume=None):
-        """`softMaskVolume` stands in for `SoftMaskLabelerLib.pipeline.soft_mask_volume`."""
+        """`softMaskVolume` is called in place of `SoftMaskLabelerLib.pipeline.soft_mask_volume`."""
         from SoftMaskLabelerLib.scene.runs import Runs
 
         ScriptedLoadableModuleLogic.__init__(self)
@@ -161,7 +170,7 @@ class SoftMaskLabelerLogic(ScriptedLoadableModuleLogic):
     def _ask(self, missing):
         return slicer.util.confirmOkCancelDisplay(
             _(
-                "For RECIST lines this Python package is wanted: {names}. Without it an ellipse stands in for the "
+                "For RECIST lines this Python package is wanted: {names}. Without it an ellipse takes the place of the "
                 "lesion's outline. Install it into this Slicer now?"
             ).format(names=", ".join(missing)),
             _("Install Python packages"),

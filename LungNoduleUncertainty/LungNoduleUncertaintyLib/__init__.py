@@ -5,7 +5,7 @@ Importing this package loads neither torch nor SimpleITK; the names below are fe
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+from LungNoduleKit import __version__ as __version__
 
 _EXPORTS = {
     "load_model": ".models.bundle",

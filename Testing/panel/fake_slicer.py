@@ -5,6 +5,7 @@ need Qt; widgets are stand-ins (`stand_ins.py`) and Qt is PySide6 in PythonQt's 
 """
 
 import importlib
+import importlib.util
 import logging
 import os
 import sys
@@ -79,6 +80,23 @@ class ScriptedLoadableModuleWidget:
 
     def cleanup(self):
         pass
+
+    def onReload(self):
+        """In the order of slicer.util.reloadScriptedModule: the file anew, the old panel away, a new one in its place."""
+        registered = getattr(slicer.modules, self.moduleName.lower())
+        spec = importlib.util.spec_from_file_location(self.moduleName, registered.path)
+        python = sys.modules[self.moduleName] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(python)
+        for child in self.parent.children():
+            if hasattr(child, "hide"):
+                child.hide()
+        self.cleanup()
+        while item := self.layout.itemAt(0):
+            self.layout.removeItem(item)
+        widget = getattr(python, f"{self.moduleName}Widget")(self.parent)
+        self.parent._values["python"] = widget
+        widget.setup()
+        setattr(slicer.modules, f"{self.moduleName}Widget", widget)
 
 
 class ScriptedLoadableModuleLogic:

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from LungNoduleKit.images import read_masks
+from LungNoduleKit.geometry import Grid
+from LungNoduleKit.images import read_ct, read_masks
+from LungNoduleKit.segmentation_file import write_segmentation as write_layers
 from soft_cases import nodule_folder, rows_of, write_segmentation
 from SoftMaskLabelerLib import __main__ as cli
 from SoftMaskLabelerLib.pipeline import Parameters, soft_mask_volume
+from test_ct_io import write_slices
 from test_soft_pipeline import array_of, nodule, volume
 
 
@@ -110,6 +113,23 @@ def test_recist_in_lps_and_ras(case):
     assert np.array_equal(first, second)
     assert first[6].max() == 1
     assert not first[:6].any()
+
+
+def test_a_folder_of_dicom_is_read_as_by_the_other_module(case, capsys):
+    """The longest of several CT series, with a note; the slices of a tilted gantry stay where they are."""
+    hu = nodule()[0]
+    write_slices(case / "dicom" / "a", hu, spacing=2.0, tilt=0.5)
+    write_slices(case / "dicom" / "b", hu[:5], uid="1.2.4", description="bone")
+    ct = read_ct(case / "dicom", warn=lambda line: None)
+    write_layers(case / "dicom-mask.seg.nrrd", [("Nodule", Grid.of(ct).image(nodule()[1]), (1, 0, 0))])
+    out = case / "out" / "soft.mha"
+    arguments = ["--mask", str(case / "dicom-mask.seg.nrrd"), "--output", str(out)]
+    assert cli.main([str(case / "dicom"), *arguments]) == 0
+    assert "note: " in (told := capsys.readouterr().err)
+    assert "several CT series, the longest is used" in told
+    soft = sitk.ReadImage(str(out))
+    assert np.allclose(Grid.of(soft).matrix, Grid.of(ct).matrix)
+    assert array_of(soft)[6, 28, 33] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,98 +1,75 @@
 """The panel's behavior: choices, preview, Apply and Cancel, progress, status. Its widgets come from the `.ui` file."""
 
-import logging
+from __future__ import annotations
 
-from LungNoduleKit.scene.worker import CancelledError
+from collections.abc import Callable
+from typing import Any
+
+from LungNoduleKit.panel.run_panel import RunPanel, index_of
+from LungNoduleKit.scene.transforms import Node
 
 from ..errors import SoftMaskError
-from ..scene.runs import Request, parameters_of
+from ..scene.runs import Request, Stored, parameters_of
 from .parameters import DIMENSIONS, pipeline_parameters
 from .preview import TrimapPreview
 from .sources import SourceChooser
 
-_POLL_MS = 100
 _LINES = 4  # of the status label
 
 
-class Panel:
+class Panel(RunPanel):
     """Connects `widget.ui` with `widget.logic`; `widget` observes nodes for it (VTKObservationMixin)."""
 
-    def __init__(self, widget):
-        import qt
+    failed = "The soft mask couldn't be made"
+
+    def __init__(self, widget: Any):
         from slicer.i18n import tr as _
 
-        self.widget, self.ui, self.logic, self.runs = widget, widget.ui, widget.logic, widget.logic.runs
-        self._parameters = self._guiTag = None
-        self._observed, self._updating = {}, False
-        self._shown_choices = None
+        super().__init__(widget)
+        self._shown_choices: Any = None
         for text in (_("2D, each by itself"), _("3D, all at once")):
             self.ui.dimensionSelector.addItem(text)
         for place in (self.ui.longPlaceWidget, self.ui.shortPlaceWidget):
             place.placeMultipleMarkups = place.ForcePlaceSingleMarkup
             place.deleteAllControlPointsOptionVisible = False
-        self.sources = SourceChooser(self.ui, self._onParameters)
-        self.preview = TrimapPreview(lambda: self.runs.trimap_computation(self._request()), self.report)
-        self.timer = qt.QTimer()
-        self.timer.setInterval(_POLL_MS)
-        self.timer.connect("timeout()", self._poll)
+        self.sources = SourceChooser(self.ui, self.onParameters)
+        self.preview = TrimapPreview(lambda: self.runs.trimap_computation(self.request()), self.report)
         self.ui.dimensionSelector.connect("currentIndexChanged(int)", self._onChoice)
         self.ui.trimapSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onChoice)
         self.ui.previewCheckBox.connect("toggled(bool)", self._onPreview)
-        for button, function in (
-            (self.ui.applyButton, self.onApply),
-            (self.ui.editButton, self.onEdit),
-            (self.ui.undoButton, self.onUndo),
-        ):
-            button.connect("clicked(bool)", function)
+        self.ui.editButton.connect("clicked(bool)", self.onEdit)
+        self.ui.undoButton.connect("clicked(bool)", self.onUndo)
 
     # Parameters ------------------------------------------------------------------------------------------------------
 
-    def setParameters(self, parameters):
+    def setParameters(self, parameters: Any) -> None:
         """Shows a parameter node (wrapper) and keeps it up to date; None: lets go of the present one."""
-        import vtk
-
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._guiTag)
-            self.widget.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-        self._parameters = parameters
+        super().setParameters(parameters)
         if parameters is None:
-            self._observe({})
+            self.observers.release()
             self.sources.show(None)
             self._shown_choices = None
-            return
-        self._guiTag = parameters.connectGui(self.ui)
-        self.widget.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-        self._updating = True
-        try:
-            self.ui.trimapSelector.setCurrentNode(parameters.trimap)
-            index = DIMENSIONS.index(parameters.dimension) if parameters.dimension in DIMENSIONS else 0
-            self.ui.dimensionSelector.setCurrentIndex(index)
-        finally:
-            self._updating = False
-        self._onParameters()
 
-    def _onChoice(self, *_unused):
+    def showChoices(self, parameters: Any) -> None:
+        self.ui.trimapSelector.setCurrentNode(parameters.trimap)
+        self.ui.dimensionSelector.setCurrentIndex(index_of(DIMENSIONS, parameters.dimension))
+
+    def _onChoice(self, *_unused: Any) -> None:
         """A widget that isn't bound to the parameters by itself was changed."""
-        if self._updating or self._parameters is None:
+        if not self.idle:
             return
-        self._updating = True
-        try:
+        with self.updating():
             self._parameters.dimension = DIMENSIONS[self.ui.dimensionSelector.currentIndex]
             self._parameters.trimap = self.ui.trimapSelector.currentNode()
-        finally:
-            self._updating = False
-        self._onParameters()
+        self.onParameters()
 
-    def _onParameters(self, *_unused):
+    def onParameters(self, *_unused: Any) -> None:
         """The parameters changed: what is shown and what can be done follows."""
-        if self._updating or self._parameters is None:
+        if not self.idle:
             return
         ui, parameters = self.ui, self._parameters
-        self._updating = True
-        try:
+        with self.updating():
             self.sources.show(parameters)
-        finally:
-            self._updating = False
         ownTrimap, lines = parameters.trimap is not None, parameters.source == "lines"
         ui.automaticCheckBox.enabled = not ownTrimap
         for slider in (ui.erosionSlider, ui.dilationSlider):
@@ -104,13 +81,11 @@ class Panel:
         ui.previewCheckBox.enabled = not ownTrimap
         if ownTrimap:
             ui.previewCheckBox.checked = False
-        self._observe(
-            {"segmentation": parameters.markedSegmentation, "long": parameters.longLine, "short": parameters.shortLine}
-        )
+        self._observe()
         self._schedule()
         self.update()
 
-    def _schedule(self):
+    def _schedule(self) -> None:
         """The preview follows what it depends on; showing a result in the panel doesn't count."""
         parameters = self._parameters
         nodes = (parameters.volume, parameters.markedSegmentation, parameters.longLine, parameters.shortLine)
@@ -119,42 +94,31 @@ class Panel:
             self._shown_choices = choices
             self.preview.schedule()
 
-    def _observe(self, nodes):
-        """Marks count as soon as they are placed, painted or removed; nodes: {role: node or None}."""
+    def _observe(self) -> None:
+        """Marks count as soon as they are placed, painted or removed."""
         import slicer
 
         segmentation, markups = slicer.vtkSegmentation, slicer.vtkMRMLMarkupsNode
-        names = (segmentation.SegmentAdded, segmentation.SegmentRemoved, segmentation.SegmentModified)
-        contents = (segmentation.SourceRepresentationModified, segmentation.RepresentationModified)
-        points = (markups.PointModifiedEvent, markups.PointPositionDefinedEvent, markups.PointPositionUndefinedEvent)
-        for role in {**self._observed, **nodes}:
-            old, new = self._observed.get(role), nodes.get(role)
-            if old is new:
-                continue
-            for event in (*names, *contents) if role == "segmentation" else (*points, markups.PointRemovedEvent):
-                if old is not None:
-                    self.widget.removeObserver(old, event, self._onMarks)
-                if new is not None:
-                    self.widget.addObserver(new, event, self._onMarks)
-        self._observed = dict(nodes)
+        segments = (
+            *(segmentation.SegmentAdded, segmentation.SegmentRemoved, segmentation.SegmentModified),
+            *(segmentation.SourceRepresentationModified, segmentation.RepresentationModified),
+        )
+        points = (
+            *(markups.PointModifiedEvent, markups.PointPositionDefinedEvent),
+            *(markups.PointPositionUndefinedEvent, markups.PointRemovedEvent),
+        )
+        self.observers.observe("segmentation", self._parameters.markedSegmentation, segments, self._onMarks)
+        for role, line in (("long", self._parameters.longLine), ("short", self._parameters.shortLine)):
+            self.observers.observe(role, line, points, self._onMarks)
 
-    def _onMarks(self, *_unused):
-        if self._updating or self._parameters is None:
-            return
-        self.preview.schedule()
-        self._onParameters()
+    def _onMarks(self, *_unused: Any) -> None:
+        if self.idle:
+            self.preview.schedule()
+            self.onParameters()
 
     # Apply and Cancel ------------------------------------------------------------------------------------------------
 
-    def problem(self) -> str:
-        """Why Apply can't run now, or an empty text."""
-        try:
-            self._request()
-        except SoftMaskError as error:
-            return str(error)
-        return ""
-
-    def _request(self):
+    def request(self) -> Request:
         from slicer.i18n import tr as _
 
         parameters = self._parameters
@@ -166,18 +130,24 @@ class Panel:
         parameters_of(given)
         return Request(parameters.volume, self.sources.source(parameters), given, parameters.segmentation)
 
-    def update(self, *_unused):
+    def prepared(self, make_request: Callable[[], Request]) -> Request:
+        request = make_request()
+        if request.source.lines:
+            self.logic.ensurePackages(interactive=True)
+        return request
+
+    def applyToolTip(self) -> str:
+        from slicer.i18n import tr as _
+
+        return _("Make the soft mask.")
+
+    def update(self, *_unused: Any) -> None:
         """Shows what can be done, and why not."""
         from slicer.i18n import tr as _
 
+        super().update()
         ui, busy = self.ui, self.runs.busy
-        problem = "" if busy else self.problem()
-        button = ui.applyButton
-        if busy:
-            button.text, button.enabled, button.toolTip = _("Cancel"), True, _("Stop; nothing is added to the scene.")
-        else:
-            button.text, button.enabled = _("Apply"), not problem
-            button.toolTip = problem or _("Make the soft mask.")
+        problem = "" if busy or ui.applyButton.enabled else ui.applyButton.toolTip
         ownTrimap = self._parameters is not None and self._parameters.trimap is not None
         ui.editButton.enabled = ownTrimap or not (busy or problem)
         ui.editButton.toolTip = (
@@ -186,60 +156,18 @@ class Panel:
             else problem or _("Keep the trimap as a segmentation and edit it; Apply then uses it as you left it.")
         )
         ui.undoButton.enabled = self.runs.can_undo and not busy
-        ui.progressBar.visible = busy
 
-    def report(self, text):
+    def report(self, text: str) -> None:
         """What happened, in the panel; of many lines the first ones, all of them in the tooltip."""
         from slicer.i18n import tr as _
 
         lines = text.splitlines()
         if len(lines) > _LINES:
             lines[_LINES - 1 :] = [_("{n} more notes: see the tooltip.").format(n=len(lines) - _LINES + 1)]
-        self.ui.statusLabel.text = "\n".join(lines)
+        super().report("\n".join(lines))
         self.ui.statusLabel.toolTip = text
 
-    def onApply(self, *_unused):
-        """Apply, or Cancel while a soft mask is being computed."""
-        from slicer.i18n import tr as _
-
-        if self.runs.busy:
-            self.cancel()
-            self.report(_("Cancelled. Nothing was added."))
-            return
-
-        def start():
-            request = self._request()
-            if request.source.lines:
-                self.logic.ensurePackages(interactive=True)
-            self.runs.start(request)
-
-        if self._guarded(start):
-            self.report("")
-            self.timer.start()
-            self._poll()
-        self.update()
-
-    def cancel(self):
-        """Stops a run; nothing of it reaches the scene."""
-        self.timer.stop()
-        self.runs.drop()
-        self.update()
-
-    def _poll(self):
-        """Shows how far the run is, and stores it when it is done."""
-        job = self.runs.job
-        if job is None:
-            self.timer.stop()
-            return
-        self.ui.progressBar.setValue(int(100 * job.share))
-        self.ui.progressBar.setFormat(f"{job.stage} - %p%")
-        if not job.finished:
-            return
-        self.timer.stop()
-        self._guarded(lambda: self._show(self.runs.finish()))
-        self.update()
-
-    def _show(self, stored):
+    def showStored(self, stored: Stored) -> None:
         """The soft mask is laid over the image, the segmentation chosen for the next one."""
         import slicer
         from slicer.i18n import tr as _
@@ -251,59 +179,39 @@ class Panel:
         name = stored.softMaskNode.GetName()
         self.report("\n".join([_("{name} is done.").format(name=name), *stored.notes]))
 
-    def _guarded(self, function) -> bool:
-        """Whether a function came to its end; if not, the panel says why."""
-        from slicer.i18n import tr as _
-
-        try:
-            function()
-        except CancelledError:
-            self.report(_("Cancelled. Nothing was added."))
-        except SoftMaskError as error:
-            self.report(str(error))
-        except Exception as error:
-            logging.exception("The soft mask couldn't be made")
-            self.report(_("Failed: {reason}").format(reason=error))
-        else:
-            return True
-        return False
-
     # Trimap and undo -------------------------------------------------------------------------------------------------
 
-    def _onPreview(self, on):
+    def _onPreview(self, on: bool) -> None:
         self.preview.switch(on)
         if not on:
             self.report("")
 
-    def onEdit(self, *_unused):
+    def onEdit(self, *_unused: Any) -> None:
         """Keeps the trimap as a segmentation, which Apply uses from now on, and opens the Segment Editor."""
 
-        def edit():
+        def edit() -> None:
             node = self._parameters.trimap
             if node is None:
-                node = self.runs.add_trimap(self._request(), segments=True)
+                node = self.runs.add_trimap(self.request(), segments=True)
                 self._parameters.trimap = node
                 self.ui.trimapSelector.setCurrentNode(node)
             open_editor(node, self._parameters.volume)
 
-        self._guarded(edit)
-        self._onParameters()
+        self.guarded(edit)
+        self.onParameters()
 
-    def onUndo(self, *_unused):
-        from slicer.i18n import tr as _
-
-        what = self.runs.undo()
-        self.report(_("Undone: {what}.").format(what=what) if what else _("There is nothing to undo."))
-        self._onParameters()
+    def onUndo(self, *_unused: Any) -> None:
+        self.undo()
+        self.onParameters()
 
     # Scene -----------------------------------------------------------------------------------------------------------
 
-    def leave(self):
+    def leave(self) -> None:
         """Another module is opened: the preview goes; a run goes on."""
         self.ui.previewCheckBox.checked = False
         self.setParameters(None)
 
-    def close(self):
+    def close(self) -> None:
         """The scene or the module is being closed: nothing is stored any more, nothing is observed."""
         from slicer.i18n import tr as _
 
@@ -316,7 +224,7 @@ class Panel:
             self.report(_("The scene was closed. Nothing was added."))
 
 
-def open_editor(node, volumeNode):
+def open_editor(node: Node, volumeNode: Node) -> None:
     """Opens a trimap for editing: a segmentation in the Segment Editor, with the image beneath."""
     import slicer
 

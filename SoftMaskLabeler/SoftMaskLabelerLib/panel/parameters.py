@@ -1,12 +1,12 @@
 """What the panel remembers in the scene: one field for each choice, restored with a saved scene."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 SOURCES = ("segments", "lines")
 DIMENSIONS = (2, 3)
 
 
-def parameter_class():
+def parameter_class() -> type:
     """The parameter node wrapper's class; made on demand, since only Slicer can make it."""
     from slicer import (
         vtkMRMLDisplayableNode,
@@ -39,7 +39,7 @@ def parameter_class():
     return Parameters
 
 
-def pipeline_parameters(parameters) -> dict:
+def pipeline_parameters(parameters: Any) -> dict[str, Any]:
     """The panel's choices as the arguments of `pipeline.Parameters`."""
     given = {
         "window": (parameters.windowLow, parameters.windowHigh),

@@ -1,11 +1,18 @@
 """The trimap over the image in the slice views, kept up to date while marks and parameters change."""
 
-import logging
+from __future__ import annotations
 
-from LungNoduleKit.scene.worker import CancelledError, Worker
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import SimpleITK as sitk
+
+from LungNoduleKit.scene.worker import CancelledError, Job, Worker
 
 from ..errors import SoftMaskError
 from ..scene import results as mrml_bridge
+from ..scene.frame import Frame
 
 _DELAY_MS = 250  # a slider that is dragged counts once it rests
 _POLL_MS = 50
@@ -19,12 +26,15 @@ class TrimapPreview:
     `report(text)` tells why there is no trimap.
     """
 
-    def __init__(self, computation, report):
+    def __init__(self, computation: Callable[[], tuple[Frame, Callable[..., Any]]], report: Callable[[str], object]):
         import qt
 
         self._computation, self._report = computation, report
         self.worker = Worker("trimap preview")
-        self.node, self._job, self._frame, self._layers = None, None, None, {}
+        self.node: Any = None
+        self._job: Job | None = None
+        self._frame: Any = None
+        self._layers: dict[str, tuple[str, float]] = {}  # what the views showed before
         self.on = False
         self._delay, self._poll = qt.QTimer(), qt.QTimer()
         self._delay.setSingleShot(True)
@@ -38,7 +48,7 @@ class TrimapPreview:
         """Whether a newer trimap than the one that is shown is awaited."""
         return self._job is not None or self._delay.isActive()
 
-    def switch(self, on):
+    def switch(self, on: bool) -> None:
         """Shows the trimap, or removes it: the scene and the views are then as before."""
         self.on = bool(on)
         if self.on:
@@ -47,19 +57,19 @@ class TrimapPreview:
             self._drop()
             self._hide()
 
-    def schedule(self):
+    def schedule(self) -> None:
         """Something that the trimap depends on has changed."""
         if self.on:
             self._delay.start()
 
-    def _drop(self):
+    def _drop(self) -> None:
         self._delay.stop()
         self._poll.stop()
         job, self._job = self._job, None
         if job is not None:
             job.cancel()
 
-    def _start(self):
+    def _start(self) -> None:
         self._drop()
         try:
             frame, compute = self._computation()
@@ -70,7 +80,7 @@ class TrimapPreview:
         self._frame, self._job = frame, self.worker.submit(compute)
         self._poll.start()
 
-    def _finish(self):
+    def _finish(self) -> None:
         job, frame = self._job, self._frame
         if job is None or not job.finished:
             return
@@ -93,7 +103,7 @@ class TrimapPreview:
         else:
             self._report("\n".join(notes))
 
-    def _show(self, trimap, frame):
+    def _show(self, trimap: sitk.Image, frame: Frame) -> None:
         scene = frame.volumeNode.GetScene()
         if scene is None:
             raise SoftMaskError("the volume was removed from the scene")
@@ -107,7 +117,7 @@ class TrimapPreview:
             view.SetLabelVolumeID(self.node.GetID())
             view.SetLabelOpacity(_OPACITY)
 
-    def _hide(self):
+    def _hide(self) -> None:
         node, self.node = self.node, None
         layers, self._layers = self._layers, {}
         scene = node.GetScene() if node is not None else None

@@ -1,5 +1,10 @@
 """The part of the panel that says what marks the lesion: a check list of segments, or two lines."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 from ..errors import MaskError, SoftMaskError
 from ..scene.sources import Source, check_lines, trimap_segments
 from .parameters import SOURCES
@@ -8,11 +13,12 @@ from .parameters import SOURCES
 class SourceChooser:
     """Shows the `parameters` that it is given; `changed()` is called when the person chose otherwise."""
 
-    def __init__(self, ui, changed):
+    def __init__(self, ui: Any, changed: Callable[[], object]):
         from slicer.i18n import tr as _
 
         self.ui, self._changed = ui, changed
-        self._parameters, self._filling = None, False
+        self._parameters: Any = None
+        self._filling = False
         for text in (_("Segments"), _("RECIST lines")):
             ui.sourceSelector.addItem(text)
         for name, title in (("long", _("Long axis")), ("short", _("Short axis"))):
@@ -20,7 +26,7 @@ class SourceChooser:
         ui.sourceSelector.connect("currentIndexChanged(int)", self._onSource)
         ui.segmentList.connect("itemChanged(QListWidgetItem*)", self._onChecked)
 
-    def show(self, parameters):
+    def show(self, parameters: Any) -> None:
         """Shows what the parameters say; None: nothing."""
         self._parameters = parameters
         if parameters is None:
@@ -44,7 +50,7 @@ class SourceChooser:
         ui.sourceSelector.enabled = parameters.trimap is None
         ui.strategyLabel.text = self._strategy(parameters)
 
-    def source(self, parameters) -> Source:
+    def source(self, parameters: Any) -> Source:
         """What the parameters say. Raises `SoftMaskError`, with what is to be done, if it isn't complete."""
         from slicer.i18n import tr as _
 
@@ -63,7 +69,7 @@ class SourceChooser:
             raise MaskError(_("Check the lesion's segment, or the segments of several readers."))
         return Source(segments=segments)
 
-    def _strategy(self, parameters):
+    def _strategy(self, parameters: Any) -> str:
         from slicer.i18n import tr as _
 
         if parameters.trimap is not None:
@@ -75,12 +81,12 @@ class SourceChooser:
             return _("{n} readers: lesion is what all drew, background what none drew.").format(n=number)
         return _("One mask: a band around its border is unknown.") if number else ""
 
-    def _fill(self, parameters):
+    def _fill(self, parameters: Any) -> None:
         """The check list; rows stay as they are while segments stay, so that the list doesn't jump."""
         import qt
 
         node, ui = parameters.markedSegmentation, self.ui
-        segmentation = node.GetSegmentation() if node is not None else None
+        segmentation: Any = node.GetSegmentation() if node is not None else None
         ids = list(segmentation.GetSegmentIDs()) if segmentation else []
         items = [ui.segmentList.item(row) for row in range(ui.segmentList.count)]
         if [item.data(qt.Qt.UserRole) for item in items] != ids:
@@ -97,12 +103,12 @@ class SourceChooser:
             item.setText(segmentation.GetSegment(segment_id).GetName())
             item.setCheckState(qt.Qt.Checked if segment_id in checked else qt.Qt.Unchecked)
 
-    def _onSource(self, index):
+    def _onSource(self, index: int) -> None:
         if not self._filling and self._parameters is not None:
             self._parameters.source = SOURCES[index]
             self._changed()
 
-    def _onChecked(self, *_unused):
+    def _onChecked(self, *_unused: Any) -> None:
         import qt
 
         if self._filling or self._parameters is None:
@@ -114,7 +120,7 @@ class SourceChooser:
         self._changed()
 
 
-def checked_segments(parameters) -> list[str]:
+def checked_segments(parameters: Any) -> list[str]:
     """IDs of the checked segments that are there."""
     node = parameters.markedSegmentation
     if node is None:
