@@ -27,6 +27,7 @@ from ..config import (
     without_other_tables,
 )
 from ..data.splits import SPLIT_KEYS
+from .kinds import KINDS
 
 FOLDER = Path(__file__).parent / "definitions"
 # Base configuration of each preset; a definition that names another `base` has the preset default only.
@@ -34,20 +35,6 @@ BASES = {"default": "ugsnet", "paper": "ugsnet-paper", "released": "ugsnet-relea
 TEACHER_BASE = "srgan"
 # Raised whenever a default changes its value or code changes a job's outcome: older results then count as not there.
 JOB_FORMAT = 1
-KINDS = (
-    "table",
-    "complex",
-    "densities",
-    "gallery",
-    "gradcam",
-    "qualitative",
-    "super_resolution",
-    "readers",
-    "attention",
-    "time",
-    "channels",
-    "groups",
-)
 
 
 @dataclass

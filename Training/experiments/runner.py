@@ -9,6 +9,7 @@ from pathlib import Path
 from ..config import ConfigError
 from ..data.folder import IMAGES, is_image_set, load_folder
 from . import characteristics, definition, engines, jobs, timing
+from .kinds import KINDS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,8 +122,8 @@ def run(args) -> int:
     if unknown:
         raise ConfigError(f"--rows {' '.join(sorted(unknown))}: no such row; there are {', '.join(sorted(keys))}")
     workers = max(args.jobs, 1)
-    timed = [experiment for experiment in experiments if experiment.kind == "time"]
-    trained = [experiment for experiment in experiments if experiment.kind != "time"]
+    timed = [experiment for experiment in experiments if not KINDS[experiment.kind].trained]
+    trained = [experiment for experiment in experiments if experiment not in timed]
     data = _data(args.data, not args.quiet)
     waves = _prepared(trained, args.rows, args.folds, args.output, data)
     folders = [job for wave in waves for job in wave]
@@ -153,7 +154,7 @@ def run(args) -> int:
 
     write()
     for experiment in trained:
-        if experiment.kind == "groups":
+        if KINDS[experiment.kind].ratings:
             characteristics.write(experiment.name, args.output, args.data)
     options = {"retries": args.retries, "progress": not args.quiet, "finished": write}
     for wave in filter(None, waves):
