@@ -9,7 +9,7 @@ from scipy import stats
 
 from report_results import FOLDS, write_results
 from Training.report.cli import make_report
-from Training.report.measures import ife_measures, measure_set
+from Training.report.measures import measure_set, measures_of
 from Training.report.store import JobError, JobStore
 from Training.report.tables.comparison import comparison_tables
 
@@ -77,7 +77,7 @@ def test_columns_units_and_truth(results, truth):
 
 
 def test_less_is_better_where_it_is(results):
-    measures = {m.label: m for m in ife_measures()}
+    measures = {m.label: m for m in measures_of("ife")}
     assert {label for label, m in measures.items() if m.better < 0} == {
         *("HCE", "HCE 64", "MAE", "HD, px", "ASSD, px", "RVD", "Missed"),
     }

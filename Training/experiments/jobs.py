@@ -21,11 +21,10 @@ from LungNoduleUncertaintyLib.models.bundle import file_sha256
 from ..config import Config, ConfigError, read_config
 from ..data.folder import DatasetError, load_folder
 from ..data.splits import configured_split
-from ..metrics import expected_calibration_error, nsd_released
+from ..metrics import catalog
 from ..metrics.per_nodule import score_human, score_nodule
 
 EXAMPLES = 6  # images that a super-resolution job keeps
-RELEASED_BATCH = 8  # the released code's batch: its NSD is one number a batch
 
 
 def write_json(path: Path, content) -> None:
@@ -220,15 +219,8 @@ def score(slices, maps: dict, fold: int) -> tuple[list[dict], list[dict], dict]:
         rows.append({**known, **score_nodule(readers, own, spacing_mm=spacing)})
         # An image with one mask has no other reader to compare with.
         human.append({**known, **(score_human(readers, spacing_mm=spacing) if count > 1 else {})})
-    predicted, target = maps["final"][:, None] >= 0.5, slices.readers[:, :1] > 0
-    batches = range(0, len(slices), RELEASED_BATCH)
-    weight = slices.valid[:, :, None, None] / slices.valid.sum(1)[:, None, None, None]
-    pooled = {
-        "nsd_released": float(
-            np.mean([nsd_released(predicted[b : b + RELEASED_BATCH], target[b : b + RELEASED_BATCH]) for b in batches])
-        ),
-        "ece": float(expected_calibration_error(maps["final"], (slices.readers * weight).sum(1))),
-    }
+    fold_maps = catalog.Fold(maps["final"], slices.readers, slices.valid)
+    pooled = {metric.name: metric.function(fold_maps) for metric in catalog.of("fold")}
     return rows, human, pooled
 
 

@@ -30,8 +30,10 @@ class Kind:
 
 _ALL = (
     Kind("table", "networks compared: measures, each fold, paired tests", tables="comparison", predictions=False),
-    Kind("complex", "the nodules that a network segments worst, with controls", tables="complex", predictions=False),
-    Kind("readers", "readers, their consensus and networks against each other", "readers", "readers"),
+    Kind(
+        "complex", "the nodules that a network segments worst, with controls", tables="worst_nodules", predictions=False
+    ),
+    Kind("readers", "readers, their consensus and networks against each other", "readers", "reader_tables"),
     Kind("densities", "HU of HC and LC, of readers and predicted", "densities"),
     Kind("gallery", "Multi-Confidence Masks of some nodules", "gallery"),
     Kind("qualitative", "outlines of networks side by side", "qualitative"),

@@ -3,9 +3,10 @@ correction effort OpenCV and scikit-image.
 
 Masks are arrays of any dimension (bool, or numbers where 0 is background); no argument is changed. Every metric states
 what two empty masks and one empty mask give. `nsd_released` reproduces what UGS-Net's released code computes, the
-other `*_released` what IFE's does.
+other `*_released` what IFE's does. `METRICS` lists what is measured of every nodule, a record each.
 """
 
+from .catalog import METRICS, Metric
 from .checks import MetricError
 from .correction_effort import human_correction_effort, human_correction_effort_released
 from .dichotomous import (
@@ -46,7 +47,9 @@ from .surface import (
 )
 
 __all__ = [
+    "METRICS",
     "DistributionDistance",
+    "Metric",
     "MetricError",
     "PairedTest",
     "PanelCounts",

@@ -8,24 +8,15 @@ from pathlib import Path
 
 from LungNoduleKit.files import write_whole
 
+from ..experiments.kinds import KINDS
+from . import figures, overview
+from .content import make_section
+from .page import Picture, render
 from .store import JobError, JobStore
 
 __all__ = ["add_arguments", "make_report", "run"]
 
 INDEX = "report.json"
-#: Order of the sections on the page.
-KINDS = (
-    "table",
-    "complex",
-    "readers",
-    "densities",
-    "gallery",
-    "qualitative",
-    "gradcam",
-    "attention",
-    "super_resolution",
-    "time",
-)
 
 
 def add_arguments(parser) -> None:
@@ -65,14 +56,9 @@ def make_report(experiments, output, only=None) -> tuple[list, Path]:
 
     Raises JobError when there is nothing to report or a result can't be read, OutputError when a file can't be written.
     """
-    from . import overview
-    from .content import make_section
-    from .figures import FIGURES
-    from .page import render
-
     store = JobStore(experiments)
     found = _chosen(store, only)
-    sections = [make_section(store, experiment, FIGURES) for experiment in found]
+    sections = [make_section(store, experiment, figures.FIGURES) for experiment in found]
     gaps = overview.missing(store, found)
     facts = overview.facts(store, found)
     commands = overview.commands(store, found, Path(experiments).name or "experiments")
@@ -88,7 +74,7 @@ def make_report(experiments, output, only=None) -> tuple[list, Path]:
     for table in tables:
         _write(output / "tables" / f"{table.name}.csv", table.csv().encode("utf-8"))
     files = [f"tables/{table.name}.csv" for table in tables]
-    files += [f"figures/{stem}.{kind}" for stem in pictures for kind in ("png", "svg")]
+    files += [link for picture in pictures.values() for _, link in picture.files]
     files += [f"data/{name}" for name in data]
     content = {
         "facts": dict(facts),
@@ -110,7 +96,8 @@ def make_report(experiments, output, only=None) -> tuple[list, Path]:
 def _place(experiment: dict) -> tuple:
     """The papers' tables first, then the other experiments by kind and name."""
     name, kind = experiment["name"], experiment.get("kind")
-    return (not name.startswith("table"), KINDS.index(kind) if kind in KINDS else len(KINDS), name)
+    order = list(KINDS)
+    return (not name.startswith("table"), order.index(kind) if kind in KINDS else len(order), name)
 
 
 def _chosen(store: JobStore, only) -> list:
@@ -163,16 +150,15 @@ def _bytes(path: Path) -> bytes:
         raise JobError(f"{path}: {error.strerror}") from None
 
 
-def _save_figures(sections: list, folder: Path) -> dict:
-    """{file stem: PNG bytes}; the figures lie in the folder as PNG and SVG."""
-    from .figures import save
-
+def _save_figures(sections: list, folder: Path) -> dict[str, Picture]:
+    """{file stem: picture}; the figures lie in the folder as PNG and SVG."""
     pictures = {}
     for section in sections:
         for drawn in section.drawn:
             stem = f"{section.name}-{drawn.name}"
-            png, _ = save(replace(drawn, name=stem), folder)
-            pictures[stem] = png.read_bytes()
+            png, svg = figures.save(replace(drawn, name=stem), folder)
+            files = [(path.suffix[1:].upper(), f"{folder.name}/{path.name}") for path in (png, svg)]
+            pictures[stem] = Picture(png.read_bytes(), files)
     return pictures
 
 

@@ -7,8 +7,8 @@ from LungNoduleUncertaintyLib import networks
 
 from .measures import of_images
 from .store import JobStore
-from .summary import fold_text
 from .tables.table import Cell, Head, Table
+from .text import counted, fold_text
 
 __all__ = ["PROTOCOL_FOLDS", "commands", "conditions_table", "facts", "missing", "missing_table", "used_jobs"]
 
@@ -60,12 +60,6 @@ def facts(store: JobStore, experiments: list) -> list:
         ("Commits", _distinct(str(c.get("commit"))[:12] for c in conditions)),
     ]
     return pairs if jobs else pairs[:1]
-
-
-def counted(nodules: int, patients: int, images: bool = False) -> str:
-    """So many nodules of so many patients; of a set of images subjects, which may be blocks of tissue."""
-    one, many = ("image", "subject") if images else ("nodule", "patient")
-    return f"{nodules:,} {one}{'s' * (nodules != 1)} of {patients:,} {many}{'s' * (patients != 1)}"
 
 
 def _data_text(data: dict, images: bool = False) -> str:

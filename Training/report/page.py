@@ -1,136 +1,106 @@
-"""The one page: headline, what wasn't run, every experiment, the measures' meaning, the conditions of every run."""
+"""The one page, from templates: headline, what wasn't run, every experiment, the measures' meaning, conditions."""
 
 import base64
 import struct
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
 
+from .content import Section
 from .figures.drawn import DPI
-from .markup import document, escape, tag
-from .measures import DSNET_MEASURES, MULTI_READER, PAPER_MEASURES, ife_measures
+from .measures import explained
+from .tables.table import Cell, Table
 
-__all__ = ["render"]
+__all__ = ["TEMPLATES", "Picture", "render"]
 
+TEMPLATES = Path(__file__).parent / "templates"
 TITLE = "Experiments: what was run and what it shows"
 #: CSS pixels in an inch: figures keep their size in inches on the page.
 CSS_DPI = 96
 
 
-def render(facts, gaps, commands, sections, conditions, pictures: dict) -> str:
+@dataclass
+class Picture:
+    """A figure's PNG bytes and its files beside the page: (kind, address)."""
+
+    png: bytes
+    files: list[tuple[str, str]]
+
+    @property
+    def source(self) -> str:
+        """The picture itself as an address, so that nothing is loaded from elsewhere."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+    @property
+    def width(self) -> int:
+        """On the page, in CSS pixels."""
+        return self._size()[0]
+
+    @property
+    def height(self) -> int:
+        """On the page, in CSS pixels."""
+        return self._size()[1]
+
+    def _size(self) -> tuple[int, int]:
+        width, height = struct.unpack(">II", self.png[16:24])  # of the PNG's header chunk
+        return round(width * CSS_DPI / DPI), round(height * CSS_DPI / DPI)
+
+
+@cache
+def _environment() -> Any:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["note"] = _note
+    return environment
+
+
+def _note(cell: Cell) -> Any:
+    """A cell's note; beside a number "± 1.23" and "0.1 to 0.2" stay on one line, what they are of may go below."""
+    import markupsafe
+
+    note = str(markupsafe.escape(cell.note))
+    return markupsafe.Markup(note.replace(" ", "&nbsp;").replace("&nbsp;(", " (") if cell.number else note)
+
+
+def render(
+    facts: list[tuple[str, str]],
+    gaps: Table | None,
+    commands: list[tuple[str, str]],
+    sections: list[Section],
+    conditions: Table,
+    pictures: dict[str, Picture],
+    title: str = TITLE,
+) -> str:
     """The whole page as HTML text; everything in it is inline.
 
-    facts: (term, text) pairs; gaps: Table or None; commands: (what, command) pairs; sections: of `content.Section`;
-    conditions: Table; pictures: {file stem: PNG bytes}.
+    facts: (term, text) pairs; gaps: results that are missing; commands: (what, command) pairs; pictures: by
+    "<experiment>-<figure>".
     """
     contents = [("overview", "What was run"), ("missing", "What was not run")]
     contents += [(f"experiment-{s.name}", s.title) for s in sections]
     contents += [("measures", "What the measures mean"), ("conditions", "Conditions of every run")]
-    links = "".join(tag("li", tag("a", escape(text), href=f"#{anchor}")) for anchor, text in contents)
-    parts = [
-        tag("h1", escape(TITLE)),
-        tag(
-            "p",
-            "Every number is of nodules that the network was not trained on. Numbers headed “here” were measured in "
-            "these runs; numbers headed “paper” are quoted from the publications and never mixed with them.",
-            **{"class": "lead"},
-        ),
-        tag("nav", tag("b", "Contents") + tag("ol", links), **{"aria-label": "Contents"}),
-        _overview(facts, sections),
-        _missing(gaps, commands),
-        *(_experiment(section, pictures) for section in sections),
-        _measures(),
-        _heading("conditions", "Conditions of every run") + _with_link(conditions),
-    ]
-    return document(TITLE, tag("main", "\n".join(parts)))
-
-
-def _heading(anchor: str, text: str) -> str:
-    return tag("h2", escape(text), id=anchor)
-
-
-def _with_link(table) -> str:
-    return table.html(f"tables/{table.name}.csv")
-
-
-def _overview(facts, sections) -> str:
-    pairs = "".join(tag("dt", escape(term)) + tag("dd", escape(text)) for term, text in facts)
-    findings = [
-        tag(
-            "li", tag("b", tag("a", escape(section.title), href=f"#experiment-{section.name}")) + " " + escape(sentence)
+    kinds = sorted({kind for picture in pictures.values() for kind, _ in picture.files})
+    files = f"every figure as {' and '.join(kinds)} in figures, " if kinds else ""
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            contents=contents,
+            facts=facts,
+            findings=[(section, sentence) for section in sections for sentence in section.sentences],
+            files=f"Beside this page: {files}every table unrounded in tables, each nodule's scores in data, and all "
+            "numbers in report.json.",
+            gaps=gaps,
+            commands=commands,
+            sections=sections,
+            pictures=pictures,
+            measures=explained(),
+            conditions=conditions,
         )
-        for section in sections
-        for sentence in section.sentences
-    ]
-    outcome = tag("h3", "In short") + tag("ul", "".join(findings)) if findings else ""
-    files = (
-        "Beside this page: every figure as PNG and SVG in figures, every table unrounded in tables, each nodule's "
-        "scores in data, and all numbers in report.json."
-    )
-    return "\n".join(
-        [
-            _heading("overview", "What was run"),
-            tag("dl", pairs, **{"class": "facts"}),
-            outcome,
-            tag("p", escape(files), **{"class": "source"}),
-        ]
-    )
-
-
-def _missing(gaps, commands) -> str:
-    parts = [_heading("missing", "What was not run")]
-    if gaps is not None:
-        parts.append(_with_link(gaps))
-    else:
-        parts.append(tag("p", "Every job of the folds that the experiments were started for has finished."))
-    if commands:
-        parts.append(tag("p", "The rest, by the commands below (DATA is the data folder); finished jobs are kept."))
-    for what, command in commands:
-        parts.append(tag("p", escape(what)) + tag("pre", tag("code", escape(command))))
-    return "\n".join(parts)
-
-
-def _experiment(section, pictures) -> str:
-    parts = [_heading(f"experiment-{section.name}", section.title)]
-    if section.source:
-        parts.append(tag("p", escape(section.source), **{"class": "source"}))
-    if section.notes:
-        parts.append(tag("p", escape(section.notes)))
-    if section.sentences:
-        parts.append(tag("ul", "".join(tag("li", escape(s)) for s in section.sentences)))
-    parts += [tag("p", escape(problem), **{"class": "warning"}) for problem in section.problems]
-    parts += [_figure(section, drawn, pictures[f"{section.name}-{drawn.name}"]) for drawn in section.drawn]
-    parts += [_with_link(table) for table in section.tables]
-    return "\n".join(parts)
-
-
-def _figure(section, drawn, png: bytes) -> str:
-    width, height = struct.unpack(">II", png[16:24])  # of the PNG's header chunk
-    stem = f"{section.name}-{drawn.name}"
-    image = tag(
-        "img",
-        src="data:image/png;base64," + base64.b64encode(png).decode("ascii"),
-        alt=f"{drawn.title}. The caption below says what is shown.",
-        width=round(width * CSS_DPI / DPI),
-        height=round(height * CSS_DPI / DPI),
-    )
-    files = " ".join(tag("a", kind.upper(), href=f"figures/{stem}.{kind}") for kind in ("png", "svg"))
-    caption = tag("b", escape(drawn.title)) + escape(drawn.caption) + " " + files
-    return tag("figure", image + tag("figcaption", caption), id=f"figure-{stem}")
-
-
-def _measures() -> str:
-    pairs = [
-        tag("dt", escape(m.label)) + tag("dd", escape(m.meaning))
-        for m in (*PAPER_MEASURES, *DSNET_MEASURES[1:], *(i for i in ife_measures() if i.label != "DSC"), *MULTI_READER)
-    ]
-    words = (
-        "All are computed on one slice a nodule, on the network's grid, with maps cut at 0.5. HC: what every reader "
-        "includes; LC: what some include. The consensus of an even number of readers includes ties. “One reader "
-        "against the others”: DSC, IoU and NSD of the later readers against the first one, or of each reader against "
-        "the consensus of the others; measures without a fair equivalent are left empty."
-    )
-    return "\n".join(
-        [
-            _heading("measures", "What the measures mean"),
-            tag("p", escape(words)),
-            tag("dl", "".join(pairs), **{"class": "facts"}),
-        ]
+        + "\n"
     )

@@ -11,7 +11,6 @@ __all__ = [
     "RowResult",
     "Summary",
     "common",
-    "fold_text",
     "human_row",
     "load_rows",
     "mark_best",
@@ -172,13 +171,3 @@ def same_nodules(first: RowResult, second: RowResult, folds=None) -> bool:
     if not wanted <= set(first.scores) & set(second.scores):
         return False
     return all(set(first.scores[f]["nodule_id"]) == set(second.scores[f]["nodule_id"]) for f in wanted)
-
-
-def fold_text(folds) -> str:
-    """Folds as a reader writes them: "0–4", "0, 2", "none"."""
-    numbers = sorted(folds)
-    if not numbers:
-        return "none"
-    if len(numbers) > 2 and numbers == list(range(numbers[0], numbers[-1] + 1)):
-        return f"{numbers[0]}–{numbers[-1]}"
-    return ", ".join(map(str, numbers))

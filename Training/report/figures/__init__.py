@@ -4,15 +4,16 @@
 `Drawn`: empty when no job that the figure needs has finished. `save` writes one as PNG and SVG.
 """
 
+from ...experiments.kinds import KINDS
 from .attention import attention
 from .channels import channels
 from .densities import densities
-from .doctors import doctors
 from .drawn import Drawn, save
 from .gallery import gallery
 from .gradcam_figure import gradcam
 from .groups import groups
 from .qualitative import complex_nodules, qualitative
+from .readers import readers
 from .super_resolution import super_resolution
 from .times import times
 
@@ -23,26 +24,15 @@ __all__ = [
     "channels",
     "complex_nodules",
     "densities",
-    "doctors",
     "gallery",
     "gradcam",
     "groups",
     "qualitative",
+    "readers",
     "save",
     "super_resolution",
     "times",
 ]
 
 #: kind of an experiment -> the function that draws its figures
-FIGURES = {
-    "attention": attention,
-    "channels": channels,
-    "densities": densities,
-    "gallery": gallery,
-    "gradcam": gradcam,
-    "groups": groups,
-    "qualitative": qualitative,
-    "readers": doctors,
-    "super_resolution": super_resolution,
-    "time": times,
-}
+FIGURES = {kind.name: globals()[kind.figures] for kind in KINDS.values() if kind.figures}

@@ -4,10 +4,9 @@ import numpy as np
 
 from ...metrics import MetricError, paired_test
 from ..measures import measure_set, of_images
-from ..overview import counted
 from ..store import JobError
-from ..summary import common, fold_text, load_rows
-from ..tables.paired import signed
+from ..summary import common, load_rows
+from ..text import counted, fold_text, signed
 from . import style
 from .cases import find_row, profile_words
 from .drawn import Drawn

@@ -1,12 +1,13 @@
 """Tables that compare an experiment's rows: the papers' measures, what several readers allow, folds, paired tests."""
 
-from ..measures import MULTI_READER, measure_set, show
+from ..measures import measure_set, measures_of
 from ..store import JobError
-from ..summary import fold_text, human_row, load_rows, mark_best, summarize
+from ..summary import human_row, load_rows, mark_best, summarize
+from ..text import fold_text, show, show_percent, signed
 from .paired import paired_records, paired_table
 from .table import Cell, Head, Table
 
-__all__ = ["comparison_tables", "measure_cell", "reference_row"]
+__all__ = ["comparison", "comparison_tables", "measure_cell", "reference_row"]
 
 NBSP = "\u00a0"
 _SPREAD = (
@@ -18,6 +19,13 @@ _BOTH = (
     "a row with one fold has the latter only. "
 )
 _BEST = "Bold: best of the networks that were tested on the reference's nodules; the readers' row is left out."
+
+
+def comparison(store, experiment: dict) -> tuple[list[Table], list[str], list[str]]:
+    """(tables, plain sentences, problems) of an experiment that compares networks."""
+    tables, found = comparison_tables(store, experiment)
+    tables[1:1] = _released_table(store, experiment)
+    return tables, comparison_sentences(found), []
 
 
 def comparison_tables(store, experiment: dict) -> tuple[list, dict]:
@@ -120,7 +128,7 @@ def _row_class(row, reference) -> str:
 
 def _measure_table(name, title, wanted, rows, reference, paper=False, stars=()) -> Table:
     """Means of the papers' measures of a set (``paper``), or of those that several readers allow."""
-    measures = wanted.measures if paper else MULTI_READER
+    measures = wanted.measures if paper else measures_of("readers")
     summaries = {m.key: [summarize(row, m) for row in rows] for m in measures}
     best = {m.key: mark_best(rows, summaries[m.key], m, reference) for m in measures}
     # A paper's column only where the experiment knows such a number at all.
@@ -196,3 +204,46 @@ def _fold_table(name, wanted, rows) -> Table:
             record |= {m.key: v for m, v in zip(measures, values, strict=True)}
             table.records.append(record | {"paper_dsc": known})
     return table
+
+
+def _released_table(store, experiment: dict) -> list:
+    """With the option `released`, IFE's measures once more, in the forms of its released code."""
+    options = experiment.get("options") or {}
+    if not options.get("released"):
+        return []
+    tables, _ = comparison_tables(store, {**experiment, "options": {**options, "measures": "ife_released"}})
+    for table in tables[:1]:
+        table.name, table.title = f"{experiment['name']}-released", "The same in the forms of the released code."
+    return tables[:1]
+
+
+def comparison_sentences(found: dict) -> list:
+    """A table's outcome in words: best mean Dice, the readers' own, and how the rows stand to the reference."""
+    means = {k: v for k, v in (found.get("means") or {}).items() if v is not None}
+    networks = {k: v for k, v in means.items() if k != "human"}
+    if not networks:
+        return []
+    labels, dice, against = found["labels"], found["label"], found["against"]
+    against += f" on what all were tested on (folds: {found['folds']})" if found["folds"] else ""
+    best = max(networks, key=networks.get)
+    text = "" if len(networks) == 1 else f"Highest mean {dice} against {against}: {labels[best]}, "
+    text = (text or f"Mean {dice} against {against} of {labels[best]}: ") + f"{show_percent(networks[best])} %"
+    if "human" in means:
+        text += f"; one reader against the others: {show_percent(means['human'])} %"
+    sentences = [f"{text}."]
+    tests = [t for t in found["tests"] if t["measure"] == found["measure"] and t["row"] != "human"]
+    if tests:
+        below = [t for t in tests if t["high"] < 0]
+        above = [t for t in tests if t["low"] > 0]
+        parts = [_list(f"lower {dice}", below), _list(f"higher {dice}", above)]
+        open_ = [t for t in tests if t not in below and t not in above]
+        parts.append(_list("not shown to differ", open_))
+        name = labels[found["reference"]] if found["reference"] else "each one's reference"
+        sentences.append(f"Nodule by nodule against {name} (95 % intervals): " + "; ".join(p for p in parts if p) + ".")
+    return sentences
+
+
+def _list(words: str, tests: list) -> str:
+    if not tests:
+        return ""
+    return f"{words}: " + ", ".join(f"{t['label']} ({signed(show_percent, t['difference'])})" for t in tests)

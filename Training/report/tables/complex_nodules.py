@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...metrics import MetricError, paired_test
-from ..measures import show_percent
 from ..store import JobError
 from ..summary import RowResult, human_row, load_rows
-from .paired import signed
+from ..text import show_percent, signed
 
 __all__ = ["METRICS", "complex_records", "complex_sentences", "interval", "join_rows", "points", "threshold_text"]
 

@@ -1,12 +1,17 @@
 """The tables of a baseline's worst nodules (UGS-Net, Table III): gains, whose failures are chosen, each fold."""
 
-from ..measures import show, show_percent
-from ..summary import fold_text
+from ..text import fold_text, p_text, show, show_percent
+from .comparison import comparison_tables
 from .complex_nodules import complex_records, complex_sentences, interval, join_rows, points, threshold_text
-from .paired import p_text
 from .table import Cell, Head, Table
 
-__all__ = ["complex_tables"]
+__all__ = ["complex_tables", "worst_nodules"]
+
+
+def worst_nodules(store, experiment: dict) -> tuple[list[Table], list[str], list[str]]:
+    """(tables, plain sentences, problems) of an experiment of kind complex; the last table is of all nodules."""
+    tables, sentences = complex_tables(store, experiment)
+    return tables + comparison_tables(store, experiment)[0][:1], sentences, []
 
 
 def complex_tables(store, experiment: dict) -> tuple[list, list]:

@@ -3,11 +3,12 @@
 import math
 
 from ...metrics import MetricError, paired_test
-from ..measures import measure_set, show
-from ..summary import common, fold_text, same_nodules
+from ..measures import measure_set
+from ..summary import common, same_nodules
+from ..text import fold_text, p_text, show, signed
 from .table import Cell, Head, Table
 
-__all__ = ["holm", "p_text", "paired_records", "paired_table", "signed"]
+__all__ = ["holm", "paired_records", "paired_table"]
 
 
 def _interval(measure, record: dict) -> str:
@@ -74,11 +75,6 @@ def paired_records(rows: list, reference, tested=None, references: dict | None =
     return records
 
 
-def p_text(p: float) -> str:
-    """A p-value as printed: three digits, or below 0.001."""
-    return "< 0.001" if p < 0.001 else show(p, 3)
-
-
 def paired_table(name: str, records: list, reference, tested=None) -> Table:
     """The records for reading; reference: the row of all of them, or None where they have different ones."""
     measures = {m.key: m for m in tested or measure_set({}).tested}
@@ -131,9 +127,3 @@ def paired_table(name: str, records: list, reference, tested=None) -> Table:
         last = r["measure"]
     table.caption += " Bold: the interval excludes zero."
     return table
-
-
-def signed(shown, value) -> str:
-    """``shown(value)`` with a plus sign where it is above zero as printed."""
-    text = shown(value)
-    return f"+{text}" if value > 0 and any(c in text for c in "123456789") else text

@@ -1,28 +1,26 @@
-"""The doctors' tables (DSNet): reader against reader, reader and network against a consensus, and who is closer."""
+"""The readers' tables: reader against reader, reader and network against a consensus, and who is closer (DSNet)."""
 
 import numpy as np
 
 from ...metrics import MetricError
-from ...metrics.doctors import pair_numbers
+from ...metrics.agreement import pair_numbers
 from ...metrics.stats import population_sd
-from ..figures.doctors_rows import NAMES, doctor_rows
-from ..measures import show, show_percent
-from ..summary import fold_text
-from .paired import p_text, signed
+from ..reader_rows import NAMES, reader_rows
+from ..text import fold_text, p_text, show, show_percent, signed
 from .table import Cell, Head, Table
 
-__all__ = ["doctors_tables"]
+__all__ = ["reader_tables"]
 
 _OWN = "D1 to D4 are the readers in the order of the annotation files, which is anonymous and changes between scans. "
 _MEAN = "mean of the four"
 
 
-def doctors_tables(store, experiment: dict) -> tuple[list, list, list]:
+def reader_tables(store, experiment: dict) -> tuple[list, list, list]:
     """(tables, plain sentences, what is left out and why); no tables before a row has a job with four readers' nodules.
 
     The readers' own figures are on the nodules of the option `network`'s row, or else of the first one.
     """
-    rows, left_out = doctor_rows(experiment, store)
+    rows, left_out = reader_rows(experiment, store)
     if not rows:
         return [], [], left_out
     name, paper = experiment["name"], (experiment.get("options") or {}).get("paper") or {}

@@ -5,10 +5,10 @@ from textwrap import fill
 import numpy as np
 
 from ...metrics import MetricError
-from ...metrics.doctors import pair_numbers
+from ...metrics.agreement import pair_numbers
+from ..reader_rows import NAMES, reader_rows
 from . import style
 from .cases import profile_words
-from .doctors_rows import NAMES, doctor_rows
 from .drawn import Drawn
 
 LEGEND_COLUMNS = 3
@@ -16,9 +16,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 COLORS = (style.HC, style.FINAL, style.LC, "#CC79A7", "#56B4E9", "#D55E00")
 
 
-def doctors(experiment: dict, jobs) -> list[Drawn]:
+def readers(experiment: dict, jobs) -> list[Drawn]:
     """One `Drawn`: mean Dice of every reader and network with every reader and consensus; differences per reader."""
-    rows, _ = doctor_rows(experiment, jobs)
+    rows, _ = reader_rows(experiment, jobs)
     if not rows:
         return []
     first = rows[0]

@@ -1,17 +1,17 @@
-"""What the doctors' table is made of: the Dice of networks and readers on the test nodules that four readers marked."""
+"""Dice of networks and readers on the test nodules that four readers marked, for the readers' tables and figure."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...metrics.doctors import Agreement, doctors_agreement
+from ..metrics.agreement import Agreement, reader_agreement
 
 READERS = 4
 NAMES = tuple(f"D{number}" for number in range(1, READERS + 1))
 
 
 @dataclass
-class DoctorRow:
+class ReaderRow:
     """One network on N test nodules of all its finished folds. nodules, patients: (N,) ids; agreement: see there."""
 
     key: str
@@ -23,7 +23,7 @@ class DoctorRow:
     agreement: Agreement = field(repr=False)
 
 
-def doctor_rows(experiment: dict, jobs) -> tuple[list[DoctorRow], list[str]]:
+def reader_rows(experiment: dict, jobs) -> tuple[list[ReaderRow], list[str]]:
     """(rows with finished jobs, the option `network`'s first; why others with jobs are left out).
 
     A network that was trained on other nodules of its test patients is left out: nothing here may be of patients that
@@ -42,8 +42,8 @@ def doctor_rows(experiment: dict, jobs) -> tuple[list[DoctorRow], list[str]]:
         if not len(readers):
             left_out.append(f"{row['label']}: none of its test nodules has four readers.")
             continue
-        agreement = doctors_agreement(readers, network)
-        rows.append(DoctorRow(row["key"], row["label"], tuple(done), list(done.values()), nodules, patients, agreement))
+        agreement = reader_agreement(readers, network)
+        rows.append(ReaderRow(row["key"], row["label"], tuple(done), list(done.values()), nodules, patients, agreement))
     wanted = (experiment.get("options") or {}).get("network")
     return sorted(rows, key=lambda row: row.key != wanted), left_out
 

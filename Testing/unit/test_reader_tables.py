@@ -10,11 +10,11 @@ from report_results import write_results
 from Training.config import changed
 from Training.experiments import definition
 from Training.metrics import MetricError, consensus, dice
-from Training.metrics.doctors import doctors_agreement, pair_numbers
+from Training.metrics.agreement import pair_numbers, reader_agreement
 from Training.report import JobStore, make_report
 from Training.report.figures import FIGURES
-from Training.report.figures.doctors_rows import doctor_rows
-from Training.report.tables.doctors import doctors_tables
+from Training.report.reader_rows import reader_rows
+from Training.report.tables.readers import reader_tables
 
 PAPER = {"pairs": {"D1-D2": 70.65, "D3-D4": 76.31}, "readers": [77.5, 82.9, 83.0, 69.7], "network_consensus": 86.35}
 
@@ -27,7 +27,7 @@ def _strips(*ends) -> np.ndarray:
 def test_agreement_is_what_one_counts_on_a_line_of_pixels():
     readers = _strips(2, 4, 6, 10)  # at least two of four: 6 pixels; of the others: 6, 6, 4, 4
     network = _strips(5)
-    found = doctors_agreement(readers[None], network)
+    found = reader_agreement(readers[None], network)
     assert pair_numbers(4) == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
     assert found.pairs[0] == pytest.approx([4 / 6, 4 / 8, 4 / 12, 8 / 10, 8 / 14, 12 / 16])
     assert found.reader_consensus[0] == pytest.approx([4 / 8, 8 / 10, 1, 12 / 16])
@@ -41,7 +41,7 @@ def test_agreement_is_what_one_counts_on_a_line_of_pixels():
 def test_a_reader_has_no_part_in_the_consensus_that_it_is_compared_with():
     readers = _strips(0, 4, 4, 9)
     changed = _strips(10, 4, 4, 9)
-    before, after = (doctors_agreement(r[None], _strips(4)) for r in (readers, changed))
+    before, after = (reader_agreement(r[None], _strips(4)) for r in (readers, changed))
     assert before.network_others[0, 0] == after.network_others[0, 0] == 1, "the truth doesn't move with the reader"
     assert before.reader_others[0, 0] == 0
     assert after.reader_others[0, 0] == pytest.approx(8 / 14)
@@ -53,7 +53,7 @@ def test_differences_pair_nodules_and_take_the_mean_over_readers_whatever_their_
     readers = np.stack([_strips(*rng.integers(2, 10, 4)) for _ in range(9)])
     network = np.stack([_strips(e)[0] for e in rng.integers(2, 10, 9)])
     patients = np.arange(9) // 2
-    found = doctors_agreement(readers, network)
+    found = reader_agreement(readers, network)
     *each, mean = found.differences(patients)
     by_hand = [dice(n, consensus(np.delete(r, 2, 0))) - dice(r[2], consensus(np.delete(r, 2, 0)))
                for n, r in zip(network, readers, strict=True)]  # fmt: skip
@@ -61,7 +61,7 @@ def test_differences_pair_nodules_and_take_the_mean_over_readers_whatever_their_
     assert mean.mean_difference == pytest.approx(np.mean([t.mean_difference for t in each]))
     assert mean.low <= mean.mean_difference <= mean.high
     assert (mean.n, mean.groups) == (9, 5)
-    shuffled = doctors_agreement(readers[:, [2, 0, 3, 1]], network).differences(patients)[-1]
+    shuffled = reader_agreement(readers[:, [2, 0, 3, 1]], network).differences(patients)[-1]
     assert (shuffled.mean_difference, shuffled.low) == pytest.approx((mean.mean_difference, mean.low))
     assert found.differences(patients, np.arange(9) < 4)[-1].n == 4
 
@@ -77,7 +77,7 @@ def test_differences_pair_nodules_and_take_the_mean_over_readers_whatever_their_
 )
 def test_shapes_that_do_not_fit_are_named(readers, network, message):
     with pytest.raises(MetricError, match=message):
-        doctors_agreement(readers, network)
+        reader_agreement(readers, network)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def results(tmp_path_factory):
 
 
 def test_only_nodules_with_four_readers_of_patients_not_trained_on_count(results):
-    rows, left_out = doctor_rows(results.experiments()[0], results)
+    rows, left_out = reader_rows(results.experiments()[0], results)
     assert [row.key for row in rows] == ["perfect", "empty"], "the option's network comes first"
     assert left_out == ["Leak was trained on patients of its test nodules and is left out."]
     four = [int((nodules(fold)["valid"].sum(1) == 4).sum()) for fold in (0, 1)]
@@ -121,7 +121,7 @@ def test_only_nodules_with_four_readers_of_patients_not_trained_on_count(results
 
 
 def test_tables_answer_whether_a_network_is_closer_than_each_reader(results):
-    tables, sentences, _ = doctors_tables(results, results.experiments()[0])
+    tables, sentences, _ = reader_tables(results, results.experiments()[0])
     pairs, against, closer = tables
     mean = np.mean([r["dice"] for r in pairs.records[:-1]])
     assert pairs.records[-1]["dice"] == pytest.approx(mean)
@@ -155,7 +155,7 @@ def test_the_page_has_tables_figure_and_what_is_left_out(results, tmp_path):
 def test_without_a_finished_job_there_is_nothing_to_show(results):
     experiment = results.experiments()[0]
     experiment = experiment | {"rows": [row | {"jobs": {}} for row in experiment["rows"]]}
-    assert doctors_tables(results, experiment) == ([], [], [])
+    assert reader_tables(results, experiment) == ([], [], [])
     assert FIGURES["readers"](experiment, results) == []
 
 

@@ -54,7 +54,7 @@ def pair_numbers(readers: int) -> list[tuple[int, int]]:
     return list(combinations(range(readers), 2))
 
 
-def doctors_agreement(readers, network=None) -> Agreement:
+def reader_agreement(readers, network=None) -> Agreement:
     """Dice between the readers' masks (N, R, H, W), R >= 3, their consensuses, and the network's masks (N, H, W).
 
     Two empty masks agree (1.0). Raises MetricError for another shape, or without a nodule.
