@@ -1,0 +1,258 @@
+"""What the documentation site takes from the code and the repository while it is built (an mkdocs hook).
+
+A page asks for generated text with a comment, `<!-- generated: NAME ARGUMENTS -->`; NAME is a function in `GENERATORS`.
+Links that lead out of `docs/` work on GitHub as they are; on the site pictures and shared pages are brought along, and
+other files of the repository become links to it. A link to a file that doesn't exist fails the strict build.
+"""
+
+import argparse
+import ast
+import dataclasses
+import importlib
+import inspect
+import io
+import logging
+import os
+import posixpath
+import re
+import sys
+import tokenize
+from itertools import count, takewhile
+from pathlib import Path
+from unittest import mock
+
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / part) for part in ("", "LungNoduleUncertainty", "SoftMaskLabeler")]
+os.environ["COLUMNS"] = "100"  # width of the usage lines
+
+# Files from outside of docs/ that are pages or pictures of the site: path in the repository -> path on the site.
+SHARED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+SHARED |= {
+    path.relative_to(ROOT).as_posix(): f"pictures/{path.name}" for path in (ROOT / "Resources/Screenshots").glob("*.png")
+}
+_LOG = logging.getLogger("mkdocs.hooks.docs")
+
+
+def on_files(files, config):
+    """Adds the shared files to the site."""
+    for path, uri in SHARED.items():
+        files.append(File.generated(config, uri, abs_src_path=str(ROOT / path)))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Fills in generated text, then rewrites links out of docs/."""
+    markdown = re.sub(r"<!-- generated: (\w+) ?(.*?) -->", lambda m: GENERATORS[m[1]](*m[2].split()), markdown)
+    source = next((path for path, uri in SHARED.items() if uri == page.file.src_uri), f"docs/{page.file.src_uri}")
+    prose_and_code = re.split(r"(^```.*?^```)", markdown, flags=re.MULTILINE | re.DOTALL)
+    for number in range(0, len(prose_and_code), 2):
+        prose_and_code[number] = re.sub(
+            r'(\]\(|src=")([^)\s"#]+)',
+            lambda m: m[1] + _target(m[2], source, page.file.src_uri, config),
+            prose_and_code[number],
+        )
+    return "".join(prose_and_code)
+
+
+def _target(link, source, uri, config):
+    """Where a link in the repository's file `source`, which is the site's page `uri`, leads on the site."""
+    if ":" in link or link.startswith("/"):
+        return link
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
+    if path in SHARED:
+        path = f"docs/{SHARED[path]}"
+    if path.startswith("docs/"):
+        return posixpath.relpath(path.removeprefix("docs/"), posixpath.dirname(uri) or ".")
+    if not (ROOT / path).exists():
+        _LOG.warning(f"{source}: the link {link} leads to no file of the repository")
+    return f"{config['repo_url']}/blob/main/{path}"
+
+
+def _text(text):
+    """Plain text as Markdown within a table's cell or a paragraph."""
+    return re.sub(r"([|<*\[\]])", r"\\\1", " ".join(str(text).split())).replace("\\<", "&lt;")
+
+
+def _table(header, rows):
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _fence(text, language=""):
+    return f"```{language}\n{text.strip()}\n```\n"
+
+
+def _first_sentence(documentation):
+    paragraph = (inspect.cleandoc(documentation or "").split("\n\n") or [""])[0]
+    return re.split(r"(?<=[.!?])\s", " ".join(paragraph.split()))[0]
+
+
+# Command line -----------------------------------------------------------------------------------------------------
+
+
+def parser_of(module, *arguments):
+    """The argparse parser with which `python -m MODULE ARGUMENTS` reads its command line."""
+
+    class Found(Exception):
+        pass
+
+    def stop(self, *_, **__):
+        raise Found(self)
+
+    main = importlib.import_module(f"{module}.__main__").main
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", stop):
+        try:
+            main(list(arguments))
+        except Found as found:
+            return found.args[0]
+    raise LookupError(f"python -m {module} parses no arguments")
+
+
+def _invocation(action):
+    words = action.metavar if action.metavar is not None else action.dest.upper()
+    if action.choices and action.metavar is None:
+        words = "{" + ",".join(map(str, action.choices)) + "}"
+    if action.nargs == 0:
+        values = ""
+    elif isinstance(words, tuple):
+        values = " ".join(words)
+    elif isinstance(action.nargs, int):
+        values = " ".join([words] * action.nargs) if action.nargs < 4 else f"{words} x {action.nargs}"
+    else:
+        values = {"+": f"{words} [{words} ...]", "*": f"[{words} ...]", "?": f"[{words}]"}.get(action.nargs, words)
+    if not action.option_strings:
+        return f"`{values}`"
+    return f"`{', '.join(action.option_strings)}{' ' + values if values else ''}`"
+
+
+def _command(parser, level):
+    lines = [f"{'#' * level} {parser.prog}\n"]
+    if parser.description:
+        lines.append(_fence(parser.description) if "\n" in parser.description else _text(parser.description) + "\n")
+    lines.append(_fence(parser.format_usage()))
+    commands = next((a for a in parser._actions if isinstance(a, argparse._SubParsersAction)), None)
+    options = [a for a in parser._actions if a.dest != "help" and a is not commands and a.help != argparse.SUPPRESS]
+    if options:
+        rows = [[_invocation(a), _text((a.help or "") % {**vars(a), "prog": parser.prog})] for a in options]
+        lines.append(_table(["argument", "meaning"], rows))
+    if parser.epilog:
+        lines.append(_fence(parser.epilog))
+    for name, command in commands.choices.items() if commands else ():
+        lines.append(_command(command, level + 1).replace(f"# {command.prog}\n", f"# {name}\n", 1))
+    return "\n".join(lines)
+
+
+def command(module, *arguments):
+    """Every option of `python -m MODULE ARGUMENTS` and of its commands, from the parsers."""
+    return _command(parser_of(module, *arguments), 3 if arguments else 2)
+
+
+# Records ----------------------------------------------------------------------------------------------------------
+
+
+def field_notes(cls):
+    """What the source says about each field of a class: the comment behind it or above it, or its own docstring."""
+    source = inspect.cleandoc("\n" + inspect.getsource(cls))
+    comments, alone = {}, set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            comments[token.start[0]] = token.string.lstrip("# ")
+            if token.line[: token.start[1]].strip() == "":
+                alone.add(token.start[0])
+    body, notes = ast.parse(source).body[0].body, {}
+    for number, statement in enumerate(body):
+        if not isinstance(statement, ast.AnnAssign):
+            continue
+        own = range(statement.lineno, statement.end_lineno + 1)
+        found = [line for line in own if line in comments and line not in alone]
+        if found:  # the comment may go on below the field
+            found += takewhile(alone.__contains__, count(statement.end_lineno + 1))
+        else:
+            found = reversed(list(takewhile(alone.__contains__, count(statement.lineno - 1, -1))))
+        note = " ".join(comments[line] for line in found)
+        after = body[number + 1] if number + 1 < len(body) else None
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            note = str(after.value.value)
+        notes[statement.target.id] = note
+    return notes
+
+
+def _default(item):
+    if item.default is not dataclasses.MISSING:
+        return f"`{item.default!r}`"
+    if item.default_factory is not dataclasses.MISSING:
+        value = item.default_factory()
+        return "" if dataclasses.is_dataclass(value) else f"`{value!r}`"
+    return "required"
+
+
+def record(*names):
+    """A table of the fields of each dataclass MODULE:CLASS: type, default and what the source says about it."""
+    parts = []
+    for name in names:
+        module, _, attribute = name.partition(":")
+        cls = getattr(importlib.import_module(module), attribute)
+        notes, rows = field_notes(cls), []
+        for item in dataclasses.fields(cls):
+            kind = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
+            note = item.metadata.get("doc", notes.get(item.name, ""))
+            rows.append([f"`{item.name}`", f"`{kind}`".replace("|", "\\|"), _default(item).replace("|", "\\|"), _text(note)])
+        parts += [f"### {attribute}\n", inspect.cleandoc(cls.__doc__ or ""), _table(["key", "type", "default", ""], rows)]
+    return "\n\n".join(parts)
+
+
+# Registries -------------------------------------------------------------------------------------------------------
+
+
+def networks():
+    """The registry of networks: name, class, what it is, presets, source."""
+    from LungNoduleUncertaintyLib import networks as registry
+
+    rows = []
+    for name in registry.available():
+        cls = registry.network_class(name)
+        module = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "")
+        source = re.search(r"Sources?:\s*(.*?)(?:\n\n|\Z)", module, re.DOTALL)
+        presets = ", ".join(f"`{preset}`" for preset in registry.presets(name))
+        rows.append([f"`{name}`", _text(_first_sentence(cls.__doc__)), presets, _text(source[1] if source else "")])
+    return _table(["name", "what it is", "presets", "source"], rows)
+
+
+def _toml_rows(folder):
+    for path in sorted((ROOT / folder).glob("*.toml")):
+        text = path.read_text(encoding="utf-8")
+        comment = re.match(r"(?:#.*\n)+", text)
+        yield path, text, re.sub(r"^# ?", "", comment[0], flags=re.MULTILINE) if comment else ""
+
+
+def configurations(folder):
+    """The shipped training configurations, each with the comment at its head."""
+    rows = [
+        [f"[`{path.stem}`]({os.path.relpath(path, ROOT / 'docs/reference')})", _text(comment)]
+        for path, _, comment in _toml_rows(folder)
+    ]
+    return _table(["name", "what it is"], rows)
+
+
+def experiments(folder):
+    """The shipped experiments: name, title, source and kind."""
+    rows = []
+    for path, text, _ in _toml_rows(folder):
+        given = dict(re.findall(r'^(title|source|kind) = "(.*)"$', text, re.MULTILINE))
+        if "kind" in given:
+            link = os.path.relpath(path, ROOT / "docs/reference")
+            rows.append([f"[`{path.stem}`]({link})", *(_text(given.get(k, "")) for k in ("title", "source", "kind"))])
+    return _table(["name", "title", "source", "kind"], rows)
+
+
+def file(path):
+    """A file of the repository as it is."""
+    target = ROOT / path
+    return f"[`{path}`]({'../../' + path}):\n\n" + _fence(target.read_text(encoding="utf-8"), target.suffix[1:])
+
+
+GENERATORS = {
+    function.__name__: function for function in (command, record, networks, configurations, experiments, file)
+}
