@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import inspect
 import io
+import json
 import logging
 import os
 import posixpath
@@ -250,9 +251,39 @@ def experiments(folder):
 def file(path):
     """A file of the repository as it is."""
     target = ROOT / path
-    return f"[`{path}`]({'../../' + path}):\n\n" + _fence(target.read_text(encoding="utf-8"), target.suffix[1:])
+    return f"[`{path}`](../../{path}):\n\n" + _fence(target.read_text(encoding="utf-8"), target.suffix[1:])
+
+
+def metadata(bundle):
+    """The metadata of a shipped bundle, without what is long."""
+    path = ROOT / "LungNoduleUncertainty/Resources/Models" / bundle / "metadata.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("training", "figures"):
+        content[key] = "..."
+    text = json.dumps(content, indent=2)
+    return _fence(re.sub(r"\[[^\[\]{}]*\]", lambda m: " ".join(m[0].split()), text), "json")
+
+
+# Docstrings -------------------------------------------------------------------------------------------------------
+
+
+def objects(module, *names):
+    """Directives for mkdocstrings: the objects of a module that are named, or all that it exports or defines."""
+    imported = importlib.import_module(module)
+    if not names:
+        own = (name for name, value in vars(imported).items() if getattr(value, "__module__", None) == module)
+        names = getattr(imported, "__all__", None) or [name for name in own if not name.startswith("_")]
+    found = [getattr(imported, name) for name in names]
+    return "\n".join(f"::: {item.__module__}.{item.__qualname__}\n" for item in found)
+
+
+def docstring(module):
+    """A module's docstring."""
+    head, _, rest = inspect.cleandoc(importlib.import_module(module).__doc__).partition("\n\n")
+    return f"{head}\n\n{rest}\n"
 
 
 GENERATORS = {
-    function.__name__: function for function in (command, record, networks, configurations, experiments, file)
+    function.__name__: function
+    for function in (command, record, networks, configurations, experiments, file, metadata, objects, docstring)
 }
