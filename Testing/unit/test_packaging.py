@@ -1,5 +1,6 @@
 """What is installed is what is there: CMake's lists, the Python package, pinned versions, the extension's metadata."""
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -187,14 +188,31 @@ def test_slicers_own_packages_are_not_replaced(module):
     assert not requirement_names(lines) & {"torch", "numpy", "scipy", "simpleitk", "pydicom", "matplotlib"}
 
 
-def test_version_stands_once_in_the_citation_too():
-    sys.path.insert(0, str(ROOT / "LungNoduleUncertainty"))
-    try:
-        from LungNoduleUncertaintyLib import __version__
-    finally:
-        sys.path.pop(0)
-    assert f"version: {__version__}" in (ROOT / "CITATION.cff").read_text()
+def test_the_version_stands_in_one_place_and_the_rest_follows():
+    import LungNoduleKit
+    import LungNoduleUncertaintyLib
+    import SoftMaskLabelerLib
+
+    version = LungNoduleKit.__version__
+    assert LungNoduleUncertaintyLib.__version__ == SoftMaskLabelerLib.__version__ == version
     assert (
-        "[Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
-        or f"[{__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+        toml(ROOT / "pyproject.toml")["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "LungNoduleKit.__version__"
     )
+    written = [
+        p for p in ROOT.rglob("*.py") if ".venv" not in p.parts and re.search(r"^__version__ =", p.read_text(), re.M)
+    ]
+    assert [path.parent.name for path in written] == ["LungNoduleKit"]
+    citation, changes = ((ROOT / name).read_text() for name in ("CITATION.cff", "CHANGELOG.md"))
+    date = re.search(rf"^## \[{re.escape(version)}\] - (\d{{4}}-\d\d-\d\d)$", changes, re.M)[1]
+    assert f"\nversion: {version}\ndate-released: {date}\n" in citation
+
+
+def test_commands_and_types_come_with_the_package():
+    project = toml(ROOT / "pyproject.toml")["project"]
+    for target in project["scripts"].values():
+        module, _, function = target.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))
+    for package in ("LungNoduleUncertainty/LungNoduleKit", "LungNoduleUncertainty/LungNoduleUncertaintyLib"):
+        assert (ROOT / package / "py.typed").is_file()
+    assert (ROOT / "SoftMaskLabeler/SoftMaskLabelerLib/py.typed").is_file()
+    assert (ROOT / "Training/py.typed").is_file()
