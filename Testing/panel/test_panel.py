@@ -314,20 +314,20 @@ def test_models_are_shown_imported_and_removed(panel, tmp_path, monkeypatch):
     assert "corrupted or changed" in ui.statusLabel.text
 
 
-def test_the_readmes_console_example_runs(panel, repository, monkeypatch):
+def test_the_documentations_console_example_runs(panel, repository, monkeypatch):
     import slicer
 
-    text = (repository / "README.md").read_text(encoding="utf-8")
-    example = text.partition("**Slicer's Python console**\n```python\n")[2].partition("```")[0]
+    text = (repository / "docs/how-to/slicer-console.md").read_text(encoding="utf-8")
+    example = text.partition("```python\n")[2].partition("```")[0]
     assert "(62.5, -31.0, -120.4)" in example
-    line = panel.scene.AddNewNodeByClass("vtkMRMLMarkupsLineNode", "RECIST")
+    line = panel.scene.AddNewNodeByClass("vtkMRMLMarkupsLineNode", "L")
     for end in (-3, 3):
         line.AddControlPointWorld(np.add(panel.points["B"], (end, 0, 0)))
     monkeypatch.setattr(slicer.util, "getModuleLogic", lambda name: panel.widget.logic)
-    names = {"slicer": slicer, "lineNode": line}
+    names = {"slicer": slicer}
     exec(example.replace("(62.5, -31.0, -120.4)", repr(tuple(map(float, panel.points["A"])))), names)
-    assert [nodule.name for nodule in names["logic"].nodules(names["segmentation"])] == ["Nodule 1", "Nodule 2"]
-    assert names["table"].GetNumberOfRows() == 2
+    assert [nodule.name for nodule in names["logic"].nodules(names["segmentation"])] == ["Nodule 1"]
+    assert names["table"].GetNumberOfRows() == 1  # the example's last line has taken the second nodule back
     assert not panel.dialogs.shown
 
 

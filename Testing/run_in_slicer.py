@@ -1,7 +1,7 @@
 """Run inside the Slicer application: loads both modules, opens their panels, reloads them, and runs their own tests.
 
     Slicer --no-splash --testing --additional-module-paths LungNoduleUncertainty SoftMaskLabeler \
-           --python-script Testing/slicer/run_module_tests.py
+           --python-script Testing/run_in_slicer.py
 
 Slicer ends with status 1 if anything fails or is skipped. A picture of each panel is written to `slicer-screenshots`.
 """
@@ -43,4 +43,5 @@ def main():
     return 1 if failed else 0
 
 
-slicer.util.exit(main())
+if __name__ == "__main__":
+    slicer.util.exit(main())
