@@ -272,6 +272,23 @@ def networks():
     return _table(["name", "what it is", "million parameters", "presets beside `default`", "source"], rows)
 
 
+def metrics():
+    """The list of metrics."""
+    listed = importlib.import_module("Training.metrics.catalog").METRICS
+    better = {1: "larger", -1: "smaller", 0: ""}
+    rows = [
+        [f"`{m.name}`", _text(m.label), _text(m.meaning), _text(m.unit), better[m.direction], _text(m.source)]
+        for m in listed
+    ]
+    return _table(["column", "label", "meaning", "unit", "better", "source"], rows)
+
+
+def kinds():
+    """The kinds of experiments."""
+    listed = importlib.import_module("Training.experiments.kinds").KINDS.values()
+    return _table(["kind", "what the report shows"], [[f"`{kind.name}`", _text(kind.shows)] for kind in listed])
+
+
 def _toml_rows(folder):
     for path in sorted((ROOT / folder).glob("*.toml")):
         text = path.read_text(encoding="utf-8")
@@ -336,5 +353,8 @@ def docstring(module):
 
 GENERATORS = {
     function.__name__: function
-    for function in (command, record, networks, configurations, experiments, file, metadata, objects, docstring)
+    for function in (
+        *(command, record, objects, docstring, file, metadata),
+        *(networks, metrics, configurations, experiments, kinds),
+    )
 }
