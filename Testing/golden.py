@@ -154,6 +154,7 @@ def run(*arguments: str | Path) -> None:
 def networks(data: Path, folder: Path) -> Found:
     """every network: initial weights, outputs in evaluation, gradients of their sum; needs no data"""
     import torch
+
     from LungNoduleUncertaintyLib import networks as registry
 
     for name in registry.available():
@@ -278,8 +279,9 @@ PARTS = {part.__name__: part for part in (networks, nodules, demo, soft, dicom)}
 
 def compute(parts: list[str], data: Path) -> dict[str, Any]:
     """What a golden set holds: versions, and the parts' entries by name."""
-    import LungNoduleUncertaintyLib
     import torch
+
+    import LungNoduleUncertaintyLib
 
     print(f"code: {LungNoduleUncertaintyLib.__file__}", file=sys.stderr)
     torch.set_num_threads(1)

@@ -82,7 +82,7 @@ class ScriptedLoadableModuleWidget:
         pass
 
     def onReload(self):
-        """In the order of slicer.util.reloadScriptedModule: the file anew, the old panel away, a new one in its place."""
+        """In the order of slicer.util.reloadScriptedModule: the file is read again, then the panel is made again."""
         registered = getattr(slicer.modules, self.moduleName.lower())
         spec = importlib.util.spec_from_file_location(self.moduleName, registered.path)
         python = sys.modules[self.moduleName] = importlib.util.module_from_spec(spec)

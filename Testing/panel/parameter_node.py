@@ -185,15 +185,38 @@ class _Field:
         return FloatRange(*json.loads(text)) if self.plain is FloatRange else self.plain(text)
 
 
+def _attribute(widget, name):
+    return lambda: getattr(widget, name), lambda value: setattr(widget, name, value)
+
+
+def _simple_binding(widget, field):
+    """What `_bind` returns for a switch, a text, a path or a node; None for other fields."""
+    kind, plain = type(widget).__name__, field.plain
+    if plain is bool and kind == "QCheckBox":
+        return "stateChanged(int)", *_attribute(widget, "checked")
+    if plain is bool and kind == "QPushButton":
+        widget.checkable = True
+        return "toggled(bool)", *_attribute(widget, "checked")
+    if plain is str and kind == "QLineEdit":
+        return "textChanged(QString)", *_attribute(widget, "text")
+    if plain is str and kind == "QTextEdit":
+        return "textChanged()", lambda: widget.toPlainText(), lambda value: widget.setPlainText(value)
+    if plain is pathlib.Path and kind in ("ctkPathLineEdit", "ctkDirectoryButton"):
+        name = "currentPath" if kind == "ctkPathLineEdit" else "directory"
+        read, write = _attribute(widget, name)
+        return f"{name}Changed(QString)", lambda: pathlib.Path(read()), lambda value: write(str(value))
+    if field.is_node and not field.optional and kind == "qMRMLNodeComboBox":
+        widget.nodeTypes = [plain.__name__]
+        return "currentNodeChanged(vtkMRMLNode*)", widget.currentNode, widget.setCurrentNode
+    return None
+
+
 def _bind(widget, field):
     """(signal, read, write) of a widget for a field; prepares the widget's range and items. RuntimeError: no way."""
     kind, plain = type(widget).__name__, field.plain
     bounds = field.note(WithinRange)
     low = bounds.minimum if bounds else getattr(field.note(Minimum), "minimum", None)
     high = bounds.maximum if bounds else getattr(field.note(Maximum), "maximum", None)
-
-    def attribute(name):
-        return lambda: getattr(widget, name), lambda value: setattr(widget, name, value)
 
     def numeric(lowest, highest):
         if kind in ("QSlider", "ctkSliderWidget") and (low is None or high is None):
@@ -203,7 +226,7 @@ def _bind(widget, field):
                 setattr(widget, name, field.note(note).value)
         widget.minimum, widget.maximum = (lowest if low is None else low), (highest if high is None else high)
         signature = "valueChanged(int)" if plain is int else "valueChanged(double)"
-        return signature, *attribute("value")
+        return signature, *_attribute(widget, "value")
 
     def items(values, labels):
         widget.clear()
@@ -215,11 +238,9 @@ def _bind(widget, field):
             lambda value: setattr(widget, "currentIndex", values.index(value)),
         )
 
-    if plain is bool and kind == "QCheckBox":
-        return "stateChanged(int)", *attribute("checked")
-    if plain is bool and kind == "QPushButton":
-        widget.checkable = True
-        return "toggled(bool)", *attribute("checked")
+    if (simple := _simple_binding(widget, field)) is not None:
+        return simple
+
     if plain is int and kind in ("QSlider", "QSpinBox"):
         return numeric(-(2**31), 2**31 - 1)
     if plain is float and kind in ("QDoubleSpinBox", "ctkSliderWidget"):
@@ -236,17 +257,6 @@ def _bind(widget, field):
     if kind == "QComboBox" and issubclass(plain, enum.Enum):
         label = getattr(plain, "label", lambda member: member.name)
         return items(list(plain), [label(member) for member in plain])
-    if plain is str and kind == "QLineEdit":
-        return "textChanged(QString)", *attribute("text")
-    if plain is str and kind == "QTextEdit":
-        return "textChanged()", lambda: widget.toPlainText(), lambda value: widget.setPlainText(value)
-    if plain is pathlib.Path and kind in ("ctkPathLineEdit", "ctkDirectoryButton"):
-        name = "currentPath" if kind == "ctkPathLineEdit" else "directory"
-        read, write = attribute(name)
-        return f"{name}Changed(QString)", lambda: pathlib.Path(read()), lambda value: write(str(value))
-    if field.is_node and not field.optional and kind == "qMRMLNodeComboBox":
-        widget.nodeTypes = [plain.__name__]
-        return "currentNodeChanged(vtkMRMLNode*)", widget.currentNode, widget.setCurrentNode
     raise RuntimeError(f"{field.name}: Slicer can't bind a {field.annotation} to a {kind}")
 
 

@@ -73,32 +73,12 @@ def check_ui(path, *, python_files=(), parameters=None, dynamic=()):
     of dynamic properties that are meant (SlicerParameterName always is).
     """
     root = ElementTree.parse(path).getroot()
-    problems, classes = [], {}
     widgets = list(root.iter("widget"))
     names = Counter(e.get("name") for tag in ("widget", "layout", "spacer", "action") for e in root.iter(tag))
-    problems += [f"objectName {name!r} is given {n} times" for name, n in names.items() if name and n > 1]
-    for widget in widgets:
-        kind, name = widget.get("class"), widget.get("name")
-        if not is_slicer_class(kind) and not (_qt_class(kind) and issubclass(_qt_class(kind), QtWidgets.QWidget)):
-            problems.append(f"{name}: unknown class {kind}")
-            continue
-        classes[name] = kind
-        given = {prop.get("name") for prop in widget.findall("property")}
-        known = _DYNAMIC | set(dynamic)
-        problems += [f"{name}: {kind} has no property {p!r}" for p in given - known if not _has_property(kind, p)]
-        if kind not in _PASSIVE and "toolTip" not in given:
-            problems.append(f"{name}: {kind} has no tooltip")
-    connected = set()
-    for connection in root.iter("connection"):
-        ends = {tag: connection.findtext(tag) for tag in ("sender", "signal", "receiver", "slot")}
-        for end, method in (("sender", "signal"), ("receiver", "slot")):
-            normalized = QtCore.QMetaObject.normalizedSignature(ends[method]).data().decode()
-            if ends[end] not in classes:
-                problems.append(f"connection of an unknown widget {ends[end]!r}")
-            elif not _has_method(classes[ends[end]], normalized, method):
-                problems.append(f"{ends[end]}: {classes[ends[end]]} has no {method} {normalized!r}")
-        if (ends["signal"], ends["slot"]) == _SCENE:
-            connected.add(ends["receiver"])
+    problems = [f"objectName {name!r} is given {n} times" for name, n in names.items() if name and n > 1]
+    classes, found = _check_widgets(widgets, dynamic)
+    connected, more = _check_connections(root, classes)
+    problems += found + more
     top = widgets[0].get("name") if widgets else None
     for name, kind in classes.items():
         if is_slicer_class(kind) and name != top and name not in connected and "setMRMLScene" in Names(kind).slots:
@@ -112,3 +92,36 @@ def check_ui(path, *, python_files=(), parameters=None, dynamic=()):
             if name not in names:
                 problems.append(f"{Path(file).name}:{line}: ui.{name} isn't in {Path(path).name}")
     return problems
+
+
+def _check_widgets(widgets, dynamic):
+    """({object name: class} of the widgets whose class is known, what is wrong with widgets)."""
+    classes, problems = {}, []
+    for widget in widgets:
+        kind, name = widget.get("class"), widget.get("name")
+        if not is_slicer_class(kind) and not (_qt_class(kind) and issubclass(_qt_class(kind), QtWidgets.QWidget)):
+            problems.append(f"{name}: unknown class {kind}")
+            continue
+        classes[name] = kind
+        given = {prop.get("name") for prop in widget.findall("property")}
+        known = _DYNAMIC | set(dynamic)
+        problems += [f"{name}: {kind} has no property {p!r}" for p in given - known if not _has_property(kind, p)]
+        if kind not in _PASSIVE and "toolTip" not in given:
+            problems.append(f"{name}: {kind} has no tooltip")
+    return classes, problems
+
+
+def _check_connections(root, classes):
+    """(names of the widgets that get the scene, what is wrong with connections)."""
+    connected, problems = set(), []
+    for connection in root.iter("connection"):
+        ends = {tag: connection.findtext(tag) for tag in ("sender", "signal", "receiver", "slot")}
+        for end, method in (("sender", "signal"), ("receiver", "slot")):
+            normalized = QtCore.QMetaObject.normalizedSignature(ends[method]).data().decode()
+            if ends[end] not in classes:
+                problems.append(f"connection of an unknown widget {ends[end]!r}")
+            elif not _has_method(classes[ends[end]], normalized, method):
+                problems.append(f"{ends[end]}: {classes[ends[end]]} has no {method} {normalized!r}")
+        if (ends["signal"], ends["slot"]) == _SCENE:
+            connected.add(ends["receiver"])
+    return connected, problems
