@@ -1,7 +1,8 @@
 """Slicer segmentations (`.seg.nrrd`) read and written without Slicer: names, colors, terminology, overlapping segments.
 
-Every segment gets its own layer, so segments may overlap. The header keys are those that Slicer's segmentation storage
-node reads and writes (Slicer's developer guide, "Segmentations", file format of `.seg.nrrd`).
+Every segment gets its own layer, so segments may overlap; a single one is a scalar image, as Slicer writes it. The
+header keys are those that Slicer's segmentation storage node reads and writes (Slicer's developer guide,
+"Segmentations", file format of `.seg.nrrd`).
 """
 
 from __future__ import annotations
@@ -104,16 +105,17 @@ def _geometry_lines(grid: Grid, count: int) -> list[str]:
     def vector(values: Iterable[float]) -> str:
         return "(" + ",".join(repr(float(v)) for v in values) + ")"
 
+    layers = ("", "", "") if count == 1 else (f"{count} ", "none ", "list ")
     return [
         "NRRD0004",
         "# Complete NRRD file format specification at:",
         "# http://teem.sourceforge.net/nrrd/format.html",
         "type: unsigned char",
-        "dimension: 4",
+        f"dimension: {3 if count == 1 else 4}",
         "space: left-posterior-superior",
-        f"sizes: {count} " + " ".join(str(n) for n in grid.size),
-        "space directions: none " + " ".join(vector(step) for step in grid.matrix.T),
-        "kinds: list domain domain domain",
+        f"sizes: {layers[0]}" + " ".join(str(n) for n in grid.size),
+        f"space directions: {layers[1]}" + " ".join(vector(step) for step in grid.matrix.T),
+        f"kinds: {layers[2]}domain domain domain",
         "encoding: gzip",
         f"space origin: {vector(grid.origin)}",
     ]

@@ -337,7 +337,8 @@ def test_ui_file_and_code_use_only_what_slicer_has():
     ui = MODULE / "Resources" / "UI" / "LungNoduleUncertainty.ui"
     library = MODULE / "LungNoduleUncertaintyLib"
     names = parameter_names(ui)
-    code = (library / "panel_parameters.py").read_text()
+    code = (library / "panel" / "parameters.py").read_text()
     assert names
     assert all(f"        {name}: " in code for name in names)
-    assert check_ui(ui, python_files=[MODULE / "LungNoduleUncertainty.py", *sorted(library.glob("panel*.py"))]) == []
+    files = [*sorted((library / "panel").glob("*.py")), *sorted((MODULE / "LungNoduleKit" / "panel").glob("*.py"))]
+    assert check_ui(ui, python_files=[MODULE / "LungNoduleUncertainty.py", *files]) == []

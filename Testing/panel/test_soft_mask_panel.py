@@ -120,7 +120,7 @@ def test_ui_file_fits_slicer_and_the_code(slicer_gui, repository):
     from SoftMaskLabelerLib.panel.parameters import parameter_class
 
     module = repository / MODULE
-    files = [module / f"{MODULE}.py", *sorted((module / f"{MODULE}Lib").glob("panel*.py"))]
+    files = [module / f"{MODULE}.py", *sorted((module / f"{MODULE}Lib" / "panel").glob("*.py"))]
     ui = module / "Resources" / "UI" / f"{MODULE}.ui"
     assert ui_check.check_ui(ui, python_files=files, parameters=parameter_class().allParameters) == []
 

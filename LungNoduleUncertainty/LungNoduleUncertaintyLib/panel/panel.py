@@ -1,9 +1,12 @@
 """The panel's behavior: choices, Apply and Cancel, progress, status. Its widgets come from the module's `.ui` file."""
 
-import logging
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from LungNoduleKit.errors import NoduleError
-from LungNoduleKit.scene.worker import CancelledError
+from LungNoduleKit.panel.run_panel import RunPanel, index_of
 
 from ..outlining.prediction import Averaging
 from ..scene import nodules as mrml_nodules
@@ -12,28 +15,20 @@ from .list import NoduleList, jump
 from .models import ModelChooser
 from .parameters import DEVICES, INTERVAL_MAPS, MAPS, SOURCES, STACKS, THRESHOLDS
 
-_POLL_MS = 100
 
-
-class Panel:
+class Panel(RunPanel):
     """Connects `widget.ui` with `widget.logic`; `widget` observes nodes for it (VTKObservationMixin)."""
 
-    def __init__(self, widget):
-        import qt
+    failed = "The nodule couldn't be segmented"
 
-        self.widget, self.ui, self.logic = widget, widget.ui, widget.logic
-        self.runs = widget.logic.runs
-        self._parameters = self._guiTag = self._observedPoints = self._observedLine = None
-        self._observedSegmentation, self._updating = None, False
+    def __init__(self, widget: Any):
+        super().__init__(widget)
         self._fill_choices()
         self.models = ModelChooser(self.ui, self._onChoice, self.report)
         self.list = NoduleList(self.ui, self.runs, self.rerun, self.report)
-        self.timer = qt.QTimer()
-        self.timer.setInterval(_POLL_MS)
-        self.timer.connect("timeout()", self._poll)
         self._connect()
 
-    def _fill_choices(self):
+    def _fill_choices(self) -> None:
         from slicer.i18n import tr as _
 
         for selector, texts in (
@@ -44,52 +39,39 @@ class Panel:
             for text in texts:
                 selector.addItem(text)
 
-    def _connect(self):
+    def _connect(self) -> None:
         ui = self.ui
         for selector in (ui.sourceSelector, ui.deviceSelector, ui.averagingSelector):
             selector.connect("currentIndexChanged(int)", self._onChoice)
         ui.pointSelector.connect("markupsNodeChanged()", self._onChoice)
         ui.segmentSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onChoice)
         ui.segmentSelector.connect("currentSegmentChanged(QString)", self._onChoice)
-        ui.applyButton.connect("clicked(bool)", self.onApply)
         ui.advancedButton.connect("contentsCollapsed(bool)", self._show_outputs)
 
     # Parameters ------------------------------------------------------------------------------------------------------
 
-    def setParameters(self, parameters):
-        """Shows a parameter node (wrapper) and keeps it up to date; None: lets go of the present one."""
-        import vtk
+    def showChoices(self, parameters: Any) -> None:
+        ui = self.ui
+        ui.sourceSelector.setCurrentIndex(index_of(SOURCES, parameters.source))
+        ui.deviceSelector.setCurrentIndex(index_of(DEVICES, parameters.device))
+        ui.averagingSelector.setCurrentIndex(index_of(tuple(STACKS), parameters.stacks))
+        ui.pointSelector.setCurrentNode(parameters.points)
+        ui.segmentSelector.setCurrentNode(parameters.markedSegmentation)
+        ui.segmentSelector.setCurrentSegmentID(parameters.markedSegment)
+        if parameters.model:
+            self.models.choose(parameters.model)
 
-        if self._parameters is not None:
-            self._parameters.disconnectGui(self._guiTag)
-            self.widget.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-        self._parameters = parameters
-        if parameters is None:
-            return
-        self._guiTag = parameters.connectGui(self.ui)
-        self.widget.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self._onParameters)
-        self._updating = True
-        try:
-            ui = self.ui
-            ui.sourceSelector.setCurrentIndex(_index(SOURCES, parameters.source))
-            ui.deviceSelector.setCurrentIndex(_index(DEVICES, parameters.device))
-            ui.averagingSelector.setCurrentIndex(_index(tuple(STACKS), parameters.stacks))
-            ui.pointSelector.setCurrentNode(parameters.points)
-            ui.segmentSelector.setCurrentNode(parameters.markedSegmentation)
-            ui.segmentSelector.setCurrentSegmentID(parameters.markedSegment)
-            if parameters.model:
-                self.models.choose(parameters.model)
-        finally:
-            self._updating = False
+    def setParameters(self, parameters: Any) -> None:
+        """Shows a parameter node (wrapper) and keeps it up to date; None: lets go of the present one."""
+        super().setParameters(parameters)
         self._onChoice()
 
-    def _onChoice(self, *_unused):
+    def _onChoice(self, *_unused: Any) -> None:
         """A widget that isn't bound to the parameters by itself was changed."""
-        if self._updating or self._parameters is None:
+        if not self.idle:
             return
         ui, parameters = self.ui, self._parameters
-        self._updating = True
-        try:
+        with self.updating():
             parameters.source = SOURCES[ui.sourceSelector.currentIndex]
             parameters.device = DEVICES[ui.deviceSelector.currentIndex]
             parameters.stacks = tuple(STACKS)[ui.averagingSelector.currentIndex]
@@ -99,11 +81,9 @@ class Panel:
             parameters.model = self.models.name
             if parameters.calibrated:
                 self._show_calibrated()
-        finally:
-            self._updating = False
-        self._onParameters()
+        self.onParameters()
 
-    def _show_calibrated(self):
+    def _show_calibrated(self) -> None:
         try:
             thresholds = self.models.summary()["thresholds"]
         except NoduleError:
@@ -112,9 +92,9 @@ class Panel:
             if output in thresholds:
                 setattr(self._parameters, name, float(thresholds[output]))
 
-    def _onParameters(self, *_unused):
+    def onParameters(self, *_unused: Any) -> None:
         """The parameters changed: what is shown and what can be done follows."""
-        if self._updating or self._parameters is None:
+        if not self.idle:
             return
         ui, parameters = self.ui, self._parameters
         for source, widgets in {
@@ -128,13 +108,12 @@ class Panel:
             slider.enabled = not parameters.calibrated
         self._show_outputs()
         if parameters.calibrated:
-            self._updating = True
-            self._show_calibrated()
-            self._updating = False
-        self._observe(parameters)
+            with self.updating():
+                self._show_calibrated()
+        self._observe()
         self.update()
 
-    def _show_outputs(self, *_unused):
+    def _show_outputs(self, *_unused: Any) -> None:
         """Only what the chosen model gives can be set and asked for; what it lacks is hidden."""
         from slicer.i18n import tr as _
 
@@ -159,32 +138,19 @@ class Panel:
         gives = self.models.gives
         return gives is None or name not in INTERVAL_MAPS or "union" in gives.probabilities
 
-    def _observe(self, parameters):
+    def _observe(self) -> None:
         """Points and ends of a line count as soon as they are placed; segments as soon as they come and go."""
         import slicer
 
-        markups = slicer.vtkMRMLMarkupsNode
+        parameters, markups, segmentation = self._parameters, slicer.vtkMRMLMarkupsNode, slicer.vtkSegmentation
         placed = (markups.PointPositionDefinedEvent, markups.PointPositionUndefinedEvent, markups.PointRemovedEvent)
-        segmentation = slicer.vtkSegmentation
         changed = (segmentation.SegmentAdded, segmentation.SegmentRemoved, segmentation.SegmentModified)
-        for attribute, node, events, callback in (
-            ("_observedPoints", parameters.points, placed, self.update),
-            ("_observedLine", parameters.line, placed, self.update),
-            ("_observedSegmentation", parameters.segmentation, changed, self._onSegments),
-        ):
-            old = getattr(self, attribute)
-            if old is node:
-                continue
-            for event in events:
-                if old is not None:
-                    self.widget.removeObserver(old, event, callback)
-                if node is not None:
-                    self.widget.addObserver(node, event, callback)
-            setattr(self, attribute, node)
-            if attribute == "_observedSegmentation":
-                self.list.show(node)
+        self.observers.observe("points", parameters.points, placed, self.update)
+        self.observers.observe("line", parameters.line, placed, self.update)
+        if self.observers.observe("segmentation", parameters.segmentation, changed, self._onSegments):
+            self.list.show(parameters.segmentation)
 
-    def _onSegments(self, *_unused):
+    def _onSegments(self, *_unused: Any) -> None:
         if not self._updating:
             self.list.refresh()
 
@@ -203,7 +169,7 @@ class Panel:
             return str(error)
         return self.models.problem()
 
-    def _place(self) -> dict:
+    def _place(self) -> dict[str, Any]:
         """The nodule's place as a field of a request. Raises `NoduleError` if it isn't given yet."""
         from slicer.i18n import tr as _
 
@@ -222,24 +188,15 @@ class Panel:
             raise NoduleError(_("Select a segment of the nodule."))
         return {"near": (node, segment_id)}
 
-    def update(self, *_unused):
-        """Shows whether Apply can run, and why not."""
+    def applyToolTip(self) -> str:
         from slicer.i18n import tr as _
 
-        button = self.ui.applyButton
-        if self.runs.busy:
-            button.text, button.enabled, button.toolTip = _("Cancel"), True, _("Stop; nothing is added to the scene.")
-        else:
-            problem = self.problem()
-            button.text, button.enabled = _("Apply"), not problem
-            button.toolTip = problem or _("Segment the nodule.")
-        self.ui.progressBar.visible = self.runs.busy
+        return _("Segment the nodule.")
 
-    def report(self, text):
-        """What happened, in the panel."""
-        self.ui.statusLabel.text = text
+    def request(self) -> Any:
+        return self._request(**self._place())
 
-    def _request(self, **more):
+    def _request(self, **more: Any) -> Any:
         parameters, gives = self._parameters, self.models.gives
         stacks = STACKS[parameters.stacks]
         return mrml_runs.Request(
@@ -259,87 +216,41 @@ class Panel:
             **more,
         )
 
-    def onApply(self, *_unused):
-        """Apply, or Cancel while a nodule is being segmented."""
-        from slicer.i18n import tr as _
-
-        if self.runs.busy:
-            self.cancel()
-            self.report(_("Cancelled. Nothing was added."))
-            return
-        self._start(lambda: self._request(**self._place()))
-
-    def rerun(self, key):
+    def rerun(self, key: str) -> None:
         """Segments a nodule of the list again, with the present settings, from where it was pointed at."""
 
-        def request():
+        def request() -> Any:
             nodule = mrml_nodules.find(self._parameters.segmentation, key)
             return self._request(point=nodule.point_ras(), replace=key)
 
-        self._start(request)
+        self.start(request)
 
-    def _start(self, make_request):
-        from slicer.i18n import tr as _
+    def prepared(self, make_request: Callable[[], Any]) -> Any:
+        self.logic.ensurePackages(interactive=True)
+        return make_request()
 
-        try:
-            self.logic.ensurePackages(interactive=True)
-            self.runs.start(make_request())
-        except NoduleError as error:
-            self.report(str(error))
-        except Exception as error:
-            logging.exception("The nodule can't be segmented")
-            self.report(_("Failed: {reason}").format(reason=error))
-        else:
-            self.report("")
-            self.timer.start()
-            self._poll()
-        self.update()
+    def start(self, make_request: Callable[[], Any]) -> None:
+        """Starts a run; what keeps it from running stands in the panel."""
+        super().start(make_request)
         self.list.refresh()
 
-    def cancel(self):
+    def cancel(self) -> None:
         """Stops a run; nothing of it reaches the scene."""
-        self.timer.stop()
-        self.runs.drop()
-        self.update()
+        super().cancel()
         self.list.refresh()
 
-    def _poll(self):
-        """Shows how far the run is, and stores it when it is done."""
-        from slicer.i18n import tr as _
-
-        job = self.runs.job
-        if job is None:
-            self.timer.stop()
-            return
-        self.ui.progressBar.setValue(int(100 * job.share))
-        self.ui.progressBar.setFormat(f"{job.stage} - %p%")
-        if not job.finished:
-            return
-        self.timer.stop()
-        try:
-            self._updating = True  # segments that are only half there aren't listed
+    def store(self) -> None:
+        with self.updating():  # segments that are only half there aren't listed
             stored = self.runs.finish()
-        except CancelledError:
-            self.report(_("Cancelled. Nothing was added."))
-        except NoduleError as error:
-            self.report(str(error))
-        except Exception as error:
-            logging.exception("The nodule couldn't be segmented")
-            self.report(_("Failed: {reason}").format(reason=error))
-        else:
-            self._updating = False
-            self._show(stored)
-        finally:
-            self._updating = False
-        self.update()
+        self.showStored(stored)
 
-    def _show(self, stored):
+    def showStored(self, stored: Any) -> None:
         """The views go to the new nodule, the list selects it."""
         from slicer.i18n import tr as _
 
         created = self._parameters.segmentation is None
         self._parameters.segmentation = stored.segmentationNode
-        self._onParameters()
+        self.onParameters()
         if created:  # all of it is ours: its surfaces are made in no time
             stored.segmentationNode.CreateClosedSurfaceRepresentation()
         self.list.refresh(stored.nodule.key)
@@ -353,16 +264,11 @@ class Panel:
 
     # Scene -----------------------------------------------------------------------------------------------------------
 
-    def close(self):
+    def close(self) -> None:
         """The scene or the module is being closed: nothing is stored any more, nothing is observed."""
         self.timer.stop()
         self.runs.forget()
         self.setParameters(None)
-        for attribute in ("_observedPoints", "_observedLine", "_observedSegmentation"):
-            setattr(self, attribute, None)
+        self.observers.release()
         self.list.show(None)
         self.update()
-
-
-def _index(names, name):
-    return names.index(name) if name in names else 0
