@@ -73,7 +73,7 @@ class Grid:
 
     @property
     def center_lps(self) -> tuple[float, float, float]:
-        """Centre of the box that the grid's voxels fill."""
+        """Center of the box that the grid's voxels fill."""
         return as_triple(self.indices_to_points([(n - 1) / 2 for n in self.size]))
 
     def indices_to_points(self, indices: ArrayLike) -> np.ndarray:
@@ -254,7 +254,15 @@ def _resample(array: np.ndarray, source: Grid, target: Grid, outside: float | No
     return _resample_oblique(array, source, target, step, start, outside, smooth)
 
 
-def _resample_along_axes(array, source, target, step, start, outside, smooth):
+def _resample_along_axes(
+    array: np.ndarray,
+    source: Grid,
+    target: Grid,
+    step: np.ndarray,
+    start: np.ndarray,
+    outside: float | None,
+    smooth: bool,
+) -> np.ndarray:
     """Axes parallel, in any order: one small matrix an axis. Coinciding voxels are copied exactly."""
     weights, parts, insides, order = [], [], [], []
     for axis in range(3):
@@ -279,7 +287,7 @@ def _resample_along_axes(array, source, target, step, start, outside, smooth):
     return np.ascontiguousarray(block.transpose(of_target), dtype=np.float32)
 
 
-def _axis_weights(positions, count: int, ratio: float):
+def _axis_weights(positions: np.ndarray, count: int, ratio: float) -> tuple[np.ndarray, int, np.ndarray]:
     """Rows of interpolation weights for `positions` (in voxels) on an axis of `count` voxels.
 
     Returns the weights (positions, voxels needed), the first voxel needed, and which positions lie on the axis.
@@ -305,7 +313,7 @@ def _axis_weights(positions, count: int, ratio: float):
     return matrix, first, inside
 
 
-def _smoothing_kernel(ratio: float):
+def _smoothing_kernel(ratio: float) -> np.ndarray:
     """Gaussian weights that widen a resolution of one voxel (full width at half maximum) to `ratio` voxels."""
     if ratio <= SMOOTH_BEYOND:
         return np.ones(1)
@@ -315,7 +323,15 @@ def _smoothing_kernel(ratio: float):
     return kernel / kernel.sum()
 
 
-def _resample_oblique(array, source, target, step, start, outside, smooth):
+def _resample_oblique(
+    array: np.ndarray,
+    source: Grid,
+    target: Grid,
+    step: np.ndarray,
+    start: np.ndarray,
+    outside: float,
+    smooth: bool,
+) -> np.ndarray:
     """Axes at an angle to each other (a mask that was drawn on a reformatted volume, say)."""
     ranges = [np.arange(n, dtype=np.float64) for n in target.size]
     inside = np.ones(target.shape, bool)

@@ -32,8 +32,8 @@ def read_record(
 
     Fields without a default are required; a field with `metadata=REST` holds all other keys. A whole number may stand
     where a number is wanted and stays what it is, so that a record written again is the same to the letter; lists
-    become tuples where the field is a tuple. `source` names the file in messages, `path` is where `values` stands in
-    it. Raises `error` for an unknown or missing key and for a value of another type, with the file, the key and the
+    become tuples where the field is a tuple. `source` names the file in messages, `path` says where in it `values` is.
+    Raises `error` for an unknown or missing key and for a value of another type, with the file, the key and the
     reason in one line.
     """
     if not isinstance(values, Mapping):

@@ -18,13 +18,12 @@ from LungNoduleKit.images import check_volume, on_grid, read_volume
 
 from .errors import ImageError, MaskError, RecistError, TrimapError
 from .matting.closed_form import closed_form_alpha
+from .trimap.inputs import as_mask, as_spacing
 from .trimap.morphology import bounding_box
 from .trimap.trimap import (
     BACKGROUND,
     LESION,
     UNKNOWN,
-    as_mask,
-    as_spacing,
     default_radius_mm,
     trimap_from_mask,
     trimap_from_readers,
@@ -64,7 +63,7 @@ class Parameters:
     iterations: int = 5
     """Of GrabCut, for RECIST marks"""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         low, high = self.window
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"a window runs from a lower to a higher value, not from {low} to {high}")

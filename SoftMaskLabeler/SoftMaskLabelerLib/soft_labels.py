@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .trimap.trimap import LESION, UNKNOWN, as_mask, as_readers, check_dimension, trimap_from_mask
+from .trimap.inputs import as_mask, as_readers, check_dimension
+from .trimap.trimap import LESION, UNKNOWN, trimap_from_mask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +58,7 @@ def bilinear_label(mask: ArrayLike, factor: int = 2, *, dimension: int = 2) -> n
     return label
 
 
-def mean_of_readers(masks: ArrayLike | Sequence[ArrayLike]) -> np.ndarray:
+def mean_of_readers(masks: np.ndarray | Sequence[ArrayLike]) -> np.ndarray:
     """The fraction of readers that drew each pixel: float32 in [0, 1]; `masks`: (readers, y, x) or (readers, z, y, x).
 
     Raises `MaskError` if there are no masks or their shapes differ.
@@ -65,7 +66,7 @@ def mean_of_readers(masks: ArrayLike | Sequence[ArrayLike]) -> np.ndarray:
     return np.asarray(np.mean(as_readers(masks), axis=0, dtype=np.float64), np.float32)
 
 
-def _through_coarse(label, axis: int, factor: int):
+def _through_coarse(label: np.ndarray, axis: int, factor: int) -> np.ndarray:
     """Down by block means and up by linear interpolation along one axis."""
     length = label.shape[axis]
     moved = np.moveaxis(label, axis, -1)

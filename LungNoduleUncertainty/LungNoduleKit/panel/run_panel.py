@@ -132,7 +132,7 @@ class RunPanel:
             self.start(self.request)
 
     def start(self, make_request: Callable[[], Any]) -> None:
-        """Starts a run; what keeps it from running stands in the panel."""
+        """Starts a run; what keeps it from running is said in the panel."""
         if self.guarded(lambda: self.runs.start(self.prepared(make_request))):
             self.report("")
             self.timer.start()

@@ -19,7 +19,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -35,7 +35,7 @@ from .parallel import run_many
 from .sources import STRATEGIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .sources import Case
 
@@ -60,7 +60,7 @@ class Settings:
     """Whether an image's own window (DeepLesion's DICOM_windows) takes the place of `parameters.window`"""
     parameters: Parameters = field(default_factory=Parameters)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
             raise ValueError(f"a strategy is one of {', '.join(STRATEGIES)}, not {self.strategy!r}")
         if self.parameters.dimension != 2:
@@ -122,9 +122,9 @@ def build(
     return Summary(len(left) - failed, failed, len(cases) - len(left), seconds, pages)
 
 
-def make_case(case: Case, output: Path, settings: Settings) -> dict[str, object]:
+def make_case(case: Case, output: Path, settings: Settings) -> dict[str, Any]:
     """Makes one case's files and returns its row of the manifest; whatever goes wrong is in the row, never raised."""
-    row: dict[str, object] = {"patient": case.patient, "source": case.source, "strategy": settings.strategy}
+    row: dict[str, Any] = {"patient": case.patient, "source": case.source, "strategy": settings.strategy}
     try:
         return {**row, "status": "ok", **_make(case, output, settings)}
     except SoftMaskError as error:
@@ -134,7 +134,9 @@ def make_case(case: Case, output: Path, settings: Settings) -> dict[str, object]
     return {**row, "status": "failed", "notes": " ".join(reason.split())}
 
 
-def write_sheets(output: Path, manifest: Manifest, order, jobs: int, per_page: int, *, anew: bool) -> int:
+def write_sheets(
+    output: Path, manifest: Manifest, order: dict[str, int], jobs: int, per_page: int, *, anew: bool
+) -> int:
     """Writes the contact sheets, and into the manifest on which page a case is; returns the number of pages."""
     names = sorted(
         (n for n, row in manifest.rows.items() if row.get("status") == "ok"), key=lambda n: order.get(n, len(order))
@@ -168,13 +170,13 @@ def read_case(output: str | Path, name: str) -> dict[str, np.ndarray]:
     }
 
 
-def _results(cases, output, settings, jobs):
+def _results(cases: list[Case], output: Path, settings: Settings, jobs: int) -> Iterator[tuple[Case, dict[str, Any]]]:
     for case, row in run_many(partial(make_case, output=output, settings=settings), cases, jobs):
         died = {"patient": case.patient, "source": case.source, "strategy": settings.strategy, "status": "failed"}
         yield case, row or {**died, "notes": "its process died (out of memory, or a crash)"}
 
 
-def _make(case, output, settings):
+def _make(case: Case, output: Path, settings: Settings) -> dict[str, Any]:
     """Files of a case; returns what the manifest says of a case that is done."""
     loaded = case.load(settings.strategy, settings.reader)
     parameters, notes = settings.parameters, list[str]()
@@ -232,7 +234,7 @@ def crop(array: np.ndarray, corner: tuple[int, int], size: int, repeat_edge: boo
     return padded[first[0] : first[0] + size, first[1] : first[1] + size]
 
 
-def _write_sheet(output, work) -> None:
+def _write_sheet(output: Path, work: tuple[Path, str, list[dict[str, str]]]) -> None:
     path, title, rows = work
     tiles = []
     for row in rows:
@@ -246,18 +248,20 @@ def _write_sheet(output, work) -> None:
     write_all([(path, lambda target: write_png(target, contact_sheet(tiles, title)))])
 
 
-def _png_writer(array):
+def _png_writer(array: np.ndarray) -> Callable[[Path], None]:
     return lambda path: sitk.WriteImage(
         sitk.GetImageFromArray(array), str(path), useCompression=True, compressionLevel=1
     )
 
 
-def _layer(output, layer, name) -> Path:
+def _layer(output: Path, layer: str, name: str) -> Path:
     return output / layer / f"{name}.png"
 
 
-def _is_done(row, output, name) -> bool:
-    return bool(row) and row.get("status") == "ok" and all(_layer(output, layer, name).is_file() for layer in LAYERS)
+def _is_done(row: dict[str, str] | None, output: Path, name: str) -> bool:
+    return (
+        row is not None and row.get("status") == "ok" and all(_layer(output, layer, name).is_file() for layer in LAYERS)
+    )
 
 
 def _prepare(output: Path, settings: Settings) -> None:

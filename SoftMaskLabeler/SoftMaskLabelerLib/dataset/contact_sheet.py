@@ -72,7 +72,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     Image.fromarray(picture).save(path, format="PNG", compress_level=1)
 
 
-def _enlarged(values, smooth=True):
+def _enlarged(values: np.ndarray, smooth: bool = True) -> np.ndarray:
     """[0, 1] (y, x) to a gray RGB panel; the longer side fills it."""
     from PIL import Image
 

@@ -61,15 +61,15 @@ def read_table(path: str | Path) -> list[Lesion]:
         image = (row["File_name"] or "").strip()
         seen[image] = seen.get(image, 0) + 1
         points, spacing = _numbers(row["Measurement_coordinates"], 8), _numbers(row["Spacing_mm_px_"], 3)
-        kind = _numbers(row.get("Coarse_lesion_type"), 1)
+        kind, window = _numbers(row.get("Coarse_lesion_type"), 1), _numbers(row.get("DICOM_windows"), 2)
         lesions.append(
             Lesion(
                 name=Path(image).stem + (f"_{seen[image]}" if seen[image] > 1 else ""),
                 file=image,
                 patient=(row["Patient_index"] or "").strip(),
-                points=points and tuple((points[n] - 1, points[n + 1] - 1) for n in range(0, 8, 2)),
-                spacing=spacing and (spacing[1], spacing[0]),
-                window=_numbers(row.get("DICOM_windows"), 2),
+                points=tuple((points[n] - 1, points[n + 1] - 1) for n in range(0, 8, 2)) if points else None,
+                spacing=(spacing[1], spacing[0]) if spacing else None,
+                window=(window[0], window[1]) if window else None,
                 kind=int(kind[0]) if kind else -1,
             )
         )
@@ -106,7 +106,7 @@ def marks(lesion: Lesion) -> tuple[np.ndarray, tuple[float, float]]:
     return np.array(lesion.points), lesion.spacing
 
 
-def _numbers(text, count):
+def _numbers(text: str | None, count: int) -> tuple[float, ...] | None:
     """So many finite numbers, separated by commas, or None."""
     try:
         values = tuple(float(part) for part in (text or "").split(","))

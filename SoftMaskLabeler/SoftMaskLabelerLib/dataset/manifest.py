@@ -6,7 +6,9 @@ DSNet's LNSM went through "slight manual selection" (DSNet, first version) or no
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from LungNoduleKit.files import write_all
 
@@ -45,7 +47,7 @@ class Manifest:
         if self.path.exists():
             self._take(own=())
 
-    def put(self, row: dict[str, object]) -> None:
+    def put(self, row: dict[str, Any]) -> None:
         """Adds or replaces a case's row; a decision and columns of the reviewer's that it had stay."""
         before = self.rows.get(str(row["case"]), {})
         self.rows[str(row["case"])] = {**before, **{key: _cell(value) for key, value in row.items()}}
@@ -57,7 +59,7 @@ class Manifest:
         order = order or {}
         rows = sorted(self.rows.values(), key=lambda row: order.get(row["case"], len(order)))
 
-        def writer(path):
+        def writer(path: Path) -> None:
             with open(path, "w", newline="", encoding="utf-8") as file:
                 table = csv.DictWriter(file, self.columns, restval="")
                 table.writeheader()
@@ -65,7 +67,7 @@ class Manifest:
 
         write_all([(self.path, writer)])
 
-    def _take(self, own) -> None:
+    def _take(self, own: Sequence[str]) -> None:
         """Reads the file, and takes all of its columns but `own` for the cases that are known already."""
         try:
             with open(self.path, newline="", encoding="utf-8-sig") as file:
@@ -110,7 +112,7 @@ def apply_decisions(folder: str | Path, undecided: str = REJECT) -> tuple[Path, 
             kept.append(row)
     target = Path(folder) / "accepted.csv"
 
-    def writer(path):
+    def writer(path: Path) -> None:
         with open(path, "w", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, manifest.columns, restval="")
             table.writeheader()
@@ -120,5 +122,5 @@ def apply_decisions(folder: str | Path, undecided: str = REJECT) -> tuple[Path, 
     return target, counts
 
 
-def _cell(value) -> str:
+def _cell(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -7,6 +7,7 @@ import signal
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import SimpleITK as sitk
@@ -49,15 +50,13 @@ def run_many(
         except BrokenProcessPool:
             pass
         for item in running.values():
-            try:
-                with _pool(1) as pool:
-                    result = pool.submit(function, item).result()
-            except BrokenProcessPool:
-                result = None
-            yield item, result
+            alone: Result | None = None
+            with suppress(BrokenProcessPool), _pool(1) as pool:
+                alone = pool.submit(function, item).result()
+            yield item, alone
 
 
-def _pool(jobs):
+def _pool(jobs: int) -> ProcessPoolExecutor:
     # Spawned everywhere: a forked child of a process with threads (ITK, BLAS) can hang.
     return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker)
 

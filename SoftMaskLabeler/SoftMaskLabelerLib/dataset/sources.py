@@ -9,7 +9,7 @@ import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import SimpleITK as sitk
@@ -99,6 +99,7 @@ class DeepLesionCase:
 
 
 Case = FolderCase | DeepLesionCase
+AnyCase = TypeVar("AnyCase", FolderCase, DeepLesionCase)
 
 
 def folder_cases(folder: str | Path) -> list[FolderCase]:
@@ -157,7 +158,7 @@ def file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "_", name).lstrip(".") or "_"
 
 
-def _unique(cases, source):
+def _unique(cases: list[AnyCase], source: str | Path) -> list[AnyCase]:
     names = [case.name for case in cases]
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
     if twice:

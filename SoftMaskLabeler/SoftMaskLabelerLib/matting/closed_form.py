@@ -55,7 +55,9 @@ def closed_form_alpha(
     return alpha
 
 
-def _solve_into(alpha, image, lesion, unknown, epsilon: float, radius: int) -> None:
+def _solve_into(
+    alpha: np.ndarray, image: np.ndarray, lesion: np.ndarray, unknown: np.ndarray, epsilon: float, radius: int
+) -> None:
     """Fills in alpha on the unknown pixels of one system; arrays of one shape, `alpha` holds the known pixels."""
     positions = np.flatnonzero(unknown)
     if not positions.size:
@@ -68,7 +70,7 @@ def _solve_into(alpha, image, lesion, unknown, epsilon: float, radius: int) -> N
     alpha.reshape(-1)[positions if order is None else positions[order]] = solution
 
 
-def _check(image, trimap, epsilon: float, radius: int, dimension: int) -> None:
+def _check(image: np.ndarray, trimap: np.ndarray, epsilon: float, radius: int, dimension: int) -> None:
     if dimension not in (2, 3):
         raise ValueError(f"dimension is 2 or 3, not {dimension!r}")
     if not epsilon > 0:
@@ -85,14 +87,14 @@ def _check(image, trimap, epsilon: float, radius: int, dimension: int) -> None:
         raise ImageError(f"the image holds {image.dtype}, not real numbers")
 
 
-def _check_windowed(intensities) -> None:
+def _check_windowed(intensities: np.ndarray) -> None:
     """Only where the system looks, which is what can spoil the result; whole slices would take longer than solving."""
     low, high = float(intensities.min()), float(intensities.max())
     if not (low >= -_SLACK and high <= 1 + _SLACK):
         raise ImageError(f"the image runs from {low} to {high} near the lesion; window it to [0, 1] first")
 
 
-def _check_known(trimap, lesion, unknown) -> None:
+def _check_known(trimap: np.ndarray, lesion: np.ndarray, unknown: np.ndarray) -> None:
     lesions, unknowns = np.count_nonzero(lesion), np.count_nonzero(unknown)
     marked = np.count_nonzero(trimap)
     if marked != lesions + unknowns:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -79,7 +80,13 @@ def _offsets(shape: tuple[int, ...], radius: int) -> _Offsets:
     return _Offsets((steps @ strides)[:, None], table[:, None], corner)
 
 
-def frame(image, lesion, positions, radius: int, check=None) -> Frame:
+def frame(
+    image: np.ndarray,
+    lesion: np.ndarray,
+    positions: np.ndarray,
+    radius: int,
+    check: Callable[[np.ndarray], None] | None = None,
+) -> Frame:
     """Cuts the frame around the unknown pixels out of an image.
 
     `image` (real) and `lesion` (bool) share one shape of two or three axes; `positions`: int64 (N,), N >= 1, ascending,
@@ -112,13 +119,16 @@ def frame(image, lesion, positions, radius: int, check=None) -> Frame:
     shape = intensities.shape
     strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
     unknown = sum(
-        (place + (before - part.start)) * stride
-        for place, part, (before, _), stride in zip(places[::-1], cut, padding, strides, strict=True)
+        (
+            (place + (before - part.start)) * stride
+            for place, part, (before, _), stride in zip(places[::-1], cut, padding, strides, strict=True)
+        ),
+        start=np.zeros((), np.int64),
     )
     return Frame(intensities.ravel(), known.ravel().astype(np.float64), inside, unknown, shape, strides)
 
 
-def _box(fields, strides, side: int):
+def _box(fields: np.ndarray, strides: tuple[int, ...], side: int) -> np.ndarray:
     """Sums over boxes of `side` pixels along every axis, at the position of each box's first pixel.
 
     Fields (..., n) to (..., m) with m < n: the last positions have no box.
@@ -132,7 +142,7 @@ def _box(fields, strides, side: int):
     return fields
 
 
-def _box_table(fields, strides, side: int):
+def _box_table(fields: np.ndarray, strides: tuple[int, ...], side: int) -> np.ndarray:
     """Sums of (3, n) fields over boxes of every shape: (side^d, 3, n), index 0 the full box, the first axis slowest.
 
     Positions without a box keep whatever was in memory.
@@ -153,7 +163,7 @@ def _box_table(fields, strides, side: int):
     return table
 
 
-def assemble(region: Frame, epsilon: float, radius: int, order=None) -> System:
+def assemble(region: Frame, epsilon: float, radius: int, order: np.ndarray | None = None) -> System:
     """The reduced system of a frame.
 
     `order`: permutation of the unknown pixels, giving the rows of the system; None: ascending position.
@@ -177,7 +187,7 @@ def assemble(region: Frame, epsilon: float, radius: int, order=None) -> System:
     np.maximum(gains, 0.0, out=gains)
     gains += epsilon / 3
     np.reciprocal(gains, out=gains)
-    share = 1 / area
+    share: float | np.ndarray = 1 / area
     if region.inside is not None:
         # A window that leaves the image doesn't exist.
         exists = (_box(region.inside, strides, side) > area - 0.5).astype(np.float64)
@@ -202,13 +212,25 @@ def assemble(region: Frame, epsilon: float, radius: int, order=None) -> System:
     constant += share
     table = _box_table(fields, strides, side).ravel()
     partners = unknown + offsets.flat
-    spots = unknown + offsets.table
-    other = intensities.take(partners)
-    # -(I_i I_j sum of g - (I_i + I_j) sum of g m + sum of g m^2 + share), with as few temporaries as it takes.
+    values = _couplings(table, unknown + offsets.table, gains.size, own, intensities.take(partners))
+    values[0] += area if region.inside is None else _box(exists, strides, side).take(at)
+
+    rows = np.full(n, _OUTSIDE, np.int64)
+    first = np.arange(unknown.size)
+    rows[unknown] = first
+    return System(first, rows.take(partners), values, right, order is None)
+
+
+def _couplings(table: np.ndarray, spots: np.ndarray, step: int, own: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """-(I_i I_j sum of g - (I_i + I_j) sum of g m + sum of g m^2 + share), with as few temporaries as it takes.
+
+    `table`: the three window fields' box sums, `step` numbers apart, from `spots` (offsets, N) on, which is written to.
+    `own`: I_i (N,). `other`: I_j (offsets, N).
+    """
     values = table.take(spots)
-    spots += gains.size
+    spots += step
     linear = table.take(spots)
-    spots += gains.size
+    spots += step
     quadratic = table.take(spots)
     quadratic *= other
     quadratic -= linear
@@ -216,10 +238,4 @@ def assemble(region: Frame, epsilon: float, radius: int, order=None) -> System:
     linear *= other
     quadratic -= linear
     values += quadratic
-    np.negative(values, out=values)
-    values[0] += area if region.inside is None else _box(exists, strides, side).take(at)
-
-    rows = np.full(n, _OUTSIDE, np.int64)
-    first = np.arange(unknown.size)
-    rows[unknown] = first
-    return System(first, rows.take(partners), values, right, order is None)
+    return np.negative(values, out=values)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 from operator import mul
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ _CG_TOLERANCE = 1e-9
 _CG_STEPS = 20_000
 
 
-def narrow_order(region: Frame, radius: int):
+def narrow_order(region: Frame, radius: int) -> np.ndarray | None:
     """Order of the unknown pixels that keeps the band narrow, int64 (N,), or None for ascending position.
 
     The narrowest of rows, columns and reverse Cuthill-McKee: the latter follows a ring, the former two are better for
@@ -63,7 +64,7 @@ def narrow_order(region: Frame, radius: int):
     return best
 
 
-def _band_width(region: Frame, rows, order, radius: int) -> int:
+def _band_width(region: Frame, rows: np.ndarray, order: np.ndarray | None, radius: int) -> int:
     """Largest distance in the order between pixels that windows couple, looking at the farthest offsets only.
 
     `rows`: int64 of the frame's size, written to.
@@ -80,13 +81,13 @@ def _band_width(region: Frame, rows, order, radius: int) -> int:
     return width
 
 
-def _half(scale: int, factors, strides) -> list[int]:
+def _half(scale: int, factors: Iterable[int], strides: tuple[int, ...]) -> list[int]:
     """Steps in the flattened frame of all offsets with the given factors per axis, one of each pair of opposites."""
     offsets = itertools.product(factors, repeat=len(strides))
     return [scale * sum(map(mul, offset, strides)) for offset in offsets if offset > (0,) * len(strides)]
 
 
-def _cuthill_mckee(region: Frame, rows, reach: int):
+def _cuthill_mckee(region: Frame, rows: np.ndarray, reach: int) -> np.ndarray:
     """Reverse Cuthill-McKee on the graph of pixels up to `reach` steps apart along every axis; `rows` is written to."""
     count = region.unknown.size
     half = _half(1, range(-reach, reach + 1), region.strides)
@@ -101,7 +102,7 @@ def _cuthill_mckee(region: Frame, rows, reach: int):
     return reverse_cuthill_mckee(graph, symmetric_mode=True)
 
 
-def solve(system: System, dimension: int):
+def solve(system: System, dimension: int) -> np.ndarray:
     """Solves the reduced system: float64 (N,) in the system's row order.
 
     `dimension`: 2 or 3, decides which solver takes over from the band where that would be slow or not fit into memory.
@@ -120,7 +121,7 @@ def solve(system: System, dimension: int):
     return _banded(system, reach, width)
 
 
-def _banded(system: System, reach, width: int):
+def _banded(system: System, reach: np.ndarray, width: int) -> np.ndarray:
     """Cholesky factorization of the band by LAPACK (`dpbsv`); `reach`: distance of the two rows, negative for none."""
     count = system.first.size
     if system.ascending:
@@ -144,7 +145,7 @@ def _banded(system: System, reach, width: int):
     raise SolverError(f"the matting system of {count} unknown pixels isn't positive definite; raise epsilon")
 
 
-def _matrix(system: System):
+def _matrix(system: System) -> csc_matrix:
     count = system.first.size
     known = system.second >= 0
     first = np.broadcast_to(system.first, known.shape)[known]
@@ -154,7 +155,7 @@ def _matrix(system: System):
     return csc_matrix((np.concatenate((values, values[off])), (rows, columns)), shape=(count, count))
 
 
-def _sparse(system: System):
+def _sparse(system: System) -> np.ndarray:
     """SuperLU with a minimum-degree order: less fill than the band, slower per number."""
     try:
         factors = splu(_matrix(system), "MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
@@ -163,7 +164,7 @@ def _sparse(system: System):
     return factors.solve(system.right)
 
 
-def _conjugate_gradients(system: System):
+def _conjugate_gradients(system: System) -> np.ndarray:
     """Conjugate gradients with the diagonal as preconditioner: a factorization's fill in 3D outgrows any memory."""
     matrix = _matrix(system).tocsr()
     inverse = 1 / matrix.diagonal()

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import ImageError, RecistError
-from .trimap import as_spacing
+from .inputs import as_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,9 @@ class _NoModelError(Exception):
     """GrabCut can't run on this image; the message says why."""
 
 
-def _grabcut(image, points, axes, ellipse, iterations: int):
+def _grabcut(
+    image: np.ndarray, points: np.ndarray, axes: np.ndarray, ellipse: np.ndarray, iterations: int
+) -> np.ndarray:
     """OpenCV's GrabCut in the region around the marks; bool (y, x)."""
     try:
         import cv2
@@ -129,7 +131,7 @@ def _grabcut(image, points, axes, ellipse, iterations: int):
     return ndimage.binary_fill_holes(np.isin(labels, touched[touched > 0]))
 
 
-def _implausible(mask, ellipse) -> str:
+def _implausible(mask: np.ndarray, ellipse: np.ndarray) -> str:
     """Why a mask can't be the lesion, or nothing."""
     ratio = np.count_nonzero(mask) / np.count_nonzero(ellipse)
     if _SMALLEST <= ratio <= _LARGEST:
@@ -137,12 +139,12 @@ def _implausible(mask, ellipse) -> str:
     return f"its area is {ratio:.2f} times the ellipse's"
 
 
-def _boxes(points, shape):
+def _boxes(points: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
     """The region that GrabCut sees and the box that may be lesion, as slices of the image."""
     low, high = points.min(axis=0), points.max(axis=0)
     center, half = (low + high) / 2, (high - low) / 2
 
-    def box(reach):
+    def box(reach: np.ndarray) -> tuple[slice, slice]:
         first = np.maximum(np.floor(center - reach).astype(int), 0)
         last = np.minimum(np.ceil(center + reach).astype(int) + 1, (shape[1], shape[0]))
         return slice(first[1], last[1]), slice(first[0], last[0])
@@ -151,7 +153,7 @@ def _boxes(points, shape):
     return box(np.maximum(half * _REGION, inner + _CONTEXT)), box(inner)
 
 
-def _axis_pixels(points, shape):
+def _axis_pixels(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The pixels under the two axes, bool (y, x)."""
     drawn = np.zeros(shape, bool)
     for first, second in (points[:2], points[2:]):
@@ -161,7 +163,7 @@ def _axis_pixels(points, shape):
     return drawn
 
 
-def _as_points(endpoints, shape):
+def _as_points(endpoints: ArrayLike, shape: tuple[int, ...]) -> np.ndarray:
     try:
         points = np.asarray(endpoints, np.float64)
     except (TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 _TOLERANCE = 1e-6
 
 
-def bounding_box(mask, margin: tuple[int, ...]) -> tuple[slice, ...]:
+def bounding_box(mask: np.ndarray, margin: tuple[int, ...]) -> tuple[slice, ...]:
     """Slices around the mask's pixels, widened by `margin` pixels per axis within the array; the mask isn't empty."""
     rest, box = np.flatnonzero(mask), []
     for axis in range(mask.ndim - 1, -1, -1):
@@ -53,7 +53,7 @@ def deepest(mask: np.ndarray, spacing: tuple[float, ...]) -> np.ndarray:
     return distances >= distances.max() - _TOLERANCE
 
 
-def _dilate_planes(mask, radius_mm: float, spacing):
+def _dilate_planes(mask: np.ndarray, radius_mm: float, spacing: tuple[float, ...]) -> np.ndarray:
     """Dilation by a disc in the last two axes."""
     out = np.zeros_like(mask)
     rows, width, size = mask, 0, mask.shape[-2]

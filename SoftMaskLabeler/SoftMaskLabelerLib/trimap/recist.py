@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import MaskError
+from .inputs import as_mask, as_spacing
 from .morphology import erode
-from .trimap import as_mask, as_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

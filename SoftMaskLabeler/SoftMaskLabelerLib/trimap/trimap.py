@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import MaskError
+from .grabcut import mask_from_recist
+from .inputs import as_mask, as_readers, as_spacing, check_dimension
 from .morphology import bounding_box, deepest, dilate, erode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
 
@@ -49,14 +51,14 @@ def trimap_from_mask(
     if not inside.any():
         raise MaskError("the mask is empty")
 
-    def one(part, steps, where):
+    def one(part: np.ndarray, steps: tuple[float, ...], where: str) -> np.ndarray:
         return _band(part, part, steps, erode_mm, dilate_mm, where, notes)
 
     return _by_slices(one, inside, spacing, dimension)
 
 
 def trimap_from_readers(
-    masks: ArrayLike | Sequence[ArrayLike],
+    masks: np.ndarray | Sequence[ArrayLike],
     spacing: Sequence[float] | None = None,
     *,
     erode_mm: float = 0.0,
@@ -68,7 +70,7 @@ def trimap_from_readers(
 
     `masks`: (readers, y, x) or (readers, z, y, x), any number of readers; `spacing`, `dimension` and the result as for
     `trimap_from_mask`. `erode_mm` and `dilate_mm` widen the unknown band on top of that, by default not at all.
-    Where readers have no pixel in common, the eroded consensus of at least half of them stands in for the intersection
+    Where readers have no pixel in common, the eroded consensus of at least half of them is used as their intersection
     (slice by slice, or once in 3D); a slice without even that has no known lesion. `notes`, if given, collects a
     line for each of these. Raises `MaskError` if nobody drew anything, or if nowhere half of the readers agree.
     """
@@ -85,7 +87,7 @@ def trimap_from_readers(
     if readers == 1:
         _note(notes, "one reader only: nothing is unknown; a trimap of one mask has a band")
 
-    def one(part, steps, where):
+    def one(part: np.ndarray, steps: tuple[float, ...], where: str) -> np.ndarray:
         union = part > 0
         core = part == readers
         if core.any():
@@ -116,8 +118,6 @@ def trimap_from_recist(
     the long axis' two, then the short axis' two. The rest as for `trimap_from_mask` and `mask_from_recist`, whose
     fallback to an ellipse is told in `notes`. Raises `RecistError`, `ImageError` or `MaskError`.
     """
-    from .grabcut import mask_from_recist
-
     mask = mask_from_recist(image, endpoints, spacing, iterations=iterations, notes=notes)
     return trimap_from_mask(mask, spacing, erode_mm=erode_mm, dilate_mm=dilate_mm, notes=notes)
 
@@ -129,7 +129,15 @@ def default_radius_mm(pixels: int, spacing: Sequence[float]) -> float:
     return max(min(spacing), _BAND_OF_DIAMETER * diameter)
 
 
-def _band(core, whole, spacing, erode_mm, dilate_mm, where, notes):
+def _band(
+    core: np.ndarray,
+    whole: np.ndarray,
+    spacing: tuple[float, ...],
+    erode_mm: float | None,
+    dilate_mm: float | None,
+    where: str,
+    notes: list[str] | None,
+) -> np.ndarray:
     """Trimap of one slice or volume: lesion is the eroded `core`, background what lies beyond the dilated `whole`."""
     if erode_mm is None:
         erode_mm = default_radius_mm(int(np.count_nonzero(core)), spacing)
@@ -153,12 +161,17 @@ def _band(core, whole, spacing, erode_mm, dilate_mm, where, notes):
     return out
 
 
-def _paint(core, whole):
+def _paint(core: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """255 in `core`, 128 in the rest of `whole`, which contains it; arithmetic is faster than assignment by mask."""
     return core.view(np.uint8) * (LESION - UNKNOWN) + whole.view(np.uint8) * UNKNOWN
 
 
-def _by_slices(one, array, spacing, dimension: int):
+def _by_slices(
+    one: Callable[[np.ndarray, tuple[float, ...], str], np.ndarray],
+    array: np.ndarray,
+    spacing: tuple[float, ...],
+    dimension: int,
+) -> np.ndarray:
     """Applies `one` to an array, or to every slice of a stack that has anything in it."""
     if array.ndim == dimension:
         return one(array, spacing, "")
@@ -168,49 +181,12 @@ def _by_slices(one, array, spacing, dimension: int):
     return out
 
 
-def _note(notes, text: str) -> None:
+def _note(notes: list[str] | None, text: str) -> None:
     if notes is not None:
         notes.append(text)
 
 
-def as_mask(mask, name: str):
-    """A mask as bool array (y, x) or (z, y, x), non-zero inside; `name` is what a `MaskError` calls it."""
-    mask = np.asarray(mask)
-    if mask.ndim not in (2, 3) or mask.dtype.kind not in "biuf":
-        raise MaskError(f"{name} must be numbers with two or three axes, not {mask.dtype} with {mask.ndim}")
-    return mask if mask.dtype == bool else mask != 0
-
-
-def as_readers(masks):
-    """Readers' masks as one bool array (readers, [z,] y, x); raises `MaskError` if they don't fit each other."""
-    if isinstance(masks, np.ndarray) and masks.dtype == bool and masks.ndim in (3, 4) and len(masks):
-        return masks
-    stack = [as_mask(mask, f"the mask of reader {number}") for number, mask in enumerate(masks, 1)]
-    if not stack:
-        raise MaskError("there are no readers' masks")
-    for number, mask in enumerate(stack, 1):
-        if mask.shape != stack[0].shape:
-            raise MaskError(f"the mask of reader {number} has shape {mask.shape}, that of reader 1 {stack[0].shape}")
-    return np.stack(stack)
-
-
-def as_spacing(spacing, axes: int) -> tuple[float, ...]:
-    """Spacing in mm for every axis, checked."""
-    if spacing is None:
-        return (1.0,) * axes
-    steps = tuple(float(step) for step in spacing)
-    if len(steps) != axes or not all(math.isfinite(step) and step > 0 for step in steps):
-        raise MaskError(f"the spacing must be {axes} positive lengths in mm, not {list(spacing)}")
-    return steps
-
-
-def _check_radii(*radii) -> None:
+def _check_radii(*radii: float | None) -> None:
     for radius in radii:
         if radius is not None and not (math.isfinite(radius) and radius >= 0):
             raise ValueError(f"a radius is a length in mm from 0, not {radius!r}")
-
-
-def check_dimension(dimension: int, axes: int) -> None:
-    """Raises `ValueError` unless `dimension` is 2, or 3 for an array of three axes."""
-    if dimension not in (2, 3) or dimension > axes:
-        raise ValueError(f"dimension is 2, or 3 for a stack of slices; not {dimension!r} for {axes} axes")
