@@ -170,7 +170,7 @@ def check_volume(image: sitk.Image, name: str, error: type[NoduleError] = ImageE
         raise error(f"{name}: the image is empty")
     if image.GetNumberOfComponentsPerPixel() != 1:
         count = image.GetNumberOfComponentsPerPixel()
-        raise error(f"{name}: it has {count} values a voxel (color, vector or several layers); one is needed")
+        raise error(f"{name}: it has {count} values a voxel (color or vector); one is needed")
     if "complex" in image.GetPixelIDTypeAsString():
         raise error(f"{name}: its voxels are complex numbers")
     if image.GetDimension() != 3:

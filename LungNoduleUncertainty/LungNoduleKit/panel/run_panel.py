@@ -65,7 +65,7 @@ class RunPanel:
     # Parameters ------------------------------------------------------------------------------------------------------
 
     def setParameters(self, parameters: Any) -> None:
-        """Shows a parameter node (wrapper) and keeps it up to date; None: lets go of the present one."""
+        """Shows a parameter node (wrapper) and keeps it up to date; None: the present one isn't observed any more."""
         import vtk
 
         if self._parameters is not None:

@@ -62,7 +62,7 @@ class Panel(RunPanel):
             self.models.choose(parameters.model)
 
     def setParameters(self, parameters: Any) -> None:
-        """Shows a parameter node (wrapper) and keeps it up to date; None: lets go of the present one."""
+        """Shows a parameter node (wrapper) and keeps it up to date; None: the present one isn't observed any more."""
         super().setParameters(parameters)
         self._onChoice()
 
@@ -230,7 +230,7 @@ class Panel(RunPanel):
         return make_request()
 
     def start(self, make_request: Callable[[], Any]) -> None:
-        """Starts a run; what keeps it from running stands in the panel."""
+        """Starts a run; what keeps it from running is said in the panel."""
         super().start(make_request)
         self.list.refresh()
 

@@ -43,7 +43,7 @@ class Panel(RunPanel):
     # Parameters ------------------------------------------------------------------------------------------------------
 
     def setParameters(self, parameters: Any) -> None:
-        """Shows a parameter node (wrapper) and keeps it up to date; None: lets go of the present one."""
+        """Shows a parameter node (wrapper) and keeps it up to date; None: the present one isn't observed any more."""
         super().setParameters(parameters)
         if parameters is None:
             self.observers.release()
