@@ -7,7 +7,17 @@ import pytest
 import SimpleITK as sitk
 
 from LungNoduleKit.errors import ImageError, PointError
-from LungNoduleKit.geometry import AIR_HU, Grid, crop, nodule_grid, put_back, region_of_interest, sample
+from LungNoduleKit.geometry import (
+    AIR_HU,
+    Grid,
+    crop,
+    nodule_grid,
+    put_back,
+    ras_lattice,
+    region_of_interest,
+    sample,
+    swap_lps_ras,
+)
 
 IDENTITY = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 LEFT_HANDED = (1.0, 0, 0, 0, 1.0, 0, 0, 0, -1.0)
@@ -232,6 +242,14 @@ def test_parts_share_the_lattice():
     assert np.array_equal(sitk.GetArrayFromImage(crop(ct, region)), sample(ct, region))
     with pytest.raises(ImageError):
         crop(ct, grid)
+
+
+def test_lps_and_ras_are_told_apart_by_two_signs():
+    grid = Grid((4, 5, 6), (0.7, 0.8, 2.5), (0.0, 2.0, 3.0), turned(LEFT_HANDED, 4, 20))
+    there = swap_lps_ras(grid.indices_to_points((1, 2, 3)))
+    assert np.allclose(ras_lattice(grid) @ (1, 2, 3, 1), (*there, 1))
+    assert np.allclose(swap_lps_ras(there), grid.indices_to_points((1, 2, 3)))
+    assert str(swap_lps_ras((0, 0, 1)).tolist()) == "[0.0, 0.0, 1.0]"
 
 
 def test_region_of_points_and_thin_regions():

@@ -199,10 +199,12 @@ def test_the_version_stands_in_one_place_and_the_rest_follows():
         toml(ROOT / "pyproject.toml")["tool"]["setuptools"]["dynamic"]["version"]["attr"] == "LungNoduleKit.__version__"
     )
     written = [
-        p for p in ROOT.rglob("*.py") if ".venv" not in p.parts and re.search(r"^__version__ =", p.read_text(), re.M)
+        p
+        for p in ROOT.rglob("*.py")
+        if ".venv" not in p.parts and re.search(r"^__version__ =", p.read_text(encoding="utf-8"), re.M)
     ]
     assert [path.parent.name for path in written] == ["LungNoduleKit"]
-    citation, changes = ((ROOT / name).read_text() for name in ("CITATION.cff", "CHANGELOG.md"))
+    citation, changes = ((ROOT / name).read_text(encoding="utf-8") for name in ("CITATION.cff", "CHANGELOG.md"))
     date = re.search(rf"^## \[{re.escape(version)}\] - (\d{{4}}-\d\d-\d\d)$", changes, re.M)[1]
     assert f"\nversion: {version}\ndate-released: {date}\n" in citation
 

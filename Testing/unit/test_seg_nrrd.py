@@ -60,6 +60,7 @@ def test_odd_names_single_and_empty_segments(tmp_path):
     assert list(back) == ["Knoten:=|ä 2", "Knoten:=|ä 2 2"]
     assert not sitk.GetArrayFromImage(back["Knoten:=|ä 2 2"]).any()
     write_segmentation(path, [("only", mask, COLORS[0])])
+    assert sitk.ReadImage(str(path)).GetPixelID() == sitk.sitkUInt8  # a scalar image, as Slicer writes a single one
     assert np.array_equal(sitk.GetArrayFromImage(read_segmentation(path)["only"]), sitk.GetArrayFromImage(mask))
 
 
