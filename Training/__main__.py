@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 _EPILOG = """examples:
-  python -m Training train ugsnet-compact --data ../shared/data/lidc-nodules --fold 0 --output runs/compact-0
-  python -m Training calibrate runs/compact-0 --data ../shared/data/lidc-nodules
-  python -m Training evaluate runs/compact-0 --data ../shared/data/lidc-nodules --fold 0 --jitter 10
+  python -m Training train ugsnet-compact --data lidc-nodules --fold 0 --output runs/compact-0
+  python -m Training calibrate runs/compact-0 --data lidc-nodules
+  python -m Training evaluate runs/compact-0 --data lidc-nodules --fold 0 --jitter 10
   python -m Training pool runs/compact-0/evaluation.json runs/compact-1/evaluation.json --output folds.json
   python -m Training export runs/compact-0 --output my-model --version 1.0
   torchrun --nproc-per-node 2 -m Training train ugsnet-compact --data DATA --fold 0   (the same, distributed)

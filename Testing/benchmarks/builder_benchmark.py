@@ -1,4 +1,4 @@
-"""Nodules per second of the data set builder: `python Testing/benchmarks/builder_benchmark.py [--jobs N] [--limit N]`.
+"""Nodules per second of the data set builder: `python Testing/benchmarks/builder_benchmark.py --data DIR [--jobs N]`.
 
 Builds a data set of real nodules (`lidc-nodules`) in a temporary folder with every strategy, in turns, and reports the
 fastest of the repeats: the cases alone with their processes' start, the whole run with manifest and contact sheets.
@@ -18,12 +18,11 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SoftMaskLabeler")]
-DATA = ROOT.parent / "shared" / "data" / "lidc-nodules"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=Path, required=True, help="folder with nodules.csv and the nodules")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--limit", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=3)

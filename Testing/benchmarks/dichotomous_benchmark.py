@@ -1,4 +1,4 @@
-"""IFE's measures against their peer: `python Testing/benchmarks/dichotomous_benchmark.py [--output FILE.json]`.
+"""IFE's measures against their peer: `python Testing/benchmarks/dichotomous_benchmark.py --data DIR`.
 
 Two readers' masks of real nodules (`lidc-nodules`) on the slice with the largest consensus, on 64 x 64 pixels and
 magnified to 256 x 256 and 512 x 512. Peer: pysodmetrics' human correction effort (HCE), mean absolute error and
@@ -30,7 +30,6 @@ import numpy as np  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "LungNoduleUncertainty"), str(ROOT / "SoftMaskLabeler")]
-DATA = ROOT.parent / "shared" / "data" / "lidc-nodules"
 MAGNIFIED = {"64x64": 1, "256x256": 4, "512x512": 8}
 
 
@@ -145,7 +144,7 @@ def print_table(results: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=Path, required=True, help="folder with nodules.csv and the nodules")
     parser.add_argument("--nodules", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, metavar="FILE.json")

@@ -1,4 +1,4 @@
-"""Soft masks against pymatting on real nodules: `python Testing/benchmarks/matting_benchmark.py [--output FILE.json]`.
+"""Soft masks against pymatting on real nodules: `python Testing/benchmarks/matting_benchmark.py --data DIR`.
 
 Nodules of `lidc-nodules` on the slice with the largest consensus: 64 x 64 as they are, upsampled to 128 x 128 and
 256 x 256, and in a 512 x 512 slice (the crop in place, its edge values around it). For each, trimaps of one reader's
@@ -22,7 +22,6 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", 
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SoftMaskLabeler")]
-DATA = ROOT.parent / "shared" / "data" / "lidc-nodules"
 SIZES = (64, 128, 256, 512)
 # DSNet (TNNLS), section 4: trimap and matting of a 256 x 256 image.
 PAPER_MS_AT_256 = 20.0
@@ -210,7 +209,7 @@ def table(figures: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA, help="folder with nodules.csv and the nodules")
+    parser.add_argument("--data", type=Path, required=True, help="folder with nodules.csv and the nodules")
     parser.add_argument("--nodules", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--solvers", action="store_true", help="time every solver, too")

@@ -1,8 +1,8 @@
-"""Surface metrics against their peers: `python Testing/benchmarks/metrics_benchmark.py [--output FILE.json]`.
+"""Surface metrics against their peers: `python Testing/benchmarks/metrics_benchmark.py --data DIR`.
 
 Two readers' masks of real nodules (`lidc-nodules`), as the slice with the largest consensus in 64 x 64 and as a cube
-padded to 64^3, and two spheres of radius 10 in 64^3. Peers: MONAI (borders of voxels), DeepMind's surface-distance
-(area weighted surface elements) and medpy. Everyone gets the same masks in the form it wants, made beforehand, and is
+padded to 64^3, and two spheres of radius 10 in 64^3. Peers: MONAI (borders of voxels) and DeepMind's surface-distance
+(area weighted surface elements). Everyone gets the same masks in the form it wants, made beforehand, and is
 timed in turns on one thread, minimum of the repeats for each nodule; the ratio is that of the sums over nodules,
 `worst` the smallest of any nodule. Values are compared in the same run: `equal` where the definitions are the same,
 else the largest difference.
@@ -29,10 +29,9 @@ import numpy as np  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "LungNoduleUncertainty")]
-DATA = ROOT.parent / "shared" / "data" / "lidc-nodules"
 SIZE = 64
 # Goals: times faster than each peer on 64^3.
-GOALS = {"monai": 1.5, "surface-distance": 1.5, "medpy": 10.0}
+GOALS = {"monai": 1.5, "surface-distance": 1.5}
 
 
 def padded(mask: np.ndarray, size: int = SIZE) -> np.ndarray:
@@ -128,26 +127,7 @@ def surface_distance_peer() -> dict:
     }
 
 
-def medpy_peer() -> dict:
-    from medpy.metric import binary
-
-    distances = binary.__surface_distances
-
-    def nsd(a, b, s):
-        first, second = distances(a, b, s), distances(b, a, s)
-        return float(((first <= 1).sum() + (second <= 1).sum()) / (len(first) + len(second)))
-
-    return {
-        "prepare": lambda m: m,
-        "nsd": nsd,
-        "hd": lambda a, b, s: float(binary.hd(a, b, s)),
-        "hd95": lambda a, b, s: float(binary.hd95(a, b, s)),
-        "assd": lambda a, b, s: float(binary.assd(a, b, s)),
-        "same": ("nsd", "hd", "assd"),
-    }
-
-
-PEERS = {"monai": monai_peer, "surface-distance": surface_distance_peer, "medpy": medpy_peer}
+PEERS = {"monai": monai_peer, "surface-distance": surface_distance_peer}
 
 
 def timed(function, *arguments) -> tuple[float, float]:
@@ -211,7 +191,7 @@ def print_table(results: dict) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=Path, required=True, help="folder with nodules.csv and the nodules")
     parser.add_argument("--nodules", type=int, default=12)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, metavar="FILE.json")

@@ -1,4 +1,4 @@
-"""Soft masks against four real readers: `python Testing/benchmarks/soft_mask_quality.py [--output FOLDER] [--limit N]`.
+"""Soft masks against four real readers: `python Testing/benchmarks/soft_mask_quality.py --data DIR [--limit N]`.
 
 Nodules of `lidc-nodules` that four readers drew, on the slice with the largest consensus. Truth is the mean of the
 readers' masks. Every label is judged on the same pixels: the band (where readers disagree, dilated by one pixel) and
@@ -19,7 +19,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "SoftMaskLabeler")]
-DATA = ROOT.parent / "shared" / "data" / "lidc-nodules"
 READERS = 4
 # (key, what it is, what it saw of the four readers whose mean is the truth)
 METHODS = (
@@ -313,7 +312,7 @@ def write_rows(path: Path, listed) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--data", type=Path, required=True, help="folder with nodules.csv and the nodules")
     parser.add_argument("--output", type=Path, default=ROOT / "Resources" / "results" / "soft-mask")
     parser.add_argument("--limit", type=int, help="the first N nodules only")
     parser.add_argument("--rows", type=Path, metavar="FILE.csv", help="every nodule's scores too")

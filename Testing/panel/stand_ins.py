@@ -16,7 +16,7 @@ from PySide6 import QtCore, QtGui, QtWidgets
 
 from pythonqt import Signal, Wrapped, _signature, _WrappedType, check_type, meta, qt_class, unwrap
 
-WIDGET_NAMES = Path(__file__).resolve().parents[3] / "shared" / "notes" / "slicer-widgets.json"
+WIDGET_NAMES = Path(__file__).with_name("slicer-widgets.json")
 
 # Names that Slicer's own Python code (slicer.util) and documentation use but that the list lacks: a class that is
 # in no public header of its own, members that are inherited from non-widgets, and enum values.

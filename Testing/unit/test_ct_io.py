@@ -1,7 +1,6 @@
 """Reading and checking volumes; every bad input ends in one clear line."""
 
 import tarfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from LungNoduleKit.geometry import Grid
 from LungNoduleKit.images import check_ct, check_point, read_ct, read_mask
 from LungNoduleKit.segmentation_file import write_segmentation
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 IDENTITY = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 GRID = Grid((24, 20, 9), (0.7, 0.7, 2.5), (-10.0, 5.0, 40.0), IDENTITY)
 
@@ -153,11 +151,9 @@ def test_a_tilted_gantry_keeps_positions_and_is_reported(tmp_path):
     assert "tilted gantry" in warnings[0]
 
 
-def test_the_real_series(tmp_path):
-    archive = DATA / "lidc-dicom.tar.xz"
-    if not archive.exists():
-        pytest.skip("the LIDC series isn't at ../shared/data")
-    with tarfile.open(archive) as tar:
+@pytest.mark.published("lidc-dicom.tar.xz")
+def test_the_real_series(published, tmp_path):
+    with tarfile.open(published / "lidc-dicom.tar.xz") as tar:
         tar.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     said = []
     ct = read_ct(tmp_path, warn=said.append)

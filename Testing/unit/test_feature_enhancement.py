@@ -176,7 +176,7 @@ def test_half_precision_and_memory_formats(score):
     assert half.shape == (2, 12, 10, 12)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.cuda
 @IMPLEMENTATIONS
 def test_the_accelerator_agrees(implementation):
     x = feature_map(3, 16, 24, 20)

@@ -295,11 +295,10 @@ def test_a_definition_for_images_gives_its_teacher_the_same_window():
     assert teacher["data"]["fit"] == "crop"
 
 
-def test_the_real_sections_become_blocks(shared_data, tmp_path):
-    source = shared_data / "isbi2012"
-    if not source.is_dir():
-        pytest.skip(f"there is no ISBI 2012 at {source}")
-    assert prepare("isbi2012", source, "--output", tmp_path / "set", "--tile", 256, "--soft", "none") == 0
+@pytest.mark.published("isbi2012")
+def test_the_real_sections_become_blocks(published, tmp_path):
+    source, options = published / "isbi2012", ("--tile", 256, "--soft", "none")
+    assert prepare("isbi2012", source, "--output", tmp_path / "set", *options) == 0
     rows = read_manifest(tmp_path / "set")
     assert len(rows) == 30 * 4
     sections = {row["image_id"].split("_")[1]: row["fold"] for row in rows}

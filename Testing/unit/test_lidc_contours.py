@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy")
-
 from LungNoduleKit.errors import NoduleError
 from Training.data.lidc.contours import contour_pixels, fill_contour, interpolate_slices, slice_mask, stacked_masks
 from Training.data.lidc.database import Annotation, Contour

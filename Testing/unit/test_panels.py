@@ -117,11 +117,12 @@ def test_readers_command(tmp_path, capsys):
     assert "no nodule with 7 readers in fold 0 1" in capsys.readouterr().err
 
 
-def test_real_readers(shared_data):
+@pytest.mark.published("lidc-nodules")
+def test_real_readers(published):
     """Panels of one reader are readers; larger panels agree better and hold more volumes."""
     from Training.data.folder import load_folder, read_table
 
-    folder = shared_data / "lidc-nodules"
+    folder = published / "lidc-nodules"
     ids = [row["nodule_id"] for row in read_table(folder) if row["readers"] == "4"][:40]
     counts, pairs = [], []
     for nodule in load_folder(folder, nodules=set(ids), progress=False):

@@ -376,11 +376,9 @@ def test_deeplesion_table_and_key_slice(tmp_path):
         dl.read_table(table)
 
 
-def test_the_four_real_key_slices(shared_data):
-    folder = shared_data / "deeplesion"
-    if not folder.is_dir():
-        pytest.skip("there are no key slices of DeepLesion")
-    done = 0
+@pytest.mark.published("deeplesion")
+def test_the_four_real_key_slices(published):
+    folder, done = published / "deeplesion", 0
     for lesion in dl.read_table(folder / "DL_info.csv")[:8]:
         try:
             image = dl.read_key_slice(dl.key_slice_path(folder / "images", lesion.file))

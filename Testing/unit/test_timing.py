@@ -99,8 +99,8 @@ def test_options_that_name_no_row_are_refused(experiment):
             timing.settings(dataclasses.replace(experiment, options={**experiment.options, **wrong}))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_an_error(experiment, tmp_path):
+def test_a_device_that_is_not_there_is_an_error(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="no CUDA device"):
         timing.run(experiment, tmp_path, device="cuda")
     assert not list(tmp_path.iterdir())
