@@ -96,7 +96,7 @@ def test_every_message_of_the_troubleshooting_table_is_one_of_the_codes():
 
 def test_every_test_that_the_comparison_names_is_there():
     table = [line for line in TEXTS["docs/how-to/other-extensions.md"].splitlines() if line.startswith("|")]
-    named = re.findall(r"`((?:unit|scene|panel)/\S*?)`", "\n".join(table))
+    named = re.findall(r"`((?:unit|scene|panel|contracts)/\S*?)`", "\n".join(table))
     assert len(named) > 15
     for entry in named:
         file, _, test = entry.partition("::")
