@@ -29,11 +29,12 @@ class LungNoduleUncertainty(ScriptedLoadableModule):
         parent.dependencies = []
         parent.contributors = ["LungNoduleUncertainty developers"]
         parent.helpText = _(
-            "Segments the lung nodule at a point of a chest CT, with its uncertainty: HC is what every reader would "
-            "include, LC what only some would, and Final the balanced outline. For research, not for clinical use."
+            "Outlines the lung nodule at a point of a chest CT, with its uncertainty: HC is what every reader would "
+            "include, LC what only some would, and Final what most would. Every size comes with its interval. "
+            "For research, not for diagnosis."
         )
         parent.acknowledgementText = _(
-            "The networks follow the UGS-Net papers; the outlines that they learned from are LIDC-IDRI's."
+            "The networks follow the UGS-Net papers and were trained on outlines of the LIDC-IDRI's readers."
         )
         if getattr(slicer, "app", None) is not None:
             slicer.app.connect("startupCompleted()", registerSampleData)
@@ -121,12 +122,12 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
     """
 
     def __init__(self, segmentNodule=None):
-        """`segmentNodule` stands in for `LungNoduleUncertaintyLib.segment_nodule`; then no packages are needed."""
-        from LungNoduleUncertaintyLib.scene.runs import Runs
+        """`segmentNodule` is called in place of the library's `segment_nodule`; then no packages are needed."""
+        from LungNoduleUncertaintyLib.scene.runs import SegmentationRuns
 
         ScriptedLoadableModuleLogic.__init__(self)
         self._segmentNodule = segmentNodule
-        self.runs = Runs(segmentNodule)
+        self.runs = SegmentationRuns(segmentNodule)
         self.lastResult = None
 
     def getParameterNode(self):
@@ -149,7 +150,7 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
         thresholds=None,
         maps=(),
     ):
-        """Adds the segments HC, LC and Final of a nodule, or Final alone if that is what the model gives, as one undo
+        """Adds the segments HC, LC and Final of a nodule, or Final alone if the model has nothing else, as one undo
         step; returns the segmentation node.
 
         point: (R, A, S) in the world, mm. near, in its place: (segmentation node, segment ID), a labelmap node, or a
@@ -157,16 +158,16 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
         model: a bundle's name or path, a loaded model, or None for the shipped one. device: auto, cpu or cuda.
         interactive: whether the user may be asked to install missing packages; a script is never asked.
         prefix: comes before the segments' names, "Nodule 2" makes "Nodule 2 HC"; None: the next free "Nodule N".
-        thresholds: in place of the model's, keys union, intersection, final (final alone where the model gives nothing
-        else). maps: names of maps that are added as volumes, as far as the model gives them, see
-        `LungNoduleUncertaintyLib.scene.outputs.MAPS`.
+        thresholds: in place of the model's, keys union, intersection, final (final alone where the model has nothing
+        else). maps: names of maps that are added as volumes, as far as the model has them, see
+        `LungNoduleUncertaintyLib.scene.outputs.MAP_VOLUMES`.
 
-        Raises LungNoduleKit.errors.NoduleError, with one line on what is wrong; the scene is then unchanged.
+        Raises LungNoduleKit.errors.NoduleError with the reason in one line; the scene is then unchanged.
         """
-        from LungNoduleUncertaintyLib.scene.runs import Request
+        from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest
 
         self.ensurePackages(interactive)
-        request = Request(
+        request = SegmentationRequest(
             volumeNode,
             point,
             near,
@@ -182,16 +183,16 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
         return stored.segmentationNode
 
     def nodules(self, segmentationNode):
-        """The nodules of a segmentation, each with name, segment IDs and measurements; see `mrml_nodules.Nodule`."""
+        """The nodules of a segmentation, each with name, segment IDs and measurements; see `SegmentedNodule`."""
         from LungNoduleUncertaintyLib.scene.nodules import nodules
 
         return nodules(segmentationNode)
 
     def measurementTable(self, segmentationNode):
         """The table node with a row for each nodule of the segmentation; made or brought up to date."""
-        from LungNoduleUncertaintyLib.scene.outputs import update_table
+        from LungNoduleUncertaintyLib.scene.outputs import measurement_table
 
-        return update_table(segmentationNode)
+        return measurement_table(segmentationNode)
 
     def densityPlot(self, nodule):
         """The chart node with the HU densities of a nodule's HC and LC, or of Final alone."""
@@ -237,7 +238,8 @@ class LungNoduleUncertaintyTest(ScriptedLoadableModuleTest):
 
     def test_SyntheticNodule(self):
         from LungNoduleKit.errors import NoduleError
-        from LungNoduleUncertaintyLib.scene import segments as mrml_bridge
+        from LungNoduleUncertaintyLib.scene.segments import point_from_mask
+        from LungNoduleUncertaintyLib.segments import SEGMENTS
 
         logic = self.logic
         if logic is None:
@@ -254,11 +256,11 @@ class LungNoduleUncertaintyTest(ScriptedLoadableModuleTest):
         assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLVolumeNode") == nodesBefore
         segmentation = segmentationNode.GetSegmentation()
         names = [segmentation.GetNthSegment(n).GetName() for n in range(segmentation.GetNumberOfSegments())]
-        assert names == list(mrml_bridge.SEGMENTS)
+        assert names == list(SEGMENTS)
         (nodule,) = logic.nodules(segmentationNode)
         assert nodule.measurements is None or nodule.measurements["volumes_mm3"]["final"] > 0
         finalID = segmentation.GetSegmentIdBySegmentName("Final")
-        found = mrml_bridge.point_from_mask((segmentationNode, finalID))
+        found = point_from_mask((segmentationNode, finalID))
         assert all(abs(a - b) < 1.5 for a, b in zip(found, center, strict=True)), f"{found} isn't {center}"
         self.delayDisplay("Test passed")
 

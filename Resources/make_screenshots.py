@@ -57,15 +57,17 @@ def make_screenshots(ct, point_ras, output, *, stem="nodule", device="auto", siz
     import slicer
     from rendering import add_ct, new_scene, render_3d, render_slice
 
-    from LungNoduleUncertaintyLib.scene import segments as mrml_bridge
+    from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest, SegmentationRuns
+    from LungNoduleUncertaintyLib.scene.segments import point_from_mask
 
     scene = new_scene()
     volume = add_ct(scene, ct)
-    node = mrml_bridge.segment_volume_node(volume, point_ras, device=device)
+    request = SegmentationRequest(volume, point_ras, name="", device=device)
+    node = SegmentationRuns().run(request).segmentationNode
     segmentation = node.GetSegmentation()
     ids = list(segmentation.GetSegmentIDs())
     final = next(i for i in ids if segmentation.GetSegment(i).GetName().endswith("Final"))
-    center = mrml_bridge.point_from_mask((node, final))
+    center = point_from_mask((node, final))
     nodule = np.any([slicer.util.arrayFromSegmentBinaryLabelmap(node, i, volume) for i in ids], axis=0)
     extent = float((np.ptp(np.argwhere(nodule), axis=0)[::-1] * volume.GetSpacing()).max())
     paths = {view: Path(output) / f"{stem}-{view}.png" for view in (*VIEWS, "views")}

@@ -3,7 +3,10 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+
+from LungNoduleKit.records import read_record, record_dict
 
 _EPILOG = """examples:
   python -m Training train ugsnet-compact --data lidc-nodules --fold 0 --output runs/compact-0
@@ -205,7 +208,7 @@ def _patients(run: Path, *parts: str) -> set[str]:
 
 
 def _calibrate(args) -> int:
-    from LungNoduleUncertaintyLib.outlining.prediction import Averaging
+    from LungNoduleUncertaintyLib.models.network_input import Averaging
 
     from .config import ConfigError
     from .data.folder import load_folder
@@ -216,7 +219,7 @@ def _calibrate(args) -> int:
     if output is None:
         raise ConfigError("calibrate: several runs have no calibration.json in common; say where with --output")
     nodules = [n for n in load_folder(args.data, native_slices=not args.cubes) if len(n.readers) == 4]
-    averaging = Averaging.from_metadata(args.averaging or {})
+    averaging = read_record(Averaging, args.averaging or {}, "--averaging", ConfigError)
     known = set().union(*(_patients(run, "training", "validation") for run in args.run))  # the others are its test
     parts = [(args.run, set.intersection(*(_patients(run, "validation") for run in args.run)))]
     parts += [([run], known - _patients(run, "training")) for run in args.others]
@@ -244,6 +247,7 @@ def _calibrate(args) -> int:
 def _load_for_evaluation(names: list[str], calibration: Path | None = None):
     """A bundle, or runs with their calibration; with the patients that they were fitted or calibrated to."""
     from LungNoduleUncertaintyLib import load_model
+    from LungNoduleUncertaintyLib.models.network_input import Averaging
 
     from .config import ConfigError
     from .evaluation.export import run_model
@@ -258,8 +262,12 @@ def _load_for_evaluation(names: list[str], calibration: Path | None = None):
     calibration = calibration or (runs[0] / "calibration.json" if len(runs) == 1 else None)
     if calibration and calibration.is_file():
         found = json.loads(calibration.read_text(encoding="utf-8"))
-        sizes = found.get("size_calibration", {})
-        model.metadata.update(thresholds=found["thresholds"], averaging=found["averaging"], size_calibration=sizes)
+        model.metadata = replace(
+            model.metadata,
+            thresholds=found["thresholds"],
+            averaging=read_record(Averaging, found["averaging"], str(calibration), ConfigError),
+            size_calibration=found.get("size_calibration", {}),
+        )
         seen |= set(found.get("patients", []))
     return model, seen
 
@@ -294,9 +302,9 @@ def _evaluate(args) -> int:
         "data": Path(args.data).name,
         "fold": args.fold,
         "slices": "cubes" if args.cubes else "own",
-        "thresholds": models[0].metadata["thresholds"],
-        "size_calibration": models[0].metadata.get("size_calibration", {}),
-        "averaging": models[0].metadata["averaging"],
+        "thresholds": models[0].metadata.thresholds,
+        "size_calibration": models[0].metadata.size_calibration,
+        "averaging": record_dict(models[0].metadata.averaging),
         "conditions": conditions(),
         **summary_table(scores, nodules),
     }

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.records import REST, read_record, record_dict
+from LungNoduleUncertaintyLib.models.network_input import SliceInput
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -37,20 +38,6 @@ class Network:
     name: str = "ugsnet"
     preset: str = "default"
     options: dict[str, Any] = field(default_factory=dict, metadata=REST)
-
-
-@dataclass(frozen=True)
-class Input:
-    """What a network sees."""
-
-    #: Neighboring slices that become input channels, as far off as so many pixels.
-    slice_offsets: tuple[int, ...] = (0,)
-    #: isotropic: slices as far apart as pixels; native: a CT's native slices where they are farther apart than that.
-    through_plane: Literal["isotropic", "native"] = "isotropic"
-    #: One more channel: how near a pixel lies to the point (see LungNoduleUncertaintyLib.models.network_input).
-    position: bool = False
-    #: One HU window, or a list of windows, each a channel.
-    window_hu: tuple[float, float] | tuple[tuple[float, float], ...] = (-1000.0, 300.0)
 
 
 @dataclass(frozen=True)
@@ -257,7 +244,7 @@ class Config:
     name: str = "unnamed"
     seed: int = 0
     network: Network = Network()
-    input: Input = Input()
+    input: SliceInput = field(default_factory=SliceInput)
     data: Data = Data()
     augmentation: Augmentation = Augmentation()
     loss: Loss = Loss()

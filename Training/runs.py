@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from LungNoduleUncertaintyLib import networks
-from LungNoduleUncertaintyLib.models.network_input import windows
 
 from .config import Config, ConfigError, read_config
 
@@ -20,7 +19,7 @@ CONFIG, WEIGHTS = "config.json", "best.safetensors"
 
 def input_channels(config: Config) -> int:
     """Slices times HU windows, and one for the position channel."""
-    return len(config.input.slice_offsets) * len(windows(config.input.window_hu)) + int(config.input.position)
+    return config.input.channels
 
 
 def build_network(config: Config) -> torch.nn.Module:

@@ -155,16 +155,16 @@ def nodule_grid(
 
 
 def grid_spacing(
-    ct: sitk.Image, plane: float | None, magnification: float = 1.0, own_slices: bool = False
+    ct: sitk.Image, plane: float | None, magnification: float = 1.0, native_slices: bool = False
 ) -> tuple[float, float, float]:
     """Spacing (left, posterior, superior) in mm for `nodule_grid`.
 
     In plane `plane` or, if that is None, what `nodule_grid` takes by itself, over `magnification`. Along the body the
-    same or, on the CT's own axial slices, the CT's, where that is the coarser one.
+    same or, on the CT's native axial slices, the CT's, where that is the coarser one.
     """
     own = [ct.GetSpacing()[axis] for axis in _patient_axes(ct)[0]]
     plane = (plane or _in_plane_spacing(own)) / magnification
-    return plane, plane, max(plane, own[2]) if own_slices else plane
+    return plane, plane, max(plane, own[2]) if native_slices else plane
 
 
 def sample(ct: sitk.Image, grid: Grid, outside: float | None = AIR_HU) -> np.ndarray:

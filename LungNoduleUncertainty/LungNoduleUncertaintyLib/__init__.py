@@ -10,7 +10,7 @@ from LungNoduleKit import __version__ as __version__
 _EXPORTS = {
     "load_model": ".models.bundle",
     "segment_nodule": ".outlining.segmentation",
-    "NoduleSegmentation": ".outlining.segmentation",
+    "NoduleSegmentation": ".outlining.result",
     "NoduleError": "LungNoduleKit.errors",
 }
 __all__ = sorted(_EXPORTS)

@@ -3,12 +3,36 @@
 Exit status: 0 done, 1 the input can't be processed (one line on standard error), 2 wrong usage.
 """
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging
+import platform
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from LungNoduleKit.errors import NoduleError, OutputError
+from LungNoduleKit.files import write_whole
+from LungNoduleKit.geometry import Grid, as_triple, swap_lps_ras
+from LungNoduleKit.images import read_ct, read_mask
+from LungNoduleKit.segmentation_file import write_segmentation
+
+from .measuring.figure import result_figure
+from .models.bundle import Model, load_model
+from .models.outputs import Outputs
+from .models.store import DEFAULT_BUNDLE, available_bundles, summary
+from .outlining.result import NoduleSegmentation
+from .outlining.segmentation import segment_nodule
+from .phantom.chest import chest_phantom
+from .segments import SEGMENTS, TAG_PREFIX, masks_of
 
 _EPILOG = """examples:
   python -m LungNoduleUncertaintyLib segment ct.nrrd --point -62.5 31.0 -120.4 --output nodule.seg.nrrd
@@ -24,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m LungNoduleUncertaintyLib",
         description="Outline a lung nodule as every reader (HC), only some (LC) and most readers (Final) would; "
-        "or as Final alone, with a model that gives nothing else (see `models`).",
+        "or as Final alone, with a model that has nothing else (see `models`).",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -40,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="FILE.seg.nrrd",
-        help="segments HC, LC, Final, or those of them that the model gives",
+        help="segments HC, LC and Final, or Final alone where the model has nothing else",
     )
     segment.add_argument(
         "--probabilities", type=Path, metavar="DIR", help="folder for the model's probability maps (NRRD)"
@@ -48,9 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("--report", type=Path, metavar="FILE.json", help="measurements, model and versions")
     segment.add_argument("--figure", type=Path, metavar="FILE.png", help="picture of the result")
 
-    demo = commands.add_parser("demo", help="the whole path on a generated chest phantom, or on a CT of yours")
+    demo = commands.add_parser("demo", help="try everything on a generated chest phantom, or on a CT of yours")
     demo.add_argument("--output", type=Path, default=Path("demo-output"), help="folder (default: demo-output)")
-    demo.add_argument("--ct", type=Path, help="a real CT in place of the phantom (file or DICOM folder); needs --point")
+    demo.add_argument(
+        "--ct", type=Path, help="your CT in place of the phantom (file or folder of DICOM); needs --point"
+    )
     demo.add_argument("--point", nargs=3, type=float, metavar=("X", "Y", "Z"), help="on the nodule, mm, LPS")
     demo.add_argument("--seed", type=int, default=0, help="seed of the phantom")
     for command in (segment, demo):
@@ -59,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
         command.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
 
-    commands.add_parser("models", help="the model bundles that are here, and what each of them gives")
+    commands.add_parser("models", help="list the model bundles, with the segments and probability maps of each")
     return parser
 
 
@@ -79,74 +105,58 @@ class _Progress:
         self.bar.close()
 
 
-def lps_point(point, ras: bool):
+def lps_point(point: Sequence[float], ras: bool) -> tuple[float, float, float]:
     """The point in LPS mm."""
-    return (-point[0], -point[1], point[2]) if ras else tuple(point)
+    return as_triple(swap_lps_ras(point) if ras else point)
 
 
-def make_report(result, ct_name: str, model, seconds: float) -> dict:
+def make_report(result: NoduleSegmentation, ct_name: str, model: Model, seconds: float) -> dict[str, Any]:
     """What is written as the measurement report: measurements with units, where they come from, and with what."""
-    import platform
-
-    import numpy
-    import SimpleITK
     import torch
 
     return {
         "input": ct_name,
         "measurements": result.measurements,
-        "provenance": result.provenance,
+        "provenance": result.provenance.as_dict(),
         "warnings": result.warnings,
         "seconds": round(seconds, 2),
         "device": str(model.device),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
-            "numpy": numpy.__version__,
-            "SimpleITK": SimpleITK.Version_VersionString(),
+            "numpy": np.__version__,
+            "SimpleITK": sitk.Version_VersionString(),
         },
         "notice": "Research use only, not for diagnosis.",
     }
 
 
+@dataclass(frozen=True)
+class OutputPaths:
+    """Where the outputs of one nodule go: the segments, and whatever else is wanted. `title` is the figure's."""
+
+    segmentation: Path
+    probabilities: Path | None = None
+    report: Path | None = None
+    figure: Path | None = None
+    title: str = ""
+
+
 def write_outputs(
-    result, ct, report: dict, *, segmentation, probabilities=None, report_path=None, figure=None, title=""
-):
-    """Write all outputs of one nodule; if one fails, those already written by this call are removed again."""
-    import SimpleITK as sitk
-
-    from LungNoduleKit.files import write_whole
-    from LungNoduleKit.geometry import Grid
-    from LungNoduleKit.segmentation_file import write_segmentation
-
-    from .segments import SEGMENTS, TAG_PREFIX, masks_of
-
-    segments = [(name, mask, SEGMENTS[name][1]) for name, mask in masks_of(result).items()]
-    tags = {TAG_PREFIX + key: value for key, value in result.provenance.items()}
-    steps = [(segmentation, lambda path: write_segmentation(path, segments, tags=tags, reference=Grid.of(ct)))]
-    if probabilities:
-        for key, image in result.probabilities.items():
-            steps.append(
-                (probabilities / f"probability-{key}.nrrd", lambda p, i=image: write_whole(p, lambda t: _save(i, t)))
-            )
-    if report_path:
-        text = json.dumps(report, indent=2) + "\n"
-        steps.append((report_path, lambda p: write_whole(p, lambda t: t.write_text(text, encoding="utf-8"))))
-    if figure:
-        from .measuring.figure import result_figure
-
-        steps.append((figure, lambda p: result_figure(ct, result, p, title=title)))
-
-    def _save(image, path):
-        sitk.WriteImage(image, str(path), useCompression=True)
-
-    made_folder = probabilities is not None and not probabilities.exists()
+    result: NoduleSegmentation, ct: sitk.Image, report: dict[str, Any], outputs: OutputPaths
+) -> list[Path]:
+    """Writes all outputs of one nodule and returns their paths; if one fails, those already written by this call are
+    removed again, and what they replaced is back.
+    """
+    steps = _writers(result, ct, report, outputs)
+    folder = outputs.probabilities
+    made_folder = folder if folder is not None and not folder.exists() else None
     # What stood there before is kept aside until everything is written.
     kept = {path: path.read_bytes() for path, _ in steps if path.is_file()}
     written = []
     try:
         if made_folder:
-            probabilities.mkdir(parents=True)
+            made_folder.mkdir(parents=True)
         for path, write in steps:
             write(path)
             written.append(path)
@@ -156,38 +166,74 @@ def write_outputs(
                 path.write_bytes(kept[path])
             else:
                 path.unlink(missing_ok=True)
-        if made_folder and probabilities.is_dir():
-            probabilities.rmdir()
+        if made_folder and made_folder.is_dir():
+            made_folder.rmdir()
         raise
     return [path for path, _ in steps]
 
 
-def _check_output(path: Path, ending: str) -> None:
-    from LungNoduleKit.errors import OutputError
+def _writers(
+    result: NoduleSegmentation, ct: sitk.Image, report: dict[str, Any], outputs: OutputPaths
+) -> list[tuple[Path, Callable[[Path], None]]]:
+    """Each output's path with the function that writes it."""
+    segments = [(name, mask, SEGMENTS[name].color) for name, mask in masks_of(result).items()]
+    tags = {TAG_PREFIX + key: value for key, value in result.provenance.texts().items()}
 
+    def write_segments(path: Path) -> None:
+        write_segmentation(path, segments, tags=tags, reference=Grid.of(ct))
+
+    def map_writer(image: sitk.Image) -> Callable[[Path], None]:
+        return lambda path: write_whole(path, lambda t: sitk.WriteImage(image, str(t), useCompression=True))
+
+    def write_report(path: Path) -> None:
+        text = json.dumps(report, indent=2) + "\n"
+        write_whole(path, lambda t: t.write_text(text, encoding="utf-8"))
+
+    def write_figure(path: Path) -> None:
+        model = f"{result.provenance.model} {result.provenance.model_version}"
+        result_figure(ct, result, path, title=outputs.title, model=model)
+
+    steps: list[tuple[Path, Callable[[Path], None]]] = [(outputs.segmentation, write_segments)]
+    if outputs.probabilities:
+        maps = result.probabilities.items()
+        steps += [(outputs.probabilities / f"probability-{key}.nrrd", map_writer(image)) for key, image in maps]
+    if outputs.report:
+        steps.append((outputs.report, write_report))
+    if outputs.figure:
+        steps.append((outputs.figure, write_figure))
+    return steps
+
+
+def _check_output(path: Path | None, ending: str) -> None:
     if path and not path.name.endswith(ending):
         raise OutputError(f"{path}: the name must end in {ending}")
     if path and not path.resolve().parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}")
 
 
-def _segment_one(ct, ct_name, point, near, model, quiet, **outputs):
+def _segment_one(
+    ct: sitk.Image,
+    ct_name: str,
+    point: Sequence[float] | None,
+    near: sitk.Image | None,
+    model: Model,
+    quiet: bool,
+    outputs: OutputPaths,
+) -> tuple[NoduleSegmentation, list[Path]]:
     """Segment, write, and return (result, written paths)."""
-    from .outlining.segmentation import segment_nodule
-
     progress = _Progress(quiet)
     try:
         begun = time.perf_counter()
         result = segment_nodule(ct, point, near=near, model=model, progress=progress)
         seconds = time.perf_counter() - begun
         progress("writing", 0.95)
-        paths = write_outputs(result, ct, make_report(result, ct_name, model, seconds), **outputs)
+        paths = write_outputs(result, ct, make_report(result, ct_name, model, seconds), outputs)
     finally:
         progress.close()
     return result, paths
 
 
-def _summary(result) -> str:
+def _summary(result: NoduleSegmentation) -> str:
     m = result.measurements
     axis = m["mean_axis_mm"]["final"]
     if "interval" not in m:
@@ -200,11 +246,7 @@ def _summary(result) -> str:
     )
 
 
-def _segment(args) -> int:
-    from LungNoduleKit.images import read_ct, read_mask
-
-    from .models.bundle import load_model
-
+def _segment(args: argparse.Namespace) -> int:
     _check_output(args.output, ".seg.nrrd")
     _check_output(args.report, ".json")
     _check_output(args.figure, ".png")
@@ -212,19 +254,8 @@ def _segment(args) -> int:
     near = read_mask(args.near, ct) if args.near else None
     point = None if near is not None else lps_point(args.point, args.ras)
     model = load_model(args.model, args.device)
-    result, paths = _segment_one(
-        ct,
-        str(args.ct),
-        point,
-        near,
-        model,
-        args.quiet,
-        segmentation=args.output,
-        probabilities=args.probabilities,
-        report_path=args.report,
-        figure=args.figure,
-        title=args.ct.name,
-    )
+    outputs = OutputPaths(args.output, args.probabilities, args.report, args.figure, args.ct.name)
+    result, paths = _segment_one(ct, str(args.ct), point, near, model, args.quiet, outputs)
     if not args.quiet:
         print(_summary(result))
         for path in paths:
@@ -232,26 +263,17 @@ def _segment(args) -> int:
     return 0
 
 
-def _demo(args) -> int:
-    from LungNoduleKit.errors import OutputError
-    from LungNoduleKit.files import write_whole
-    from LungNoduleKit.images import read_ct
-
-    from .models.bundle import load_model
-
+def _demo(args: argparse.Namespace) -> int:
     try:
         args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{args.output}: can't be made a folder ({error.strerror})") from error
     model = load_model(args.model, args.device)
+    places: list[tuple[str, tuple[float, float, float], list[sitk.Image] | None]]
     if args.ct:
         ct, name = read_ct(args.ct), args.ct.name
         places = [("nodule", lps_point(args.point, args.ras), None)]
     else:
-        import SimpleITK as sitk
-
-        from .phantom.chest import chest_phantom
-
         print("generating a chest phantom with nodules outlined by four LIDC readers each ...")
         ct, nodules = chest_phantom(args.seed)
         name = "chest-phantom.nrrd"
@@ -260,69 +282,54 @@ def _demo(args) -> int:
         places = [(n.name, n.center_lps, n.readers) for n in nodules]
     for label, point, readers in places:
         stem = "".join(c if c.isalnum() else "-" for c in label).strip("-").lower()
-        result, paths = _segment_one(
-            ct,
-            name,
-            point,
-            None,
-            model,
-            args.quiet,
-            segmentation=args.output / f"{stem}.seg.nrrd",
-            report_path=args.output / f"{stem}-report.json",
+        outputs = OutputPaths(
+            args.output / f"{stem}.seg.nrrd",
+            report=args.output / f"{stem}-report.json",
             figure=args.output / f"{stem}.png",
             title=f"{label} in {name}",
         )
-        agreement = f"; Dice of Final with the readers' majority {_agreement(result, readers):.2f}" if readers else ""
+        result, paths = _segment_one(ct, name, point, None, model, args.quiet, outputs)
+        agreement = f"; Dice of Final with the readers' consensus {_agreement(result, readers):.2f}" if readers else ""
         print(f"{label}: {_summary(result)}{agreement}")
         print("  segments {}\n  report   {}\n  picture  {}".format(*paths))
     return 0
 
 
-def _agreement(result, readers) -> float:
+def _agreement(result: NoduleSegmentation, readers: list[sitk.Image]) -> float:
     """Dice of Final with what at least half of the readers include; outside of the result's region nothing is Final."""
-    import numpy as np
-    import SimpleITK as sitk
 
-    def on_grid(mask):
+    def on_grid(mask: sitk.Image) -> np.ndarray:
         identity = sitk.Transform(3, sitk.sitkIdentity)
         return sitk.GetArrayFromImage(sitk.Resample(mask, result.final, identity, sitk.sitkNearestNeighbor)) > 0
 
     final = sitk.GetArrayFromImage(result.final) > 0
-    majority = 2 * np.sum([on_grid(r) for r in readers], axis=0) >= len(readers)
-    return 2 * (final & majority).sum() / (final.sum() + majority.sum())
+    consensus = 2 * np.sum([on_grid(r) for r in readers], axis=0) >= len(readers)
+    return 2 * (final & consensus).sum() / (final.sum() + consensus.sum())
 
 
-def _with_intervals(gives) -> str:
-    if not gives.segments:
+def _with_intervals(outputs: Outputs) -> str:
+    if not outputs.segments:
         return ""
-    return ", with an interval on every size" if gives.has_interval else ", without intervals"
+    return ", with an interval on every size" if outputs.has_interval else ", without intervals"
 
 
-def _models(args) -> int:
-    from .models.bundle import DEFAULT_BUNDLE, available_bundles, find_bundle, read_metadata
-    from .models.outputs import read_outputs
-
+def _models(args: argparse.Namespace) -> int:
     for name in available_bundles():
-        folder = find_bundle(name)
-        metadata = read_metadata(folder)
-        size = sum(p.stat().st_size for p in folder.iterdir()) / 1e6
+        shown = summary(name)
         default = " (default)" if name == DEFAULT_BUNDLE else ""
-        print(f"{name}{default}: version {metadata['version']}, {size:.1f} MB, {metadata['license']}")
-        gives = read_outputs(metadata)
-        print(f"  {metadata['description']}\n  {metadata['intended_use']}")
-        print(f"  segments: {', '.join(gives.segments) or 'none'}{_with_intervals(gives)}")
-        print(f"  probability maps: {', '.join(gives.probabilities) or 'none'}")
+        print(f"{name}{default}: version {shown.version}, {shown.size_mb:.1f} MB, {shown.license}")
+        print(f"  {shown.description}\n  {shown.intended_use}")
+        print(f"  segments: {', '.join(shown.outputs.segments) or 'none'}{_with_intervals(shown.outputs)}")
+        print(f"  probability maps: {', '.join(shown.outputs.probabilities) or 'none'}")
     return 0
 
 
-def main(argv=None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     parser = _parser()
     args = parser.parse_args(argv)
     if args.command == "demo" and bool(args.ct) != bool(args.point):
         parser.error("demo: --ct and --point belong together")
-    from LungNoduleKit.errors import NoduleError
-
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.captureWarnings(True)
     try:

@@ -53,10 +53,10 @@ class _Stages:
 
 def click(runs, volume, point, node):
     """One click through the worker; returns (seconds by stage, segmentation node)."""
-    from LungNoduleUncertaintyLib.scene.runs import Request
+    from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest
 
     stages = _Stages()
-    request = Request(volume, point, segmentationNode=node)
+    request = SegmentationRequest(volume, point, segmentationNode=node)
     job = runs.start(request)
     stages.next("waiting for the worker")
     original = job.progress
@@ -82,14 +82,14 @@ def main() -> None:
     args = parser.parse_args()
     import torch
 
-    from LungNoduleUncertaintyLib.scene.runs import Runs
+    from LungNoduleUncertaintyLib.scene.runs import SegmentationRuns
 
     torch.set_num_threads(args.threads)
     rendering = _fixtures()
     scene = rendering.new_scene()
     ct, points = _whole_ct()
     volume = rendering.add_ct(scene, ct)
-    runs, clicks, node = Runs(), [], None
+    runs, clicks, node = SegmentationRuns(), [], None
     for number in range(args.repeats + 2):
         seconds, node = click(runs, volume, points[number % len(points)], node)
         clicks.append(seconds)

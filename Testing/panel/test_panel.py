@@ -144,13 +144,13 @@ def test_leaving_the_module_while_it_runs_loses_nothing(panel):
 
 def test_a_second_run_while_one_is_running_is_refused(panel):
     from LungNoduleKit.errors import NoduleError
-    from LungNoduleUncertaintyLib.scene.runs import Request
+    from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest
 
     place(panel, "A")
     panel.gate.clear()
     panel.click(panel.ui.applyButton)
     with pytest.raises(NoduleError, match="is being segmented: wait for it or cancel it first"):
-        panel.widget.logic.runs.start(Request(panel.volume, point=panel.points["B"]))
+        panel.widget.logic.runs.start(SegmentationRequest(panel.volume, point=panel.points["B"]))
     panel.gate.set()
     panel.wait_until(lambda: not panel.widget.logic.runs.busy)
 
@@ -281,29 +281,30 @@ def test_packages_are_asked_for_once_with_one_dialog(panel, monkeypatch):
 
 
 def test_models_are_shown_imported_and_removed(panel, tmp_path, monkeypatch):
+    import json
     import shutil
 
-    from LungNoduleUncertaintyLib.models import bundle as model_bundle
     from LungNoduleUncertaintyLib.models import store as model_store
+    from LungNoduleUncertaintyLib.models.metadata import metadata_sha256
 
     monkeypatch.setenv(model_store.FOLDER_VARIABLE, str(tmp_path / "models"))
     ui = panel.ui
     assert "Apache-2.0" in ui.modelInfoLabel.text or "CC" in ui.modelInfoLabel.text
-    assert "Gives HC, LC, Final" in ui.modelInfoLabel.text
+    assert "Outlines HC, LC, Final" in ui.modelInfoLabel.text
     assert not ui.removeModelButton.enabled
     source = tmp_path / "mine"
-    shutil.copytree(model_bundle.find_bundle(), source)
-    metadata = model_bundle.read_metadata(source) | {"name": "mine", "outputs": ["single"]}
-    metadata["sha256"] = model_bundle.metadata_sha256(metadata)
-    import json
-
+    shutil.copytree(model_store.find_bundle(), source)
+    outputs = {"segments": [], "probabilities": [], "maps": ["single"]}
+    metadata = json.loads((source / "metadata.json").read_text()) | {"name": "mine", "outputs": outputs}
+    del metadata["size_calibration"]
+    metadata["sha256"] = metadata_sha256(metadata)
     (source / "metadata.json").write_text(json.dumps(metadata))
     panel.dialogs.answers["QFileDialog.getOpenFileName"] = str(source / "metadata.json")
     panel.click(ui.importModelButton)
     assert ui.modelSelector.currentText == "mine"
     assert ui.statusLabel.text == "Model mine was imported."
     place(panel, "A")
-    assert (ui.applyButton.enabled, ui.applyButton.toolTip) == (False, "The model gives single and no final.")
+    assert (ui.applyButton.enabled, ui.applyButton.toolTip) == (False, "The model predicts single and no final.")
     assert ui.removeModelButton.enabled
     panel.dialogs.answers["confirmOkCancelDisplay"] = True
     panel.click(ui.removeModelButton)

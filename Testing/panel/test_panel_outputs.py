@@ -1,4 +1,4 @@
-"""The panel with a model that gives Final and a soft mask alone: what it shows, asks for and lists."""
+"""The panel with a model that has Final and a soft mask alone: what it shows and lists."""
 
 from pathlib import Path
 
@@ -9,16 +9,18 @@ from panel_steps import apply, cells
 
 @pytest.fixture
 def soft_panel(panel, tools, tmp_path, monkeypatch):
-    """The panel with a second model, a small DSNet that gives Final and a soft mask; the stand-in answers alike."""
+    """The panel with a second model, a small DSNet with Final and a soft mask; the stand-in answers alike."""
     import dataclasses
 
     import SimpleITK as sitk
     import torch
 
+    from LungNoduleKit.records import read_record
     from LungNoduleUncertaintyLib import networks
     from LungNoduleUncertaintyLib.measuring.measurements import measure
     from LungNoduleUncertaintyLib.models import store as model_store
     from LungNoduleUncertaintyLib.models.bundle import write_bundle
+    from LungNoduleUncertaintyLib.models.metadata import BundleMetadata
 
     monkeypatch.setenv(model_store.FOLDER_VARIABLE, str(tmp_path / "models"))
     torch.manual_seed(0)
@@ -26,14 +28,16 @@ def soft_panel(panel, tools, tmp_path, monkeypatch):
     metadata = {
         "name": "soft",
         "version": "1.0",
-        "description": "DSNet for lung nodules: one soft mask; Final is its cut at 0.5.",
+        "description": "DSNet for lung nodules: one soft mask; Final is where it reaches 0.5.",
         "license": "Apache-2.0",
         "network": {"name": "dsnet", "in_channels": 3, "width": 4, "levels": 2, "detail": "none"},
         "input": {"slice_offsets": [-1, 0, 1], "position": False, "window_hu": [-1000, 300], "spacing_mm": None},
         "outputs": {"segments": ["Final"], "probabilities": ["soft"], "maps": ["final", "soft"]},
         "thresholds": {"final": 0.5},
     }
-    write_bundle(tmp_path / "models" / "soft", [network.state_dict()], metadata, "# soft")
+    write_bundle(
+        tmp_path / "models" / "soft", [network.state_dict()], read_record(BundleMetadata, metadata, "soft"), "# soft"
+    )
     three = panel.widget.logic.runs._segment
 
     def segment(ct, point_lps, model=None, **more):
@@ -41,10 +45,8 @@ def soft_panel(panel, tools, tmp_path, monkeypatch):
         if model != "soft":
             return result
         measured = measure(sitk.Resample(ct, result.final), None, None, result.final)
-        gone = dict.fromkeys(("hc", "lc", "probability_union", "probability_intersection", "multi_confidence_map"))
-        result = dataclasses.replace(result, **gone, measurements=measured)
-        result.final_map = "soft"
-        return result
+        gone = dict.fromkeys(("hc", "lc", "probability_union", "probability_intersection"))
+        return dataclasses.replace(result, **gone, measurements=measured, final_map="soft")
 
     panel.widget.logic.runs._segment = segment
     panel.widget.panel.models.fill()
@@ -67,7 +69,7 @@ def test_only_what_the_model_gives_is_shown(soft_panel):
     ui.lcMapCheckBox.checked = True  # remembered, but not asked of a model that doesn't give it
     ui.finalMapCheckBox.checked = True
     choose_model(soft_panel, "soft")
-    assert ui.modelInfoLabel.text.endswith("Gives Final and a soft mask, without HC, LC and intervals.")
+    assert ui.modelInfoLabel.text.endswith("Outlines Final, with a soft mask, without HC, LC and intervals.")
     assert all(w._qt.isHidden() for w in of_intervals(ui))
     assert not ui.finalSlider._qt.isHidden()
     assert ui.finalMapCheckBox.text == "Soft mask as volume"
@@ -82,7 +84,7 @@ def test_only_what_the_model_gives_is_shown(soft_panel):
     assert not any(w._qt.isHidden() for w in of_intervals(ui))
     assert ui.lcMapCheckBox.checked
     assert ui.finalMapCheckBox.text == "Final probability as volume"
-    assert ui.modelInfoLabel.text.endswith("Gives HC, LC, Final.")
+    assert ui.modelInfoLabel.text.endswith("Outlines HC, LC, Final.")
     apply(soft_panel, "B")
     assert soft_panel.asked[-1]["thresholds"].keys() == {"intersection", "final", "union"}
     ui.advancedButton.collapsed = True

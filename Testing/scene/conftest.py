@@ -3,7 +3,6 @@
 import sys
 import types
 import unittest
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -16,7 +15,12 @@ import SimpleITK as sitk  # noqa: E402
 import vtk  # noqa: E402
 from vtk.util.numpy_support import numpy_to_vtk  # noqa: E402
 
+from LungNoduleUncertaintyLib.measuring.measurements import measure  # noqa: E402
+from LungNoduleUncertaintyLib.models.network_input import Averaging  # noqa: E402
+from LungNoduleUncertaintyLib.outlining.result import NoduleSegmentation, Provenance  # noqa: E402
+
 AIR, TISSUE = -850, 40
+MAPS = ("union", "intersection", "final")
 
 
 def pytest_collection_modifyitems(items):
@@ -72,22 +76,6 @@ def scene(monkeypatch):
         monkeypatch.setattr(slicer, name.rpartition(".")[2], module, raising=False)
     yield scene
     scene.Clear(1)
-
-
-@dataclass
-class FakeResult:
-    """The attributes of `NoduleSegmentation` that nodes are made from."""
-
-    hc: object
-    lc: object
-    final: object
-    provenance: dict = field(default_factory=dict)
-    measurements: dict = field(default_factory=dict)
-    probability_union: object = None
-    probability_intersection: object = None
-    probability_final: object = None
-    multi_confidence_map: object = None
-    warnings: list = field(default_factory=list)
 
 
 def matrix_of(transform_or_array):
@@ -163,20 +151,19 @@ def fake_segment(ct, point_lps, model=None, device="auto", margin=3, progress=No
 
     if progress:
         progress("outlining", 0.5)
-    from LungNoduleUncertaintyLib.measuring.measurements import measure
-
     masks = {"hc": hc, "lc": union & ~hc, "final": final}
     masks = {name: image(mask.astype(np.uint8)) for name, mask in masks.items()}
     maps = {
-        "probability_union": image(union.astype(np.float32)),
-        "probability_intersection": image(hc.astype(np.float32)),
-        "probability_final": image(final.astype(np.float32)),
-        "multi_confidence_map": image((union / 2 + hc / 2).astype(np.float32)),
+        f"probability_{name}": image(m.astype(np.float32)) for name, m in zip(MAPS, (union, hc, final), strict=True)
     }
-    provenance = {"model": "fake|model", "model_sha256": "0" * 64, "thresholds": str(thresholds or "own")}
-    provenance["point_lps_mm"] = " ".join(f"{v:.2f}" for v in point_lps)
     measurements = measure(image(array), **masks)
-    return FakeResult(**masks, provenance=provenance, measurements=measurements, **maps)
+    return NoduleSegmentation(**masks, **maps, measurements=measurements, provenance=provenance(point_lps, thresholds))
+
+
+def provenance(point_lps, thresholds=None):
+    """Provenance of a stand-in's result; its model has a name that Slicer's file format can't hold as it is."""
+    point = tuple(float(v) for v in point_lps)
+    return Provenance("fake|model", "0", "0" * 64, "tests", dict(thresholds or {}), Averaging(), point)
 
 
 def segment_array(node, segment_id, volume):

@@ -34,7 +34,7 @@ def test_logic_adds_three_segments(module, scene, tools):
     logic = module.LungNoduleUncertaintyLogic(segmentNodule=tools.fake_segment)
     created = logic.segment(volume, point=center)
     assert list(tools.ids_by_name(created)) == ["HC", "LC", "Final"]
-    assert logic.lastResult.provenance["model"] == "fake|model"
+    assert logic.lastResult.provenance.model == "fake|model"
     np.testing.assert_array_equal(tools.segment_array(created, "Final", volume), inside)
     again = logic.segment(volume, near=(created, "HC"), segmentationNode=created, prefix="Mine")
     assert again is created

@@ -10,7 +10,10 @@ from LungNoduleKit.errors import ImageError, NoduleError, OutputError, PointErro
 from LungNoduleKit.geometry import Grid
 from LungNoduleKit.segmentation_file import read_segmentation
 from LungNoduleKit.terminology import NODULE_TERMINOLOGY
-from LungNoduleUncertaintyLib.scene import segments as mrml_bridge
+from LungNoduleUncertaintyLib.scene import segments
+from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest, SegmentationRuns
+from LungNoduleUncertaintyLib.scene.segments import image_from_volume_node, point_from_mask
+from LungNoduleUncertaintyLib.segments import PART_TAG, SEGMENTS
 
 SHAPE = (36, 52, 60)
 INDEX = np.array([31, 25, 17])  # voxel (i, j, k) in the nodule's middle
@@ -30,6 +33,12 @@ def nodule_volume(tools, scene, matrix, radius=7.0):
     inside = tools.ball(SHAPE, matrix, place(matrix), radius)
     ramp = np.arange(SHAPE[2])  # makes every direction of the array distinguishable
     return tools.add_volume(scene, np.where(inside, tools.TISSUE, tools.AIR + ramp).astype(np.int16), matrix)
+
+
+def segmented(volume, point=None, into=None, *, near=None, name="", segment):
+    """The segmentation node after one run, as the panel and scripts start it."""
+    request = SegmentationRequest(volume, point, near, into, name)
+    return SegmentationRuns(segment).run(request).segmentationNode
 
 
 def linear_transform(scene, tools, matrix, parent=None):
@@ -72,7 +81,7 @@ def world_of(matrix, transform, index=INDEX):
 
 def test_image_has_the_nodes_voxels_where_the_node_has_them(scene, tools, matrix):
     node = nodule_volume(tools, scene, matrix)
-    image = mrml_bridge.image_from_volume_node(node)
+    image = image_from_volume_node(node)
     assert image.GetPixelID() == sitk.sitkInt16
     np.testing.assert_array_equal(sitk.GetArrayViewFromImage(image), slicer.util.arrayFromVolume(node))
     for index in ([0, 0, 0], [59, 0, 0], [3, 51, 35]):
@@ -93,17 +102,17 @@ def test_linear_parent_becomes_geometry_and_segments_keep_the_voxels(scene, tool
     inner = linear_transform(scene, tools, turn(), outer)  # nested: the product counts
     node.SetAndObserveTransformNodeID(inner.GetID())
     total = transform @ turn()
-    image = mrml_bridge.image_from_volume_node(node)
+    image = image_from_volume_node(node)
     right, anterior, superior = world_of(matrix, total)
     np.testing.assert_allclose(
         image.TransformIndexToPhysicalPoint([int(v) for v in INDEX]), (-right, -anterior, superior), atol=1e-4
     )
-    created = mrml_bridge.segment_volume_node(node, world_of(matrix, total), segment=tools.fake_segment)
+    created = segmented(node, world_of(matrix, total), segment=tools.fake_segment)
     assert created.GetParentTransformNode() is inner
     inside = slicer.util.arrayFromVolume(node) == tools.TISSUE
     ids = tools.ids_by_name(created)
     np.testing.assert_array_equal(tools.segment_array(created, ids["Final"], node), inside)
-    found = mrml_bridge.point_from_mask((created, ids["Final"]))
+    found = point_from_mask((created, ids["Final"]))
     expected = np.argwhere(inside).mean(axis=0)[::-1]
     np.testing.assert_allclose(found, world_of(matrix, total, expected), atol=1e-4)
 
@@ -114,10 +123,10 @@ def test_segmentation_under_another_linear_transform_lies_in_the_same_place(scen
     segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
     other = turn((1.0, 1.0, 1.0)) @ turn()
     segmentation.SetAndObserveTransformNodeID(linear_transform(scene, tools, other).GetID())
-    returned = mrml_bridge.segment_volume_node(node, world_of(matrix, turn()), segmentation, segment=tools.fake_segment)
+    returned = segmented(node, world_of(matrix, turn()), segmentation, segment=tools.fake_segment)
     assert returned is segmentation
     expected = np.argwhere(slicer.util.arrayFromVolume(node) == tools.TISSUE).mean(axis=0)[::-1]
-    found = mrml_bridge.point_from_mask((segmentation, tools.ids_by_name(segmentation)["Final"]))
+    found = point_from_mask((segmentation, tools.ids_by_name(segmentation)["Final"]))
     np.testing.assert_allclose(found, world_of(matrix, turn(), expected), atol=1e-3)
 
 
@@ -127,7 +136,7 @@ def test_non_linear_parent_is_sampled_in_the_world_and_put_back_on_the_voxels(sc
     node.SetAndObserveTransformNodeID(warp(scene, local).GetID())
     before = tools.snapshot(scene)
     world = local + MOVED
-    image = mrml_bridge.image_from_volume_node(node, around_ras=world)
+    image = image_from_volume_node(node, around_ras=world)
     assert tools.snapshot(scene) == before
     array = sitk.GetArrayFromImage(image) > (tools.AIR + tools.TISSUE) / 2
     k, j, i = np.indices(array.shape)
@@ -138,7 +147,7 @@ def test_non_linear_parent_is_sampled_in_the_world_and_put_back_on_the_voxels(sc
     expected[near] = [np.linalg.norm(back.TransformPoint(p) - local) <= 7.0 for p in points[near]]
     assert 2 * (array & expected).sum() / (array.sum() + expected.sum()) > 0.94
     assert not (array & ~near).any()
-    created = mrml_bridge.segment_volume_node(node, world, segment=tools.fake_segment)
+    created = segmented(node, world, segment=tools.fake_segment)
     inside = slicer.util.arrayFromVolume(node) == tools.TISSUE
     ids = tools.ids_by_name(created)
     parts = {part: tools.segment_array(created, ids[part], node) for part in ids}
@@ -156,13 +165,13 @@ def test_non_linear_transform_between_volume_and_segmentation_is_refused(scene, 
     segmentation = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Mine")
     before = tools.snapshot(scene)
     with pytest.raises(OutputError, match="non-linear transform lies between"):
-        mrml_bridge.segment_volume_node(node, place(matrix) + MOVED, segmentation, segment=tools.fake_segment)
+        segmented(node, place(matrix) + MOVED, segmentation, segment=tools.fake_segment)
     assert tools.snapshot(scene) == before
 
 
 def test_file_round_trip_keeps_names_overlap_geometry_terminology_and_tags(scene, tools, matrix, tmp_path):
     node = nodule_volume(tools, scene, matrix)
-    created = mrml_bridge.segment_volume_node(node, place(matrix), segment=tools.fake_segment)
+    created = segmented(node, place(matrix), segment=tools.fake_segment)
     assert created.GetSegmentation().GetNumberOfLayers() == 3
     ids = tools.ids_by_name(created)
     assert list(ids) == ["HC", "LC", "Final"]
@@ -182,11 +191,11 @@ def test_file_round_trip_keeps_names_overlap_geometry_terminology_and_tags(scene
         np.testing.assert_array_equal(tools.segment_array(again, ids[part], node), before[part])
         assert "".join(f"{round(255 * v):02X}" for v in segment.GetColor()) == color
         tags = {}
-        for key in ("TerminologyEntry", mrml_bridge.PART_TAG, "LungNoduleUncertainty.model"):
+        for key in ("TerminologyEntry", PART_TAG, "LungNoduleUncertainty.model"):
             assert segment.GetTag(key, text), key
             tags[key] = str(text)
         assert tags["TerminologyEntry"] == NODULE_TERMINOLOGY
-        assert tags[mrml_bridge.PART_TAG] == part
+        assert tags[PART_TAG] == part
         assert tags["LungNoduleUncertainty.model"] == "fake/model"  # a bar would end the tag in the file
     masks = read_segmentation(path)  # the library's own reader
     final = masks["Final"]
@@ -198,14 +207,14 @@ def test_file_round_trip_keeps_names_overlap_geometry_terminology_and_tags(scene
 
 def test_terminology_is_what_slicer_understands(scene, tools, matrix):
     node = nodule_volume(tools, scene, matrix)
-    created = mrml_bridge.segment_volume_node(node, place(matrix), segment=tools.fake_segment)
+    created = segmented(node, place(matrix), segment=tools.fake_segment)
     entry = slicer.vtkSlicerTerminologyEntry()
     logic = slicer.vtkSlicerTerminologiesModuleLogic
     assert logic.DeserializeTerminologyEntry(NODULE_TERMINOLOGY, entry)
     assert entry.GetTypeObject().GetCodeValue() == "27925004"
     assert entry.GetRegionObject().GetCodeValue() == "39607008"
     text = vtk.reference("")
-    for part in mrml_bridge.SEGMENTS:
+    for part in SEGMENTS:
         assert created.GetSegmentation().GetSegment(part).GetTag("TerminologyEntry", text)
         assert str(text) == NODULE_TERMINOLOGY
 
@@ -225,8 +234,8 @@ def test_other_segments_and_the_reference_geometry_of_others_stay_untouched(scen
     bits = vtk.util.numpy_support.vtk_to_numpy(internal.GetPointData().GetScalars()).copy()
     modified = internal.GetMTime()
     other = tools.add_volume(scene, slicer.util.arrayFromVolume(node), matrix, "Follow-up")
-    mrml_bridge.segment_volume_node(other, place(matrix), segmentation, segment=tools.fake_segment)
-    mrml_bridge.segment_volume_node(node, place(matrix), segmentation, segment=tools.fake_segment)
+    segmented(other, place(matrix), segmentation, segment=tools.fake_segment)
+    segmented(node, place(matrix), segmentation, segment=tools.fake_segment)
     names = list(tools.ids_by_name(segmentation))
     nodules = ["HC", "LC", "Final", "Nodule 2 HC", "Nodule 2 LC", "Nodule 2 Final"]
     assert names == ["vessel0", "vessel1", *nodules]
@@ -245,7 +254,7 @@ def test_new_segmentation_refers_to_the_volume_and_stands_beside_it(scene, tools
     hierarchy = scene.GetSubjectHierarchyNode()
     patient = hierarchy.CreateSubjectItem(hierarchy.GetSceneItemID(), "Patient")
     hierarchy.CreateItem(patient, node)  # the application makes the item by itself
-    created = mrml_bridge.segment_volume_node(node, place(matrix), prefix="Nodule 1", segment=tools.fake_segment)
+    created = segmented(node, place(matrix), name="Nodule 1", segment=tools.fake_segment)
     assert list(tools.ids_by_name(created)) == ["Nodule 1 HC", "Nodule 1 LC", "Nodule 1 Final"]
     assert created.GetNodeReference(created.GetReferenceImageGeometryReferenceRole()) is node
     assert hierarchy.GetItemParent(hierarchy.GetItemByDataNode(created)) == patient
@@ -256,7 +265,7 @@ def test_near_a_segment_or_a_labelmap_means_its_centroid(scene, tools, matrix):
     node = nodule_volume(tools, scene, matrix)
     inside = slicer.util.arrayFromVolume(node) == tools.TISSUE
     node.SetAndObserveTransformNodeID(warp(scene, place(matrix)).GetID())
-    created = mrml_bridge.segment_volume_node(node, place(matrix) + MOVED, segment=tools.fake_segment)
+    created = segmented(node, place(matrix) + MOVED, segment=tools.fake_segment)
     labelmap = tools.add_volume(scene, inside.astype(np.uint8), matrix, "Mask", "vtkMRMLLabelMapVolumeNode")
     labelmap.SetAndObserveTransformNodeID(node.GetTransformNodeID())
     asked = []
@@ -266,7 +275,7 @@ def test_near_a_segment_or_a_labelmap_means_its_centroid(scene, tools, matrix):
         return tools.fake_segment(ct, point_lps, **more)
 
     for near in ((created, tools.ids_by_name(created)["Final"]), labelmap):
-        mrml_bridge.segment_volume_node(node, near=near, segment=segment)
+        segmented(node, near=near, segment=segment)
     expected = (place(matrix) + MOVED) * [-1, -1, 1]
     assert np.linalg.norm(np.array(asked) - expected, axis=1).max() < 0.5
 
@@ -291,21 +300,21 @@ def test_a_failure_leaves_the_scene_as_it_was(scene, tools, matrix, monkeypatch,
         segment = failing(NoduleError("no nodule"))
     elif stage == "second segment":
         taken = []
-        real = mrml_bridge.new_segment
+        real = segments.new_segment
 
         def second_is_void(part, *rest):
             taken.append(part)
             return real(part, *rest) if len(taken) != 2 else None
 
-        monkeypatch.setattr(mrml_bridge, "new_segment", second_is_void)
+        monkeypatch.setattr(segments, "new_segment", second_is_void)
         expected = AttributeError
     elif stage == "reference geometry":
-        monkeypatch.setattr(mrml_bridge, "set_reference_geometry", failing(OutputError("no")))
+        monkeypatch.setattr(segments, "set_reference_geometry", failing(OutputError("no")))
     else:
-        monkeypatch.setattr(mrml_bridge, "_show", failing(KeyboardInterrupt()))
+        monkeypatch.setattr(segments, "show_parts", failing(KeyboardInterrupt()))
         expected = KeyboardInterrupt
     with pytest.raises(expected):
-        mrml_bridge.segment_volume_node(node, place(matrix), target, segment=segment)
+        segmented(node, place(matrix), target, segment=segment)
     assert tools.snapshot(scene) == before
 
 
@@ -319,14 +328,14 @@ def test_bad_nodes_and_points_are_named(scene, tools, matrix):
     flat.SetAndObserveTransformNodeID(squash.GetID())
     for volume, message in ((rgb, "3 values per voxel"), (empty, "no voxels"), (None, "volume"), (flat, "span no")):
         with pytest.raises(ImageError, match=message):
-            mrml_bridge.segment_volume_node(volume, place(matrix), segment=tools.fake_segment)
+            segmented(volume, place(matrix), segment=tools.fake_segment)
     for point in ((1, 2), (1, 2, float("nan")), "here", 5):
         with pytest.raises(PointError):
-            mrml_bridge.segment_volume_node(node, point, segment=tools.fake_segment)
+            segmented(node, point, segment=tools.fake_segment)
     with pytest.raises(PointError, match="either a point"):
-        mrml_bridge.segment_volume_node(node, segment=tools.fake_segment)
+        segmented(node, segment=tools.fake_segment)
     with pytest.raises(OutputError, match="isn't a segmentation"):
-        mrml_bridge.segment_volume_node(node, place(matrix), node, segment=tools.fake_segment)
+        segmented(node, place(matrix), node, segment=tools.fake_segment)
     for added in (rgb, empty, flat, squash):
         scene.RemoveNode(added)
     assert tools.snapshot(scene) == before
@@ -334,6 +343,6 @@ def test_bad_nodes_and_points_are_named(scene, tools, matrix):
     slice_alone = tools.add_volume(scene, np.full((1, 30, 30), tools.AIR, np.int16), matrix, "Slice")
     slice_alone.SetAndObserveTransformNodeID(node.GetTransformNodeID())
     with pytest.raises(ImageError, match="single slice"):
-        mrml_bridge.image_from_volume_node(slice_alone)
-    with pytest.raises(PointError, match="outside of the volume"):
-        mrml_bridge.segment_volume_node(node, (900.0, 0.0, 0.0), segment=tools.fake_segment)
+        image_from_volume_node(slice_alone)
+    with pytest.raises(PointError, match="outside of volume 'CT'"):
+        segmented(node, (900.0, 0.0, 0.0), segment=tools.fake_segment)

@@ -1,5 +1,6 @@
 """Nodules of a scene: several in one segmentation, run again, undone, measured, mapped, saved and read back."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,9 +11,9 @@ import vtk
 
 from LungNoduleKit.errors import NoduleError, OutputError, PointError
 from LungNoduleUncertaintyLib.measuring import table as nodule_table
-from LungNoduleUncertaintyLib.scene import nodules as mrml_nodules
-from LungNoduleUncertaintyLib.scene import outputs as mrml_outputs
-from LungNoduleUncertaintyLib.scene.runs import Request, Runs
+from LungNoduleUncertaintyLib.scene import nodules as scene_nodules
+from LungNoduleUncertaintyLib.scene import outputs as scene_outputs
+from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest, SegmentationRuns
 from LungNoduleUncertaintyLib.segments import KIND_TAG, SEGMENTS, TAG_PREFIX
 
 SHAPE = (28, 40, 44)
@@ -27,7 +28,7 @@ def ct(scene, tools):
 
 @pytest.fixture
 def runs(tools):
-    runs = Runs(tools.fake_segment)
+    runs = SegmentationRuns(tools.fake_segment)
     yield runs
     runs.worker.stop()
 
@@ -40,15 +41,15 @@ def masks(node, volume, tools):
 def three(ct, runs):
     """(segmentation node, volume, points) with three nodules."""
     volume, points = ct
-    node = runs.run(Request(volume, points[0])).segmentationNode
+    node = runs.run(SegmentationRequest(volume, points[0])).segmentationNode
     for point in points[1:]:
-        runs.run(Request(volume, point, segmentationNode=node))
+        runs.run(SegmentationRequest(volume, point, segmentationNode=node))
     return node, volume, points
 
 
 def test_each_nodule_has_its_segments_measurements_and_place(three):
     node, _, points = three
-    found = mrml_nodules.nodules(node)
+    found = scene_nodules.nodules(node)
     assert [n.name for n in found] == ["Nodule 1", "Nodule 2", "Nodule 3"]
     assert len({n.key for n in found}) == 3
     for nodule, point, radius in zip(found, points, (4.0, 5.0, 6.0), strict=True):
@@ -66,55 +67,54 @@ def test_a_transform_on_the_segmentation_moves_the_point_along(three, scene, too
     shift[:3, 3] = (10, -20, 30)
     transform.SetMatrixTransformToParent(tools.matrix_of(shift))
     node.SetAndObserveTransformNodeID(transform.GetID())
-    found = mrml_nodules.nodules(node)[1]
+    found = scene_nodules.nodules(node)[1]
     assert np.allclose(found.point_ras(), np.add(points[1], (10, -20, 30)), atol=0.01)
     assert np.allclose(found.center_ras(), np.add(points[1], (10, -20, 30)), atol=0.5)
 
 
 def test_segmenting_again_touches_no_other_segment_and_can_be_undone(three, runs, tools):
     node, volume, points = three
-    second = mrml_nodules.nodules(node)[1]
+    second = scene_nodules.nodules(node)[1]
     before = masks(node, volume, tools)
     segments = {i: node.GetSegmentation().GetSegment(i) for i in tools.ids_by_name(node).values()}
 
     def smaller(ct, point_lps, **more):
         result = tools.fake_segment(ct, point_lps, **more)
-        result.final = result.hc
-        result.provenance["model"] = "another"
-        return result
+        provenance = dataclasses.replace(result.provenance, model="another")
+        return dataclasses.replace(result, final=result.hc, provenance=provenance)
 
     runs._segment = smaller
-    stored = runs.run(Request(volume, points[1], segmentationNode=node, replace=second.key))
+    stored = runs.run(SegmentationRequest(volume, points[1], segmentationNode=node, replace=second.key))
     assert (stored.nodule.name, stored.nodule.key) == (second.name, second.key)
     after = masks(node, volume, tools)
     assert list(after) == list(before)
     assert [n for n in after if not np.array_equal(after[n], before[n])] == ["Nodule 2 Final"]
-    assert mrml_nodules.nodules(node)[1].model == "another"
+    assert scene_nodules.nodules(node)[1].model == "another"
     assert runs.undo() == "segment Nodule 2 again"
     restored = masks(node, volume, tools)
     assert all(np.array_equal(restored[n], before[n]) for n in before)
-    assert mrml_nodules.nodules(node)[1].model == "fake/model"
+    assert scene_nodules.nodules(node)[1].model == "fake/model"
     assert all(node.GetSegmentation().GetSegment(i) is s for i, s in segments.items())
 
 
 def test_a_part_that_was_deleted_comes_back_when_segmented_again(three, runs, tools):
     node, volume, points = three
-    first = mrml_nodules.nodules(node)[0]
+    first = scene_nodules.nodules(node)[0]
     node.GetSegmentation().RemoveSegment(first.ids["LC"])
-    stored = runs.run(Request(volume, points[0], segmentationNode=node, replace=first.key))
+    stored = runs.run(SegmentationRequest(volume, points[0], segmentationNode=node, replace=first.key))
     assert set(stored.nodule.ids) == set(SEGMENTS)
     assert runs.undo()
-    assert set(mrml_nodules.nodules(node)[0].ids) == {"HC", "Final"}
+    assert set(scene_nodules.nodules(node)[0].ids) == {"HC", "Final"}
 
 
 def test_undo_goes_back_step_by_step_to_the_empty_scene(ct, runs, scene, tools):
     volume, points = ct
     start = tools.snapshot(scene)
-    node = runs.run(Request(volume, points[0])).segmentationNode
+    node = runs.run(SegmentationRequest(volume, points[0])).segmentationNode
     one = tools.snapshot(scene)
-    runs.run(Request(volume, points[1], segmentationNode=node))
-    runs.rename(node, mrml_nodules.nodules(node)[1].key, "apex")
-    runs.delete(node, mrml_nodules.nodules(node)[0].key)
+    runs.run(SegmentationRequest(volume, points[1], segmentationNode=node))
+    runs.rename(node, scene_nodules.nodules(node)[1].key, "apex")
+    runs.delete(node, scene_nodules.nodules(node)[0].key)
     assert list(tools.ids_by_name(node)) == ["apex HC", "apex LC", "apex Final"]
     runs.undo()
     assert list(tools.ids_by_name(node))[:3] == ["Nodule 1 HC", "Nodule 1 LC", "Nodule 1 Final"]
@@ -143,7 +143,7 @@ def test_bad_names_are_refused_and_change_nothing(three, runs, tools, bad):
     node, _, _ = three
     before = tools.ids_by_name(node)
     with pytest.raises(OutputError, match="name "):
-        runs.rename(node, mrml_nodules.nodules(node)[0].key, bad)
+        runs.rename(node, scene_nodules.nodules(node)[0].key, bad)
     assert tools.ids_by_name(node) == before
 
 
@@ -152,14 +152,14 @@ def test_bad_requests_leave_the_scene_as_it_was(three, runs, scene, tools):
     line = scene.AddNewNodeByClass("vtkMRMLMarkupsLineNode", "L")
     before = tools.snapshot(scene)
     for request, match in (
-        (Request(volume), "either a point"),
-        (Request(volume, points[0], near=line), "not both"),
-        (Request(volume, near=line), "place both of its ends"),
-        (Request(volume, (1e4, 0, 0)), "outside of volume 'CT'"),
-        (Request(volume, near=(node, "nothing")), "it has no segment 'nothing'"),
-        (Request(volume, points[0], segmentationNode=volume), "isn't a segmentation node"),
-        (Request(volume, points[0], segmentationNode=node, replace="gone"), "isn't there any more"),
-        (Request(volume, points[0], segmentationNode=node, maps=("Depth",)), "map 'Depth'"),
+        (SegmentationRequest(volume), "either a point"),
+        (SegmentationRequest(volume, points[0], near=line), "not both"),
+        (SegmentationRequest(volume, near=line), "place both of its ends"),
+        (SegmentationRequest(volume, (1e4, 0, 0)), "outside of volume 'CT'"),
+        (SegmentationRequest(volume, near=(node, "nothing")), "it has no segment 'nothing'"),
+        (SegmentationRequest(volume, points[0], segmentationNode=volume), "isn't a segmentation node"),
+        (SegmentationRequest(volume, points[0], segmentationNode=node, replace="gone"), "isn't there any more"),
+        (SegmentationRequest(volume, points[0], segmentationNode=node, maps=("Depth",)), "map 'Depth'"),
     ):
         with pytest.raises(NoduleError, match=match):
             runs.run(request)
@@ -172,9 +172,9 @@ def test_bad_requests_leave_the_scene_as_it_was(three, runs, scene, tools):
 def test_a_failing_map_takes_the_segments_back(ct, runs, scene, tools, monkeypatch):
     volume, points = ct
     before = tools.snapshot(scene)
-    monkeypatch.setattr(mrml_outputs, "show_as_map", lambda node: 1 / 0)
+    monkeypatch.setattr(scene_outputs, "show_as_map", lambda node: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        runs.run(Request(volume, points[0], maps=mrml_outputs.DEFAULT_MAPS))
+        runs.run(SegmentationRequest(volume, points[0], maps=scene_outputs.DEFAULT_MAPS))
     assert tools.snapshot(scene) == before
     assert not runs.can_undo
 
@@ -189,7 +189,7 @@ def test_maps_lie_on_the_volumes_voxels(ct, runs, scene, tools, moved):
         transform.SetMatrixTransformToParent(tools.matrix_of(shift))
         volume.SetAndObserveTransformNodeID(transform.GetID())
     point = np.add(points[2], (5, 6, 7) if moved else 0)
-    stored = runs.run(Request(volume, tuple(point), maps=("Final probability", "LC probability")))
+    stored = runs.run(SegmentationRequest(volume, tuple(point), maps=("Final probability", "LC probability")))
     final, low = stored.maps
     assert [node.GetName() for node in stored.maps] == ["Nodule 1 Final probability", "Nodule 1 LC probability"]
     assert final.GetImageData().GetScalarTypeAsString() == "float"
@@ -212,33 +212,34 @@ def test_maps_lie_on_the_volumes_voxels(ct, runs, scene, tools, moved):
 
 def test_table_has_a_row_for_each_nodule_and_follows(three, runs):
     node, _, _ = three
-    assert mrml_outputs.update_table(node, create=False) is None
-    table = mrml_outputs.update_table(node)
+    scene_outputs.update_table(node)
+    assert node.GetNodeReference(scene_outputs.TABLE_ROLE) is None
+    table = scene_outputs.measurement_table(node)
     assert [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())] == nodule_table.columns()
     assert [table.GetCellText(n, 0) for n in range(3)] == ["Nodule 1", "Nodule 2", "Nodule 3"]
     volumes = slicer.util.arrayFromTableColumn(table, "Volume [mm³]")
-    for nodule, volume in zip(mrml_nodules.nodules(node), volumes, strict=True):
+    for nodule, volume in zip(scene_nodules.nodules(node), volumes, strict=True):
         assert volume == round(nodule.measurements["volumes_mm3"]["final"])
     low, high = (slicer.util.arrayFromTableColumn(table, f"Volume {end} [mm³]") for end in ("low", "high"))
     assert (low <= volumes).all()
     assert (volumes <= high).all()
-    runs.delete(node, mrml_nodules.nodules(node)[0].key)
+    runs.delete(node, scene_nodules.nodules(node)[0].key)
     assert table.GetNumberOfRows() == 2
     runs.undo()
     assert table.GetNumberOfRows() == 3
-    mrml_nodules.set_kind(mrml_nodules.nodules(node)[2], "ground-glass")
-    assert mrml_outputs.update_table(node) is table
+    scene_nodules.set_kind(scene_nodules.nodules(node)[2], "ground-glass")
+    assert scene_outputs.measurement_table(node) is table
     assert table.GetTable().GetColumnByName("Nodule type").GetValue(2) == "ground-glass"
     with pytest.raises(OutputError, match="nodule type 'cyst'"):
-        mrml_nodules.set_kind(mrml_nodules.nodules(node)[2], "cyst")
+        scene_nodules.set_kind(scene_nodules.nodules(node)[2], "cyst")
 
 
 def test_plot_shows_one_nodule_and_is_used_again(three, scene):
     node, _, _ = three
-    first, second = mrml_nodules.nodules(node)[:2]
-    chart = mrml_outputs.plot_densities(first)
+    first, second = scene_nodules.nodules(node)[:2]
+    chart = scene_outputs.plot_densities(first)
     count = scene.GetNumberOfNodes()
-    assert mrml_outputs.plot_densities(second) is chart
+    assert scene_outputs.plot_densities(second) is chart
     assert scene.GetNumberOfNodes() == count
     assert chart.GetTitle() == "Nodule 2: density of HC and LC"
     assert chart.GetNumberOfPlotSeriesNodes() == 2
@@ -252,8 +253,8 @@ def test_plot_shows_one_nodule_and_is_used_again(three, scene):
 
 def test_list_survives_files(three, runs, scene, tools, tmp_path):
     node, volume, _ = three
-    mrml_nodules.set_kind(mrml_nodules.nodules(node)[1], "part-solid")
-    before = mrml_nodules.nodules(node)
+    scene_nodules.set_kind(scene_nodules.nodules(node)[1], "part-solid")
+    before = scene_nodules.nodules(node)
     masks_before = masks(node, volume, tools)
     path = str(tmp_path / "nodules.seg.nrrd")
     storage = scene.AddNewNodeByClass("vtkMRMLSegmentationStorageNode")
@@ -261,7 +262,7 @@ def test_list_survives_files(three, runs, scene, tools, tmp_path):
     assert storage.WriteData(node)
     other = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "read")
     assert storage.ReadData(other)
-    read = mrml_nodules.nodules(other)
+    read = scene_nodules.nodules(other)
     assert [(n.name, n.key, n.kind, n.measurements) for n in read] == [
         (n.name, n.key, n.kind, n.measurements) for n in before
     ]
@@ -273,22 +274,24 @@ def test_list_survives_files(three, runs, scene, tools, tmp_path):
     runs.forget()
     assert scene.ReadFromMRB(str(tmp_path / "scene.mrb"), True)
     again = slicer.util.getNode("CT nodule")
-    assert [(n.name, n.key, n.kind) for n in mrml_nodules.nodules(again)] == [(n.name, n.key, n.kind) for n in before]
+    assert [(n.name, n.key, n.kind) for n in scene_nodules.nodules(again)] == [(n.name, n.key, n.kind) for n in before]
     terminology = slicer.vtkSegment.GetTerminologyEntryTagName()
     segment = again.GetSegmentation().GetNthSegment(0)
-    assert "SCT^27925004^Nodule" in mrml_nodules.tag(segment, terminology)
-    assert "SCT^39607008^Lung" in mrml_nodules.tag(segment, terminology)
-    assert mrml_nodules.tag(segment, TAG_PREFIX + "model_sha256") == "0" * 64
+    assert "SCT^27925004^Nodule" in scene_nodules.tag(segment, terminology)
+    assert "SCT^39607008^Lung" in scene_nodules.tag(segment, terminology)
+    assert scene_nodules.tag(segment, TAG_PREFIX + "model_sha256") == "0" * 64
     stored = runs.run(
-        Request(slicer.util.getNode("CT"), before[0].point_ras(), segmentationNode=again, replace=before[0].key)
+        SegmentationRequest(
+            slicer.util.getNode("CT"), before[0].point_ras(), segmentationNode=again, replace=before[0].key
+        )
     )
     assert stored.nodule.name == "Nodule 1"
 
 
 def test_a_run_in_the_worker_gives_the_same_as_a_run_at_once(ct, runs, tools):
     volume, points = ct
-    at_once = runs.run(Request(volume, points[1]))
-    job = runs.start(Request(volume, points[1]))
+    at_once = runs.run(SegmentationRequest(volume, points[1]))
+    job = runs.start(SegmentationRequest(volume, points[1]))
     assert job.wait(60)
     later = runs.finish()
     assert not runs.busy
@@ -311,7 +314,7 @@ def test_only_the_neighborhood_of_the_point_is_read(scene, tools, runs):
     inside = tools.ball((150, 300, 310), matrix, (250, 40, 100), 6)
     volume = tools.add_volume(scene, np.where(inside, tools.TISSUE, tools.AIR).astype(np.int16), matrix)
     runs._segment = segment
-    stored = runs.run(Request(volume, (250.0, 40.0, 100.0)))
+    stored = runs.run(SegmentationRequest(volume, (250.0, 40.0, 100.0)))
     assert seen[0].GetSize() == (140, 121, 81)  # 80 mm each way, as far as the volume goes
     assert sitk.GetArrayViewFromImage(seen[0]).max() == tools.TISSUE
     np.testing.assert_array_equal(
@@ -327,16 +330,16 @@ def test_point_is_checked_in_the_volumes_own_space(ct, runs, scene, tools):
     transform.SetMatrixTransformToParent(tools.matrix_of(shift))
     volume.SetAndObserveTransformNodeID(transform.GetID())
     with pytest.raises(PointError, match="outside of volume"):
-        runs.run(Request(volume, points[0]))
-    assert runs.run(Request(volume, tuple(np.add(points[0], (500, 0, 0))))).nodule.name == "Nodule 1"
+        runs.run(SegmentationRequest(volume, points[0]))
+    assert runs.run(SegmentationRequest(volume, tuple(np.add(points[0], (500, 0, 0))))).nodule.name == "Nodule 1"
 
 
 def test_tags_are_json_and_type_is_the_readers(three):
     node, _, _ = three
-    nodule = mrml_nodules.nodules(node)[0]
+    nodule = scene_nodules.nodules(node)[0]
     segment = node.GetSegmentation().GetSegment(nodule.ids["Final"])
-    assert json.loads(mrml_nodules.tag(segment, TAG_PREFIX + "measurements")) == nodule.measurements
-    assert mrml_nodules.tag(segment, KIND_TAG) == ""
+    assert json.loads(scene_nodules.tag(segment, TAG_PREFIX + "measurements")) == nodule.measurements
+    assert scene_nodules.tag(segment, KIND_TAG) == ""
     assert nodule.kind == "solid"
 
 

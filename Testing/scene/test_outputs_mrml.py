@@ -11,9 +11,9 @@ import slicer
 
 from LungNoduleUncertaintyLib.measuring import table as nodule_table
 from LungNoduleUncertaintyLib.measuring.measurements import measure
-from LungNoduleUncertaintyLib.scene import nodules as mrml_nodules
-from LungNoduleUncertaintyLib.scene import outputs as mrml_outputs
-from LungNoduleUncertaintyLib.scene.runs import Request, Runs
+from LungNoduleUncertaintyLib.scene import nodules as scene_nodules
+from LungNoduleUncertaintyLib.scene import outputs as scene_outputs
+from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest, SegmentationRuns
 from LungNoduleUncertaintyLib.segments import SEGMENTS
 
 INDICES = [(20, 18, 12), (34, 30, 20)]
@@ -35,25 +35,23 @@ def final_alone(tools):
         result = tools.fake_segment(ct, point_lps, **more)
         region = sitk.Resample(ct, result.final)
         measured = measure(region, None, None, result.final)
-        result = dataclasses.replace(
+        return dataclasses.replace(
             result,
             hc=None,
             lc=None,
             probability_union=None,
             probability_intersection=None,
-            multi_confidence_map=None,
             measurements=measured,
-            provenance={**result.provenance, "model": "soft"},
+            provenance=dataclasses.replace(result.provenance, model="soft"),
+            final_map="soft",
         )
-        result.final_map = "soft"
-        return result
 
     return segment
 
 
 @pytest.fixture
 def runs(tools):
-    runs = Runs(tools.fake_segment)
+    runs = SegmentationRuns(tools.fake_segment)
     yield runs
     runs.worker.stop()
 
@@ -65,10 +63,10 @@ def names(node, tools):
 def test_the_scene_gets_final_only_shown_in_3d(ct, runs, final_alone, tools):
     volume, points = ct
     runs._segment = final_alone
-    stored = runs.run(Request(volume, points[0]))
+    stored = runs.run(SegmentationRequest(volume, points[0]))
     node = stored.segmentationNode
     assert names(node, tools) == ["Nodule 1 Final"]
-    (nodule,) = mrml_nodules.nodules(node)
+    (nodule,) = scene_nodules.nodules(node)
     assert list(nodule.ids) == ["Final"]
     assert "interval" not in nodule.measurements
     assert np.allclose(nodule.center_ras(), points[0], atol=0.5)
@@ -87,15 +85,15 @@ def test_the_scene_gets_final_only_shown_in_3d(ct, runs, final_alone, tools):
 
 def test_beside_a_nodule_with_all_three(ct, runs, final_alone, tools):
     volume, points = ct
-    node = runs.run(Request(volume, points[0])).segmentationNode
+    node = runs.run(SegmentationRequest(volume, points[0])).segmentationNode
     runs._segment = final_alone
-    runs.run(Request(volume, points[1], segmentationNode=node))
+    runs.run(SegmentationRequest(volume, points[1], segmentationNode=node))
     assert names(node, tools) == ["Nodule 1 HC", "Nodule 1 LC", "Nodule 1 Final", "Nodule 2 Final"]
-    first, second = mrml_nodules.nodules(node)
+    first, second = scene_nodules.nodules(node)
     display = node.GetDisplayNode()
     assert not display.GetSegmentVisibility3D(first.ids["Final"])
     assert display.GetSegmentVisibility3D(second.ids["Final"])
-    assert mrml_nodules.next_name(node) == "Nodule 3"
+    assert scene_nodules.next_name(node) == "Nodule 3"
     runs.rename(node, second.key, "apex")
     assert names(node, tools)[3] == "apex Final"
     runs.delete(node, second.key)
@@ -124,26 +122,26 @@ def test_under_a_non_linear_transform(ct, runs, final_alone, scene, tools):
     world = [0.0, 0.0, 0.0]
     transform.TransformPoint(points[0], world)
     runs._segment = final_alone
-    node = runs.run(Request(volume, tuple(world))).segmentationNode
-    (nodule,) = mrml_nodules.nodules(node)
+    node = runs.run(SegmentationRequest(volume, tuple(world))).segmentationNode
+    (nodule,) = scene_nodules.nodules(node)
     assert np.allclose(nodule.center_ras(), world, atol=0.7)
 
 
 @pytest.mark.parametrize("surface", [False, True])
 def test_again_with_fewer_outputs_removes_hc_and_lc_and_undo_restores_them(ct, runs, final_alone, tools, surface):
     volume, points = ct
-    node = runs.run(Request(volume, points[0])).segmentationNode
-    runs.run(Request(volume, points[1], segmentationNode=node))
+    node = runs.run(SegmentationRequest(volume, points[0])).segmentationNode
+    runs.run(SegmentationRequest(volume, points[1], segmentationNode=node))
     if surface:
         node.CreateClosedSurfaceRepresentation()
     before = {n: tools.segment_array(node, i, volume).copy() for n, i in tools.ids_by_name(node).items()}
-    first, second = mrml_nodules.nodules(node)
+    first, second = scene_nodules.nodules(node)
     segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
     objects = {i: segmentation.GetSegment(i) for i in tools.ids_by_name(node).values()}
     display.SetSegmentOpacity2DFill(first.ids["LC"], 0.7)  # the user's own
     display.SetSegmentVisibility2DFill(first.ids["Final"], True)
     runs._segment = final_alone
-    stored = runs.run(Request(volume, points[0], segmentationNode=node, replace=first.key))
+    stored = runs.run(SegmentationRequest(volume, points[0], segmentationNode=node, replace=first.key))
     assert stored.removed == ("HC", "LC")
     assert names(node, tools) == ["Nodule 1 Final", *(f"Nodule 2 {part}" for part in SEGMENTS)]
     assert stored.nodule.key == first.key
@@ -161,7 +159,7 @@ def test_again_with_fewer_outputs_removes_hc_and_lc_and_undo_restores_them(ct, r
     assert list(after) == list(before)
     assert all(np.array_equal(after[n], before[n]) for n in before)
     assert all(segmentation.GetSegment(i) is s for i, s in objects.items())
-    restored = mrml_nodules.nodules(node)[0]
+    restored = scene_nodules.nodules(node)[0]
     assert restored.model == "fake/model"
     assert "interval" in restored.measurements
     assert display.GetSegmentOpacity2DFill(first.ids["LC"]) == pytest.approx(0.7)
@@ -171,11 +169,11 @@ def test_again_with_fewer_outputs_removes_hc_and_lc_and_undo_restores_them(ct, r
 def test_again_with_more_outputs_adds_hc_and_lc_in_their_place(ct, runs, final_alone, tools):
     volume, points = ct
     runs._segment = final_alone
-    stored = runs.run(Request(volume, points[0]))
+    stored = runs.run(SegmentationRequest(volume, points[0]))
     node = stored.segmentationNode
-    runs.run(Request(volume, points[1], segmentationNode=node))
+    runs.run(SegmentationRequest(volume, points[1], segmentationNode=node))
     runs._segment = tools.fake_segment
-    again = runs.run(Request(volume, points[0], segmentationNode=node, replace=stored.nodule.key))
+    again = runs.run(SegmentationRequest(volume, points[0], segmentationNode=node, replace=stored.nodule.key))
     assert again.removed == ()
     assert names(node, tools) == [*(f"Nodule 1 {part}" for part in SEGMENTS), "Nodule 2 Final"]
     assert again.nodule.ids["Final"] == stored.nodule.ids["Final"]
@@ -189,51 +187,51 @@ def test_again_with_more_outputs_adds_hc_and_lc_in_their_place(ct, runs, final_a
 
 def test_a_failure_while_running_again_brings_hc_and_lc_back(ct, runs, final_alone, scene, tools, monkeypatch):
     volume, points = ct
-    node = runs.run(Request(volume, points[0])).segmentationNode
-    (nodule,) = mrml_nodules.nodules(node)
+    node = runs.run(SegmentationRequest(volume, points[0])).segmentationNode
+    (nodule,) = scene_nodules.nodules(node)
     before = tools.snapshot(scene)
     runs._segment = final_alone
 
     def fails(*_unused):
         raise KeyboardInterrupt
 
-    real, calls = mrml_nodules._renew_surface, []
+    real, calls = scene_nodules._renew_surface, []
     monkeypatch.setattr(
-        mrml_nodules, "_renew_surface", lambda *a: (calls.append(a), fails() if len(calls) == 1 else real(*a))
+        scene_nodules, "_renew_surface", lambda *a: (calls.append(a), fails() if len(calls) == 1 else real(*a))
     )
     with pytest.raises(KeyboardInterrupt):
-        runs.run(Request(volume, points[0], segmentationNode=node, replace=nodule.key))
+        runs.run(SegmentationRequest(volume, points[0], segmentationNode=node, replace=nodule.key))
     assert tools.snapshot(scene) == before
-    assert "interval" in mrml_nodules.nodules(node)[0].measurements
+    assert "interval" in scene_nodules.nodules(node)[0].measurements
 
 
 def test_the_soft_mask_is_the_only_map(ct, runs, final_alone, scene, caplog):
     volume, points = ct
     runs._segment = final_alone
-    stored = runs.run(Request(volume, points[0], maps=mrml_outputs.DEFAULT_MAPS))
+    stored = runs.run(SegmentationRequest(volume, points[0], maps=scene_outputs.DEFAULT_MAPS))
     assert [m.GetName() for m in stored.maps] == ["Nodule 1 Soft mask"]
     array = slicer.util.arrayFromVolume(stored.maps[0])
     assert array.dtype == np.float32
     assert array.max() == 1
     assert scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 2
-    assert "Nodule 1: the model doesn't give the map LC probability" in caplog.text
+    assert "Nodule 1: the model doesn't have the map LC probability" in caplog.text
 
 
 def test_tables_leave_out_what_no_nodule_has_and_csv_keeps_its_columns(ct, runs, final_alone, tools):
     volume, points = ct
     runs._segment = final_alone
-    node = runs.run(Request(volume, points[0])).segmentationNode
-    table = mrml_outputs.update_table(node)
+    node = runs.run(SegmentationRequest(volume, points[0])).segmentationNode
+    table = scene_outputs.measurement_table(node)
     titles = [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())]
     assert not [t for t in titles if "low" in t or "high" in t or "HC" in t or "LC" in t]
     assert {"Volume [mm³]", "Mass [mg]", "Mean density [HU]", "Solid share [%]"} <= set(titles)
     runs._segment = tools.fake_segment
-    runs.run(Request(volume, points[1], segmentationNode=node))
+    runs.run(SegmentationRequest(volume, points[1], segmentationNode=node))
     assert [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())] == nodule_table.columns()
     low = table.GetTable().GetColumnByName("Volume low [mm³]")
     assert math.isnan(low.GetValue(0))
     assert low.GetValue(1) > 0
-    rows = list(csv.DictReader(io.StringIO(nodule_table.as_csv(mrml_outputs.table_rows(node)))))
+    rows = list(csv.DictReader(io.StringIO(nodule_table.as_csv(scene_outputs.table_rows(node)))))
     assert [row["Nodule"] for row in rows] == ["Nodule 1", "Nodule 2"]
     assert (rows[0]["Volume low [mm³]"], rows[0]["LC share [%]"]) == ("", "")
     assert float(rows[0]["Volume [mm³]"]) > 0
@@ -242,31 +240,31 @@ def test_tables_leave_out_what_no_nodule_has_and_csv_keeps_its_columns(ct, runs,
 
 def test_the_plot_is_of_final_and_follows_the_nodule(ct, runs, final_alone, tools):
     volume, points = ct
-    node = runs.run(Request(volume, points[0])).segmentationNode
+    node = runs.run(SegmentationRequest(volume, points[0])).segmentationNode
     runs._segment = final_alone
-    runs.run(Request(volume, points[1], segmentationNode=node))
-    both, alone = mrml_nodules.nodules(node)
-    chart = mrml_outputs.plot_densities(both)
+    runs.run(SegmentationRequest(volume, points[1], segmentationNode=node))
+    both, alone = scene_nodules.nodules(node)
+    chart = scene_outputs.plot_densities(both)
     assert chart.GetNumberOfPlotSeriesNodes() == 2
-    assert mrml_outputs.plot_densities(alone) is chart
+    assert scene_outputs.plot_densities(alone) is chart
     assert chart.GetTitle() == "Nodule 2: density of Final"
     (series,) = (chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes()))
     assert series.GetYColumnName() == "Final"
     table = series.GetTableNode()
     assert [table.GetColumnName(n) for n in range(table.GetNumberOfColumns())] == ["HU", "Final"]
-    mrml_outputs.plot_densities(both)
+    scene_outputs.plot_densities(both)
     assert chart.GetTitle() == "Nodule 1: density of HC and LC"
 
 
 def test_a_saved_scene_lists_final_alone_again(ct, runs, final_alone, scene, tools, tmp_path):
     volume, points = ct
     runs._segment = final_alone
-    node = runs.run(Request(volume, points[0])).segmentationNode
-    measured = mrml_nodules.nodules(node)[0].measurements
+    node = runs.run(SegmentationRequest(volume, points[0])).segmentationNode
+    measured = scene_nodules.nodules(node)[0].measurements
     tools.allow_archives(scene, tmp_path)
     assert scene.WriteToMRB(str(tmp_path / "s.mrb"))
     scene.Clear(0)
     assert scene.ReadFromMRB(str(tmp_path / "s.mrb"), True)
-    (found,) = mrml_nodules.nodules(scene.GetFirstNodeByClass("vtkMRMLSegmentationNode"))
+    (found,) = scene_nodules.nodules(scene.GetFirstNodeByClass("vtkMRMLSegmentationNode"))
     assert list(found.ids) == ["Final"]
     assert found.measurements == measured

@@ -8,8 +8,10 @@ import slicer
 from rendering import add_ct, off_screen_gl, render_3d, render_slice
 from scipy import ndimage
 
+from LungNoduleUncertaintyLib.models.network_input import Averaging
+from LungNoduleUncertaintyLib.outlining.result import Provenance
 from LungNoduleUncertaintyLib.phantom.chest import chest_phantom
-from LungNoduleUncertaintyLib.scene import segments as mrml_bridge
+from LungNoduleUncertaintyLib.scene.segments import add_result
 from LungNoduleUncertaintyLib.segments import SEGMENTS
 
 REASON = off_screen_gl()
@@ -34,8 +36,10 @@ def phantom():
 
     every, any_of = masks.all(0), masks.any(0)
     parts = {"hc": every, "lc": any_of & ~every, "final": masks.mean(0) >= 0.5}
-    result = types.SimpleNamespace(**{key: image(mask) for key, mask in parts.items()}, provenance={})
     x, y, z = nodule.center_lps
+    provenance = Provenance("readers", "0", "0" * 64, "tests", {}, Averaging(), (x, y, z))
+    masks = {key: image(mask) for key, mask in parts.items()}
+    result = types.SimpleNamespace(**masks, provenance=provenance, measurements={})
     return ct, result, (-x, -y, z)
 
 
@@ -44,7 +48,7 @@ def shown(scene, phantom):
     """(volume node, segmentation node, center in RAS)"""
     ct, result, center = phantom
     volume = add_ct(scene, ct)
-    return volume, mrml_bridge.add_result(result, volume), center
+    return volume, add_result(result, volume), center
 
 
 def nodes_of(scene):

@@ -228,8 +228,8 @@ def test_a_dsnet_bundle_segments_and_a_generator_is_refused(tmp_path, capsys):
     from Training.evaluation.nodules import center_point, nodule_image
 
     model = load_model(tmp_path / "ds-bundle", "cpu")
-    assert model.outputs == ["final", "soft"]
-    assert model.metadata["input"]["cube_sizes"] == [16]  # it has seen no more than its crops
+    assert model.outputs.maps == ("final", "soft")
+    assert model.metadata.input.cube_sizes == (16,)  # it has seen no more than its crops
     hu = np.random.default_rng(0).normal(-600, 300, (3, 16, 16)).astype(np.float32)
     maps = predict_cube(model, hu, (-1, -8, -8), (1, 1, 1))
     z = model.networks[0](torch.from_numpy(((hu.clip(-1000, 400) + 1000) / 1400)[:, None]))["soft"][:, 0]

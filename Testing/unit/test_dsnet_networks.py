@@ -204,10 +204,10 @@ def test_discriminators():
 
 def test_a_generator_is_refused_as_a_nodule_model():
     generator = networks.create("srgan_generator", width=4, blocks=1).eval()
-    metadata = {**bundle_metadata(outputs=["image"]), "sha256": "0" * 64}
+    metadata = bundle_metadata(outputs={"segments": [], "probabilities": [], "maps": ["image"]}, thresholds={})
     model = Model([generator], metadata, torch.device("cpu"))
     ct = sitk.Image(8, 8, 8, sitk.sitkInt16) - 800
-    with pytest.raises(NoduleError, match="gives image and no final"):
+    with pytest.raises(NoduleError, match="predicts image and no final"):
         segment_nodule(ct, (3.0, 3.0, 3.0), model=model)
 
 

@@ -125,11 +125,11 @@ def test_every_network_of_the_table_works_in_the_predictor(row, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(record_dict(row.config)))
     save_file({k: v.contiguous() for k, v in network.state_dict().items()}, tmp_path / "best.safetensors")
     model = run_model(tmp_path)
-    options = model.metadata["input"]
-    assert options["magnification"] == 1.28
-    assert options["cube_sizes"][0] == 64
-    assert not any(size % network.stride for size in options["cube_sizes"])
-    assert ("union" in model.outputs) == row.key.startswith("ugsnet")
+    options = model.metadata.input
+    assert options.magnification == 1.28
+    assert options.cube_sizes[0] == 64
+    assert not any(size % network.stride for size in options.cube_sizes)
+    assert ("union" in model.outputs.maps) == row.key.startswith("ugsnet")
     hu = np.random.default_rng(0).normal(-600, 300, (4, 64, 64)).astype(np.float32)
     maps = predict_cube(model, hu, (-2, -32, -32), (0.7, 0.7, 0.7))
     assert {"union", "intersection", "final"} <= set(maps)

@@ -8,15 +8,9 @@ import torch
 from fake_model import SMALL_NETWORK, bundle_metadata
 from LungNoduleKit.errors import BundleError
 from LungNoduleUncertaintyLib import NoduleError, load_model, networks
-from LungNoduleUncertaintyLib.models.bundle import (
-    available_bundles,
-    choose_device,
-    file_sha256,
-    find_bundle,
-    metadata_sha256,
-    read_metadata,
-    write_bundle,
-)
+from LungNoduleUncertaintyLib.models.bundle import choose_device, write_bundle
+from LungNoduleUncertaintyLib.models.metadata import file_sha256, metadata_sha256, read_metadata
+from LungNoduleUncertaintyLib.models.store import available_bundles, find_bundle
 
 
 def small_network(seed=0):
@@ -45,7 +39,7 @@ def test_round_trip_in_half_precision(bundle):
         torch.testing.assert_close(loaded[key], value, atol=2e-3, rtol=2e-3)
     assert {p.name for p in bundle.iterdir()} == {"model.safetensors", "metadata.json", "MODEL_CARD.md"}
     assert not model.networks[0].training
-    assert model.outputs == ["union", "intersection", "final", "single"]
+    assert model.outputs.maps == ("union", "intersection", "final", "single")
 
 
 def test_several_networks_are_all_loaded(tmp_path):
@@ -69,13 +63,38 @@ def test_changed_metadata_is_refused(bundle):
         load_model(bundle)
 
 
-@pytest.mark.parametrize("slopes", [0.8, {"intersection": "much"}])
-def test_a_calibration_for_size_without_slopes_is_refused(bundle, slopes):
+@pytest.mark.parametrize(
+    ("slopes", "reason"),
+    [
+        (0.8, "'size_calibration' must be a table"),
+        ({"intersection": "much"}, "'size_calibration.intersection' must be a number"),
+        ({"middle": 0.8}, "unknown key 'size_calibration.middle'"),
+    ],
+)
+def test_a_calibration_for_size_without_slopes_is_refused(bundle, slopes, reason):
     rewrite(bundle, size_calibration={"intersection": 0.8})
-    assert read_metadata(bundle)["size_calibration"] == {"intersection": 0.8}
+    assert read_metadata(bundle).size_calibration == {"intersection": 0.8}
     rewrite(bundle, size_calibration=slopes)
-    with pytest.raises(BundleError, match=r"metadata.json: size_calibration .* a slope for each map is wanted"):
+    with pytest.raises(BundleError, match=rf"metadata.json: {reason}"):
         load_model(bundle)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"inputs": {}}, "unknown key 'inputs'"),
+        ({"input": {"slice_offset": [0]}}, "unknown key 'input.slice_offset'"),
+        ({"input": {"through_plane": "own"}}, "'input.through_plane' must be one of 'isotropic', 'native'"),
+        ({"thresholds": {"union": 0.5, "intersection": 0.5, "final": "0.5"}}, "'thresholds.final' must be a number"),
+        ({"thresholds": {"all": 0.5}}, "unknown key 'thresholds.all'"),
+        ({"averaging": {"views": ["oblique"]}}, r"'averaging.views\[0\]' must be one of 'axial'"),
+        ({"outputs": ["union", "intersection", "final"]}, "'outputs' must be a table"),
+    ],
+)
+def test_a_key_or_value_that_isnt_known_is_named_with_the_file(bundle, changes, reason):
+    rewrite(bundle, **changes)
+    with pytest.raises(BundleError, match=rf"small/metadata.json: {reason}"):
+        read_metadata(bundle)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}"])
@@ -139,7 +158,9 @@ def test_another_format_and_unknown_names(bundle, tmp_path):
 
 def test_writing_leaves_nothing_behind_when_it_fails(tmp_path):
     with pytest.raises(TypeError):
-        write_bundle(tmp_path / "small", [small_network().state_dict()], bundle_metadata(extra=object()), "")
+        write_bundle(
+            tmp_path / "small", [small_network().state_dict()], bundle_metadata(network={"extra": object()}), ""
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -160,6 +181,6 @@ def test_shipped_bundles_are_sound_and_small():
         metadata = read_metadata(folder)
         assert load_model(name, "cpu").metadata == metadata
         assert sum(p.stat().st_size for p in folder.iterdir()) < 25e6
-        assert metadata["data_license"]
-        assert metadata["figures"]
-        assert metadata["name"] in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert metadata.data_license
+        assert metadata.figures.test
+        assert metadata.name in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")

@@ -7,7 +7,9 @@ import pytest
 
 from LungNoduleKit.errors import BundleError, OutputError
 from LungNoduleUncertaintyLib.models import store as model_store
-from LungNoduleUncertaintyLib.models.bundle import DEFAULT_BUNDLE, available_bundles, load_model, write_bundle
+from LungNoduleUncertaintyLib.models.bundle import load_model, write_bundle
+from LungNoduleUncertaintyLib.models.metadata import metadata_sha256
+from LungNoduleUncertaintyLib.models.store import DEFAULT_BUNDLE, available_bundles
 
 SHIPPED = [DEFAULT_BUNDLE, "dsnet-compact"]
 
@@ -43,8 +45,8 @@ def test_imported_bundle_is_found_loaded_and_removed(home, bundle, tmp_path, pac
     assert available_bundles() == [*SHIPPED, "small"]
     assert load_model("small", "cpu").folder == home / "small"
     shown = model_store.summary("small")
-    assert shown["removable"]
-    assert shown["card"].read_text() == "# A card\n"
+    assert shown.removable
+    assert shown.card.read_text() == "# A card\n"
     assert model_store.import_bundle(source) == "small"  # again: replaced
     model_store.remove_bundle("small")
     assert available_bundles() == SHIPPED
@@ -68,8 +70,6 @@ def test_a_damaged_or_foreign_source_leaves_nothing(home, bundle, tmp_path):
 
 @pytest.mark.parametrize("name", ["../out", ".hidden", "", "a/b", "a\\b"])
 def test_a_name_cant_lead_out_of_the_folder(home, bundle, name):
-    from LungNoduleUncertaintyLib.models.bundle import metadata_sha256
-
     path = bundle / "metadata.json"
     metadata = {**json.loads(path.read_text()), "name": name}
     path.write_text(json.dumps({**metadata, "sha256": metadata_sha256(metadata)}))
@@ -87,8 +87,6 @@ def test_archive_entries_cant_lead_out_of_the_folder(home, bundle, tmp_path):
 
 
 def test_shipped_bundles_can_be_neither_removed_nor_replaced(home, bundle):
-    from LungNoduleUncertaintyLib.models.bundle import metadata_sha256
-
     with pytest.raises(BundleError, match="only imported bundles"):
         model_store.remove_bundle(DEFAULT_BUNDLE)
     path = bundle / "metadata.json"

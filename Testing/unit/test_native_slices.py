@@ -1,19 +1,18 @@
 """The scan's native slices: found behind an interpolated cube, learnt from, and what a model of them sees in a CT."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 
-from fake_model import bright_model
-from LungNoduleKit.errors import NoduleError
+from fake_model import bright_model, with_input
 from LungNoduleKit.geometry import Grid, grid_spacing
-from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib import segment_nodule
-from LungNoduleUncertaintyLib.models.network_input import neighbouring_slices, sees_native_slices
-from LungNoduleUncertaintyLib.outlining.prediction import Averaging, view_input
+from LungNoduleUncertaintyLib.models.network_input import Averaging, SliceInput, neighboring_slices
+from LungNoduleUncertaintyLib.outlining.prediction import view_input
 from test_segmentation import ball_ct, volume_of_ball
 from test_training import small_config
 from Training.__main__ import main
@@ -75,15 +74,14 @@ def test_readers_are_those_of_the_nearest_voxels():
 
 def test_between_native_slices_is_interpolated_and_at_their_ends_repeated():
     hu = np.array([0.0, 100.0, 300.0])[:, None, None] * np.ones((1, 2, 2))
-    seen = neighbouring_slices(hu, [1], (2.0, 1.0, 1.0), {**NATIVE, "slice_offsets": [-3, -1, 0, 1, 3]})
+    native = SliceInput((-3, -1, 0, 1, 3), "native")
+    seen = neighboring_slices(hu, [1], (2.0, 1.0, 1.0), native)
     np.testing.assert_allclose(seen[0, :, 0, 0], [0, 50, 100, 200, 300])
     # As far apart as pixels: the slices themselves.
-    same = neighbouring_slices(hu, [0, 1, 2], (1.0, 1.0, 1.0), {**NATIVE, "slice_offsets": [-1, 0, 1]})
-    np.testing.assert_array_equal(
-        same, neighbouring_slices(hu, [0, 1, 2], (1.0, 1.0, 1.0), {"slice_offsets": [-1, 0, 1]})
-    )
-    with pytest.raises(NoduleError, match="through_plane is isotropic or native, got 'thick'"):
-        sees_native_slices({"through_plane": "thick"})
+    same = neighboring_slices(hu, [0, 1, 2], (1.0, 1.0, 1.0), replace(native, slice_offsets=(-1, 0, 1)))
+    np.testing.assert_array_equal(same, neighboring_slices(hu, [0, 1, 2], (1.0, 1.0, 1.0), SliceInput((-1, 0, 1))))
+    with pytest.raises(ConfigError, match=r"'input.through_plane' must be one of 'isotropic', 'native', not 'thick'"):
+        changed(small_config(), {"input": {"through_plane": "thick"}})
 
 
 def thick_nodule(number=0, depth=9):
@@ -113,7 +111,7 @@ def test_training_sees_what_prediction_sees():
     config = changed(config, {"data": dict(crop=32, large_crop=32)})
     nodule = thick_nodule()
     batch = BatchMaker([nodule], config)(0)
-    whole = view_input(nodule.hu, -nodule.center() * nodule.spacing, nodule.spacing, record_dict(config.input))
+    whole = view_input(nodule.hu, -nodule.center() * nodule.spacing, nodule.spacing, config.input)
     for image in batch.image.numpy():
         assert min(np.abs(image - slice_).max() for slice_ in whole) < 1e-5
 
@@ -166,14 +164,14 @@ def test_the_grid_of_a_cts_native_slices(spacing, axes, expected):
     ct = sitk.Image((20, 20, 20), sitk.sitkInt16)
     ct.SetSpacing(spacing)
     ct.SetDirection(axes)
-    assert grid_spacing(ct, None, own_slices=True) == pytest.approx(expected)
+    assert grid_spacing(ct, None, native_slices=True) == pytest.approx(expected)
 
 
 def test_a_magnified_grid_keeps_the_cts_native_slices():
     ct = sitk.Image((20, 20, 20), sitk.sitkInt16)
     ct.SetSpacing((0.8, 0.8, 2.0))
-    assert grid_spacing(ct, None, 1.28, own_slices=True) == pytest.approx((0.625, 0.625, 2.0))
-    assert grid_spacing(ct, 0.5, own_slices=True) == pytest.approx((0.5, 0.5, 2.0))
+    assert grid_spacing(ct, None, 1.28, native_slices=True) == pytest.approx((0.625, 0.625, 2.0))
+    assert grid_spacing(ct, 0.5, native_slices=True) == pytest.approx((0.5, 0.5, 2.0))
     assert grid_spacing(ct, 0.5) == pytest.approx((0.5, 0.5, 0.5))
     assert grid_spacing(ct, None) == pytest.approx((0.8, 0.8, 0.8))
 
@@ -193,8 +191,7 @@ class Listening(torch.nn.Module):
 @pytest.mark.parametrize("thickness", [0.5, 1.0, 2.5])
 def test_a_model_of_native_slices_sees_them_and_outlines_on_them(thickness):
     ct, center = ball_ct(size=(80, 80, round(50 / thickness)), spacing=(0.8, 0.8, thickness))
-    model = bright_model()
-    model.metadata = {**model.metadata, "input": {**model.metadata["input"], **NATIVE}}
+    model = with_input(bright_model(), **NATIVE)
     heard = Listening(model.networks[0])
     model.networks[0] = heard
     result = segment_nodule(ct, center, model=model)
@@ -212,8 +209,7 @@ def test_thick_slices_are_looked_at_as_often_as_thin_ones():
     looks = {}
     for thickness in (1.0, 5.0):
         ct, center = ball_ct(10.0, size=(80, 80, round(100 / thickness)), spacing=(0.8, 0.8, thickness))
-        model = bright_model()
-        model.metadata = {**model.metadata, "input": {**model.metadata["input"], **NATIVE}}
+        model = with_input(bright_model(), **NATIVE)
         stages = []
         segment_nodule(ct, center, model=model, progress=lambda stage, share, seen=stages: seen.append((stage, share)))
         looks[thickness] = sum(stage == "finding the nodule" and 10 * share % 1 < 1e-6 for stage, share in stages)
@@ -224,8 +220,7 @@ def test_other_views_want_voxels_of_one_size():
     """What the panel calls three views: as of a model that doesn't see the CT's own slices."""
     ct, center = ball_ct(size=(80, 80, 24), spacing=(0.8, 0.8, 2.5))
     averaging = Averaging(views=("axial", "coronal", "sagittal"))
-    model, plain = bright_model(), bright_model()
-    model.metadata = {**model.metadata, "input": {**model.metadata["input"], **NATIVE}}
+    model, plain = with_input(bright_model(), **NATIVE), bright_model()
     results = [segment_nodule(ct, center, model=m, averaging=averaging) for m in (model, plain)]
     volumes = [r.measurements["volumes_mm3"] for r in results]
     assert volumes[0] == volumes[1]

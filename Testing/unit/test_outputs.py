@@ -1,4 +1,4 @@
-"""Models that give Final alone, a soft mask or a probability: metadata, library, command line, export, evaluation."""
+"""Models that have Final alone, a soft mask or a probability: metadata, library, command line, export, evaluation."""
 
 import json
 import math
@@ -20,13 +20,15 @@ from LungNoduleUncertaintyLib.measuring.figure import measurement_lines, result_
 from LungNoduleUncertaintyLib.measuring.measurements import measure
 from LungNoduleUncertaintyLib.measuring.size_classes import size_classes, size_sentence
 from LungNoduleUncertaintyLib.models import outputs
-from LungNoduleUncertaintyLib.models.bundle import DEFAULT_BUNDLE, Model, find_bundle, read_metadata, write_bundle
-from LungNoduleUncertaintyLib.models.outputs import outputs_of_network, read_outputs
+from LungNoduleUncertaintyLib.models.bundle import Model, write_bundle
+from LungNoduleUncertaintyLib.models.metadata import metadata_sha256, read_metadata
+from LungNoduleUncertaintyLib.models.outputs import outputs_of_network
+from LungNoduleUncertaintyLib.models.store import DEFAULT_BUNDLE, find_bundle
 from LungNoduleUncertaintyLib.segments import SEGMENTS
 
 EVERYTHING = ("HC", "LC", "Final"), ("union", "intersection", "final")
-SOFT = {"segments": ["Final"], "probabilities": ["soft"]}
-PLAIN = {"segments": ["Final"], "probabilities": ["final"]}
+SOFT = {"segments": ["Final"], "probabilities": ["soft"], "maps": ["final", "soft"]}
+PLAIN = {"segments": ["Final"], "probabilities": ["final"], "maps": ["final"]}
 
 
 class SoftNetwork(torch.nn.Module):
@@ -37,8 +39,8 @@ class SoftNetwork(torch.nn.Module):
         return {"final": (hu + 300) / 20, "soft": (hu + 500) / 300}
 
 
-def model(given, network=None, **more):
-    metadata = {**bundle_metadata(outputs=given, thresholds={"final": 0.5}), **more, "sha256": "0" * 64}
+def model(outputs, network=None, thresholds=None):
+    metadata = bundle_metadata(outputs=outputs, thresholds=thresholds or {"final": 0.5}, sha256="0" * 64)
     return Model([(network or SoftNetwork()).eval()], metadata, torch.device("cpu"))
 
 
@@ -71,28 +73,12 @@ def soft(ct):
 # Metadata ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("metadata", [{}, {"outputs": ["union", "intersection", "final", "single"]}])
-def test_without_a_declaration_a_model_gives_everything(metadata):
-    gives = read_outputs(metadata)
-    assert (gives.segments, gives.probabilities) == EVERYTHING
-    assert gives.has_interval
-    assert gives.thresholds == EVERYTHING[1]
-
-
-def test_single_map_bundles_of_the_older_form_keep_giving_three_segments():
-    assert (read_outputs({"outputs": ["final"]}).segments, read_outputs({"outputs": ["image"]}).segments) == (
-        EVERYTHING[0],
-        (),
-    )
-
-
-def test_the_shipped_bundle_gives_everything_in_either_form():
-    """Its metadata says what it gives; as it was written before that (a list of maps), it gives the same."""
+def test_the_shipped_bundle_has_everything():
     metadata = read_metadata(find_bundle())
-    older = {**metadata, "outputs": ["union", "intersection", "final", "single"]}
-    assert (read_outputs(older).segments, read_outputs(older).probabilities) == EVERYTHING
-    assert set(metadata["size_calibration"]) <= set(read_outputs(metadata).maps)
-    assert (read_outputs(metadata).segments, read_outputs(metadata).probabilities) == EVERYTHING
+    assert (metadata.outputs.segments, metadata.outputs.probabilities) == EVERYTHING
+    assert metadata.outputs.has_interval
+    assert metadata.outputs.thresholds == EVERYTHING[1]
+    assert set(metadata.size_calibration) <= set(metadata.outputs.maps)
 
 
 @pytest.mark.parametrize(
@@ -106,40 +92,41 @@ def test_the_shipped_bundle_gives_everything_in_either_form():
         (["image"], True, (), (), ()),
     ],
 )
-def test_what_is_written_for_a_network_is_read_back(maps, intervals, segments, probabilities, thresholds):
-    written = json.loads(json.dumps({"outputs": outputs_of_network(maps, intervals)}))
-    gives = read_outputs(written)
-    assert (gives.segments, gives.probabilities, gives.thresholds) == (segments, probabilities, thresholds)
-    assert gives.maps == tuple(maps)
-    assert gives.final_map == ("soft" if "soft" in maps else "final")
+def test_what_is_written_for_a_network_is_read_back(tmp_path, maps, intervals, segments, probabilities, thresholds):
+    outputs = record_dict(outputs_of_network(maps, intervals))
+    metadata = bundle_metadata(outputs=outputs, thresholds=dict.fromkeys(thresholds, 0.5))
+    found = read_metadata(write_bundle(tmp_path / "bundle", [{"w": torch.zeros(1)}], metadata, "")).outputs
+    assert (found.segments, found.probabilities, found.thresholds) == (segments, probabilities, thresholds)
+    assert found.maps == tuple(maps)
+    assert found.final_map == ("soft" if "soft" in maps else "final")
 
 
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ("final", "name segments and probabilities"),
-        ({"segments": ["Final"]}, "name segments and probabilities"),
-        ({"segments": ["HC"], "probabilities": ["final"]}, "segments"),
-        ({"segments": ["Final"], "probabilities": []}, "probabilities"),
-        ({"segments": ["Final"], "probabilities": ["mask"]}, "probabilities"),
-        ({"segments": ["Final"], "probabilities": ["union", "intersection", "final"]}, "one probability map"),
+        ("final", "'outputs' must be a table, not 'final'"),
+        ({"segments": ["Final"]}, "lacks 'outputs.probabilities', 'outputs.maps'"),
+        ({"segments": ["HC"], "probabilities": ["final"], "maps": []}, r"outputs: segments \['HC'\] are neither"),
+        ({"segments": ["Final"], "probabilities": [], "maps": []}, r"outputs: probabilities \[\] are neither"),
+        ({"segments": ["Final"], "probabilities": ["mask"], "maps": []}, r"outputs: probabilities \['mask'\] are"),
+        ({"segments": ["Final"], "probabilities": [*EVERYTHING[1]], "maps": []}, "outputs: .* one probability map"),
     ],
 )
 def test_a_bundle_with_a_senseless_declaration_is_refused_by_name(tmp_path, given, reason):
-    folder = write_bundle(tmp_path / "odd", [{"w": torch.zeros(1)}], bundle_metadata(outputs=given), "")
-    with pytest.raises(BundleError, match=rf"odd.metadata.json: outputs: .*{reason}"):
+    folder = write_bundle(tmp_path / "odd", [{"w": torch.zeros(1)}], bundle_metadata(), "")
+    content = {**json.loads((folder / "metadata.json").read_text()), "outputs": given}
+    (folder / "metadata.json").write_text(json.dumps({**content, "sha256": metadata_sha256(content)}))
+    with pytest.raises(BundleError, match=rf"odd.metadata.json: {reason}"):
         read_metadata(folder)
 
 
-def test_a_bundle_has_the_thresholds_of_what_it_gives(tmp_path):
-    def written(name, given, thresholds):
-        return write_bundle(
-            tmp_path / name, [{"w": torch.zeros(1)}], bundle_metadata(outputs=given, thresholds=thresholds), ""
-        )
+def test_a_bundle_has_the_thresholds_of_its_segments(tmp_path):
+    def written(name, **entries):
+        return write_bundle(tmp_path / name, [{"w": torch.zeros(1)}], bundle_metadata(**entries), "")
 
-    assert read_metadata(written("alone", SOFT, {"final": 0.5}))["thresholds"] == {"final": 0.5}
+    assert read_metadata(written("alone", outputs=SOFT, thresholds={"final": 0.5})).thresholds == {"final": 0.5}
     with pytest.raises(BundleError, match="lacks threshold union, intersection"):
-        read_metadata(written("three", ["final"], {"final": 0.5}))
+        read_metadata(written("three", thresholds={"final": 0.5}))
 
 
 # Library -------------------------------------------------------------------------------------------------------------
@@ -159,7 +146,8 @@ def test_a_soft_mask_is_the_probability_and_its_half_is_final(ct, soft):
     # alpha is (tanh z + 1) / 2 of z = (HU + 500) / 300: in lung (-850 HU) and in the ball (40 HU)
     assert alpha.min() == pytest.approx((math.tanh(-350 / 300) + 1) / 2, abs=1e-3)
     assert alpha.max() == pytest.approx((math.tanh(540 / 300) + 1) / 2, abs=1e-3)
-    assert soft.provenance["thresholds"] == "final 0.500"
+    assert soft.provenance.thresholds == {"final": 0.5}
+    assert soft.provenance.texts()["thresholds"] == "final 0.500"
 
 
 def test_final_alone_measures_without_interval(soft):
@@ -178,8 +166,8 @@ def test_final_alone_measures_without_interval(soft):
         measure(soft.final, soft.final, None, soft.final)
 
 
-def test_final_is_the_same_as_that_of_three_cuts_of_the_map(ct, soft):
-    """Declared otherwise, the same network gives HC and LC too, and the same Final."""
+def test_final_is_the_same_as_that_of_three_thresholds_of_the_map(ct, soft):
+    """Declared otherwise, the same network has HC and LC too, and the same Final."""
     given = {**SOFT, "segments": list(SEGMENTS)}
     thresholds = {"union": 0.5, "intersection": 0.8, "final": 0.5}
     three = segment_nodule(ct, at(ct, (20, 30, 30)), model=model(given, thresholds=thresholds))
@@ -222,7 +210,7 @@ def test_slices_thicker_than_the_nodule_leave_its_best_voxel():
 
 def test_a_threshold_that_the_model_has_no_use_for_is_an_error(ct):
     point = at(ct, (20, 30, 30))
-    with pytest.raises(NoduleError, match=r"threshold union: model 'small 0' gives Final; its thresholds are final"):
+    with pytest.raises(NoduleError, match=r"threshold union: model 'small 0' has Final; its thresholds are final"):
         segment_nodule(ct, point, model=model(SOFT), thresholds={"union": 0.3})
     larger = segment_nodule(ct, point, model=model(SOFT), thresholds={"final": 0.2})
     assert larger.measurements["volumes_mm3"]["final"] > 1500
@@ -245,14 +233,15 @@ def test_table_and_text_have_a_dash_or_nothing_for_intervals(soft):
     m = soft.measurements
     volume, axis = nodule_table.interval_text(m)
     assert (volume, axis) == (f"{m['volumes_mm3']['final']:.0f} [–]", f"{m['mean_axis_mm']['final']:.1f} [–]")
-    row = dict(zip(nodule_table.columns(), nodule_table.row("N", m, "solid", "ds"), strict=True))
+    shown = nodule_table.row("N", m, "solid", "ds")
+    row = dict(zip(nodule_table.columns(), shown.cells(), strict=True))
     empty = {title for title, value in row.items() if value is None}
     assert empty == {
         *("Volume low [mm³]", "Volume high [mm³]", "Mean axis low [mm]", "Mean axis high [mm]", "Mass low [mg]"),
         *("Mass high [mg]", "Mean density HC [HU]", "Mean density LC [HU]", "LC share [%]"),
     }
     assert row["Lung-RADS size class"] == "4A"
-    lines = nodule_table.as_csv([list(row.values())]).splitlines()
+    lines = nodule_table.as_csv([shown]).splitlines()
     assert lines[0] == ",".join(nodule_table.columns())
     assert lines[1].startswith(f"N,{row['Volume [mm³]']},,,{row['Mean axis [mm]']},,,")
     text = nodule_table.as_text("N", m, "solid", "ds")
@@ -260,7 +249,7 @@ def test_table_and_text_have_a_dash_or_nothing_for_intervals(soft):
     assert "LC" not in text
     assert "[" not in text
     assert f"Volume {m['volumes_mm3']['final']:.0f} mm³" in text
-    assert "Outlined by ds; the model gives no interval. For research" in text
+    assert "Outlined by ds; the model has no interval. For research" in text
 
 
 def test_the_picture_has_one_outline_and_no_interval(ct, soft, tmp_path, monkeypatch):
@@ -292,15 +281,13 @@ def bundle(tmp_path):
     options = {"name": "dsnet", "in_channels": 3, "width": 4, "levels": 2, "detail": "none"}
     torch.manual_seed(0)
     built = networks.create(options["name"], **{k: v for k, v in options.items() if k != "name"})
-    given = outputs_of_network(sorted(built.eval()(torch.zeros(1, 3, 16, 16))))
+    given = record_dict(outputs_of_network(sorted(built.eval()(torch.zeros(1, 3, 16, 16)))))
     metadata = bundle_metadata(name="tiny-dsnet", network=options, outputs=given, thresholds={"final": 0.5})
     return write_bundle(tmp_path / "tiny-dsnet", [built.state_dict()], metadata, "card")
 
 
 def test_segment_writes_final_its_soft_mask_and_a_report(ct, tmp_path, capsys, monkeypatch):
-    from LungNoduleUncertaintyLib.models import bundle as model_bundle
-
-    monkeypatch.setattr(model_bundle, "load_model", lambda *a, **k: model(SOFT))
+    monkeypatch.setattr(command_line, "load_model", lambda *a, **k: model(SOFT))
     sitk.WriteImage(ct, str(tmp_path / "ct.nrrd"))
     x, y, z = at(ct, (20, 30, 30))
     arguments = ["segment", str(tmp_path / "ct.nrrd"), "--point", str(x), str(y), str(z)]
@@ -321,7 +308,7 @@ def test_segment_writes_final_its_soft_mask_and_a_report(ct, tmp_path, capsys, m
     assert (tmp_path / "n.png").stat().st_size > 10_000
 
 
-def test_models_says_what_each_gives(bundle, tmp_path, capsys, monkeypatch):
+def test_models_says_what_each_predicts(bundle, tmp_path, capsys, monkeypatch):
     from LungNoduleUncertaintyLib.models import store as model_store
 
     monkeypatch.setenv(model_store.FOLDER_VARIABLE, str(tmp_path))
@@ -332,10 +319,11 @@ def test_models_says_what_each_gives(bundle, tmp_path, capsys, monkeypatch):
     assert "probability maps: union, intersection, final\n" in first
     assert "segments: Final, without intervals\n  probability maps: soft\n" in second
     shown = model_store.summary("tiny-dsnet")
-    assert (shown["segments"], shown["probabilities"], shown["outputs"]) == (["Final"], ["soft"], ["final", "soft"])
+    assert (shown.outputs.segments, shown.outputs.probabilities) == (("Final",), ("soft",))
+    assert shown.outputs.maps == ("final", "soft")
     loaded = load_model(bundle, "cpu")
-    assert loaded.gives.final_map == "soft"
-    assert loaded.outputs == ["final", "soft"]
+    assert loaded.outputs == shown.outputs
+    assert loaded.outputs.final_map == "soft"
 
 
 # Export and evaluation -----------------------------------------------------------------------------------------------
@@ -398,25 +386,27 @@ def exported(run, tmp_path, **more):
         (DSNET, True, CALIBRATED, EVERYTHING[0], ("soft",)),
     ],
 )
-def test_export_says_what_the_network_gives(run, tmp_path, network, intervals, thresholds, segments, probabilities):
+def test_export_says_what_the_network_predicts(run, tmp_path, network, intervals, thresholds, segments, probabilities):
     loaded, card = exported(run(network), tmp_path, intervals=intervals)
-    assert (loaded.gives.segments, loaded.gives.probabilities) == (segments, probabilities)
-    assert loaded.metadata["thresholds"] == thresholds
+    assert (loaded.outputs.segments, loaded.outputs.probabilities) == (segments, probabilities)
+    assert loaded.metadata.thresholds == thresholds
     alone = segments == ("Final",)
     assert ("HC" in card) != alone
-    assert ("coverage" in card) != alone
-    assert "| all | 3 | 0.800 |" in card
-    assert ("hc" in loaded.metadata["figures"]["test"]["all"]) != alone
-    assert ("calibration" in loaded.metadata["figures"]) != alone
+    assert ("Coverage" in card) != alone
+    assert "{" not in card
+    assert "| Dice of Final with what at least half of the readers included | 0.800 |" in card
+    assert "All 3 nodules with two or more readers" in card
+    assert ("hc" in loaded.metadata.figures.test["all"]) != alone
+    assert (loaded.metadata.figures.calibration is None) == alone
 
 
 def test_a_card_shows_pooled_figures_with_their_intervals(run, tmp_path):
     spread = {"final_interval": [0.78, 0.82], "final_folds_sd": 0.01, "hc_interval": [0.6, 0.8], "hc_folds_sd": 0.02}
     figures = {"test": {"all": {**FIGURES["test"]["all"], **spread}}}
     loaded, card = exported(run(UNET), tmp_path, figures=figures)
-    assert "| all | 3 | 0.800 (0.780 to 0.820) |" in card
+    assert "at least half of the readers included | 0.800 (0.780 to 0.820) |" in card
     assert "95 % intervals" in card
-    shown = loaded.metadata["figures"]["test"]["all"]
+    shown = loaded.metadata.figures.test["all"]
     assert {k for k in shown if k.endswith(("_interval", "_folds_sd"))} == {"final_interval", "final_folds_sd"}
     loaded, card = exported(run(UGSNET, "other"), tmp_path / "other", figures=figures)
     assert "0.700 (0.600 to 0.800)" in card
@@ -425,10 +415,10 @@ def test_a_card_shows_pooled_figures_with_their_intervals(run, tmp_path):
 def test_export_carries_the_calibration_for_size_where_there_is_an_interval(run, tmp_path):
     slopes = {"intersection": 0.8}
     loaded, card = exported(run(UGSNET), tmp_path, size_calibration=slopes)
-    assert loaded.metadata["size_calibration"] == slopes
-    assert '`{"intersection": 0.8}` for every doubling of the diameter' in card
+    assert loaded.metadata.size_calibration == slopes
+    assert "logits of the intersection by 0.8 for every doubling of the diameter from 8 mm" in card
     loaded, card = exported(run(UNET, "other"), tmp_path / "alone", size_calibration=slopes)
-    assert "size_calibration" not in loaded.metadata
+    assert not loaded.metadata.size_calibration
     assert "doubling" not in card
 
 
@@ -437,7 +427,7 @@ def test_export_without_calibration_and_with_other_figures(run, tmp_path):
 
     ds = run(DSNET)
     loaded, _ = exported(ds, tmp_path, thresholds=None, averaging=None, figures={})
-    assert loaded.metadata["thresholds"] == {"final": 0.5}
+    assert loaded.metadata.thresholds == {"final": 0.5}
     with pytest.raises(ConfigError, match="HC and LC need calibrated thresholds"):
         exported(ds, tmp_path, thresholds=None, intervals=True)
     elsewhere = {**FIGURES, "test_conditions": {"thresholds": CALIBRATED}}
@@ -450,8 +440,8 @@ def test_runs_of_all_networks_are_compared_with_three_segments(run):
 
     for number, network in enumerate((UNET, DSNET, UGSNET)):
         found = run_model(run(network, f"run{number}"))
-        assert found.gives.segments == EVERYTHING[0]
-        assert found.metadata["thresholds"] == dict.fromkeys(EVERYTHING[1], 0.5)
+        assert found.outputs.segments == EVERYTHING[0]
+        assert found.metadata.thresholds == dict.fromkeys(EVERYTHING[1], 0.5)
 
 
 def test_final_alone_is_evaluated_by_final_alone(tmp_path):

@@ -1,17 +1,21 @@
 """From a CT and a point to HC, LC and final, with a model whose right answer is known."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
 
-from fake_model import bright_model
+from fake_model import bright_model, with_input
 from LungNoduleKit.errors import ImageError, NoNoduleError, PointError
 from LungNoduleKit.geometry import Grid
 from LungNoduleUncertaintyLib import segment_nodule
+from LungNoduleUncertaintyLib.models.network_input import VIEWS, Averaging
 from LungNoduleUncertaintyLib.outlining import prediction
-from LungNoduleUncertaintyLib.outlining.prediction import Averaging, predict_cube
-from LungNoduleUncertaintyLib.outlining.segmentation import nested_masks
+from LungNoduleUncertaintyLib.outlining.masks import nested_masks
+from LungNoduleUncertaintyLib.outlining.prediction import predict_cube
 
 OBLIQUE = (0.96, -0.28, 0.0, 0.28, 0.96, 0.0, 0.0, 0.0, 1.0)
 
@@ -71,7 +75,17 @@ def test_masks_are_nested_and_disjoint():
     assert not (hc & ~final).any()
     assert not (final & ~(hc | lc)).any()
     assert result.multi_confidence_map.GetPixelID() == sitk.sitkFloat32
-    assert result.provenance["model_sha256"] == "0" * 64
+    assert result.provenance.model_sha256 == "0" * 64
+
+
+def test_the_point_and_the_settings_are_kept_as_numbers():
+    ct, center = ball_ct()
+    point = tuple(np.add(center, (0.123456789, 0.0, 0.0)))
+    provenance = segment_nodule(ct, np.array(point), model=bright_model()).provenance
+    assert provenance.point_lps == point
+    assert provenance.thresholds == {"union": 0.5, "intersection": 0.5, "final": 0.5}
+    assert [float(v) for v in provenance.texts()["point_lps"].split()] == list(point)
+    assert json.loads(json.dumps(provenance.as_dict()))["point_lps"] == list(point)
 
 
 @pytest.mark.parametrize("radius", [3.0, 10.0])
@@ -80,15 +94,16 @@ def test_maps_are_calibrated_for_the_nodules_size(radius):
     ct, center = ball_ct(radius)
     model = bright_model()
     plain = segment_nodule(ct, center, model=model)
-    model.metadata = {**model.metadata, "size_calibration": {"union": 5.0, "intersection": 7.0}}
+    model.metadata = replace(model.metadata, size_calibration={"union": 5.0, "intersection": 7.0})
     result = segment_nodule(ct, center, model=model)
     diameter = (6 / np.pi * volume_of_ball(-450, radius)) ** (1 / 3)
     lower = 100 * np.log2(diameter / 8)
     volumes = result.measurements["volumes_mm3"]
     assert volumes["union"] == pytest.approx(volume_of_ball(-650 - lower, radius), rel=0.05)
     assert volumes["hc"] == pytest.approx(volume_of_ball(-250 - 1.4 * lower, radius), rel=0.1)  # 75 voxels at 3 mm
-    assert result.provenance["size_calibration"] == "intersection 7 per doubling, union 5 per doubling"
-    assert "size_calibration" not in plain.provenance
+    assert result.provenance.size_calibration == {"union": 5.0, "intersection": 7.0}
+    assert result.provenance.texts()["size_calibration"] == "intersection 7 per doubling, union 5 per doubling"
+    assert "size_calibration" not in plain.provenance.texts()
     assert (volumes["hc"] > plain.measurements["volumes_mm3"]["hc"]) == (diameter > 8)
     assert volumes["final"] == plain.measurements["volumes_mm3"]["final"]
     # HC and LC don't move with the threshold of Final, as long as final holds HC.
@@ -114,8 +129,7 @@ def test_all_networks_outline_what_the_first_one_finds():
 
 def test_a_magnified_input_gives_the_same_volume():
     ct, center = ball_ct()
-    model = bright_model()
-    model.metadata = {**model.metadata, "input": {**model.metadata["input"], "magnification": 1.28}}
+    model = with_input(bright_model(), magnification=1.28)
     volume = segment_nodule(ct, center, model=model).measurements["volumes_mm3"]["final"]
     assert volume == pytest.approx(volume_of_ball(-450), rel=0.03)
 
@@ -138,7 +152,7 @@ def test_nearby_points_give_the_same_voxels():
         assert np.array_equal(array(segment_nodule(ct, moved, model=bright_model()).final), reference)
 
 
-def test_what_was_clicked_is_outlined_though_it_hung_together_with_a_larger_neighbour():
+def test_what_was_clicked_is_outlined_though_it_was_connected_with_a_larger_neighbor():
     """The first look sees one part, whose centre lies in the larger ball; the next ones see two."""
     ct, center = ball_ct()
     small = (center[0] + 25.0, *center[1:])
@@ -155,7 +169,7 @@ def test_what_was_clicked_is_outlined_though_it_hung_together_with_a_larger_neig
         calls.append(len(stack))
         return {key: value + (10 if len(calls) <= 3 else 0) for key, value in forward(stack).items()}
 
-    model.metadata = {**model.metadata, "input": {**model.metadata["input"], "cube_sizes": [96]}}
+    with_input(model, cube_sizes=(96,))
     model.networks[0].forward = changing
     result = segment_nodule(Grid.of(ct).image(values), small, model=model)
     shape = sitk.LabelShapeStatisticsImageFilter()
@@ -244,7 +258,7 @@ def test_averaging_over_flips_and_views_keeps_geometry():
     model = bright_model()
     plain = predict_cube(model, hu, np.zeros(3), np.ones(3))
     flips = tuple((a, b) if b != a else (a,) for a in range(3) for b in range(3))
-    averaged = predict_cube(model, hu, np.zeros(3), np.ones(3), averaging=Averaging(flips, tuple(prediction.VIEWS)))
+    averaged = predict_cube(model, hu, np.zeros(3), np.ones(3), averaging=Averaging(flips, tuple(VIEWS)))
     for key in plain:
         np.testing.assert_allclose(averaged[key], plain[key], atol=1e-5)
 
@@ -256,12 +270,12 @@ def test_the_position_channel_follows_flips_and_views():
 
     model = bright_model()
     model.networks = [Position()]
-    model.metadata = {**model.metadata, "input": {**model.metadata["input"], "position": True}}
+    with_input(model, position=True)
     hu, offset, spacing = np.zeros((12, 14, 16), np.float32), np.array([-3.0, -4.0, -9.0]), np.array([0.7, 0.8, 0.9])
     plain = predict_cube(model, hu, offset, spacing)["final"]
     assert np.unravel_index(plain.argmax(), plain.shape) == (4, 5, 10)
     for axis in range(3):
-        for view in prediction.VIEWS:
+        for view in VIEWS:
             turned = predict_cube(model, hu, offset, spacing, averaging=Averaging(((axis,),), (view,)))["final"]
             np.testing.assert_allclose(turned, plain, atol=1e-5)
 

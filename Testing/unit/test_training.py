@@ -269,8 +269,8 @@ def test_command_line_from_data_to_bundle(tmp_path, capsys):
         == 0
     )
     model = load_model(bundle, "cpu")
-    assert model.metadata["training"]["nodules"]["training"] > 0
-    assert "| all | 2 |" in (bundle / "MODEL_CARD.md").read_text()
+    assert model.metadata.training.nodules["training"] > 0
+    assert "All 2 nodules with two or more readers" in (bundle / "MODEL_CARD.md").read_text()
     weights = load_file(bundle / "model.safetensors")
     assert {v.dtype for v in weights.values() if v.is_floating_point()} == {torch.float16}
 
@@ -299,7 +299,7 @@ def test_several_runs_are_averaged_or_an_ensemble(tmp_path, capsys):
     assert main(["export", *both, "--output", str(bundle), "--version", "1", *known]) == 0
     model = load_model(bundle, "cpu")
     assert len(model.networks) == 2
-    assert model.outputs == ["final"]
+    assert model.outputs.maps == ("final",)
     other = json.loads((runs[1] / "config.json").read_text())
     other["input"]["position"] = not other["input"]["position"]
     (runs[1] / "config.json").write_text(json.dumps(other))
@@ -334,8 +334,8 @@ def test_folds_share_a_calibration_and_are_pooled(tmp_path, capsys):
     assert pooled["all"]["final_interval"][0] <= pooled["all"]["final"] <= pooled["all"]["final_interval"][1]
     export = ["export", str(runs[0]), "--output", str(tmp_path / "bundle"), "--version", "1", "--figures"]
     assert main([*export, str(tmp_path / "pooled.json")]) == 0
-    figures = load_model(tmp_path / "bundle", "cpu").metadata["figures"]
-    assert [fold["fold"] for fold in figures["test_conditions"]["folds"]] == [1, 2]
+    figures = load_model(tmp_path / "bundle", "cpu").metadata.figures
+    assert [fold["fold"] for fold in figures.test_conditions["folds"]] == [1, 2]
     assert main(["pool", *measured, measured[0], "--output", str(tmp_path / "twice.json")]) == 1
     assert "in an earlier evaluation too" in capsys.readouterr().err
     assert not (tmp_path / "twice.json").exists()

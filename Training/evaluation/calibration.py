@@ -6,7 +6,7 @@ than wanted: Dice alone says nothing about how often the interval holds. The sam
 the intersection is calibrated for the nodule's size (see Lib's size_calibration).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from LungNoduleKit.errors import NoduleError
 from LungNoduleUncertaintyLib.models.bundle import Model
 from LungNoduleUncertaintyLib.models.size_calibration import calibrated
 from LungNoduleUncertaintyLib.outlining.masks import high_confidence, nested_masks
-from LungNoduleUncertaintyLib.outlining.prediction import Averaging
-from LungNoduleUncertaintyLib.outlining.segmentation import probability_maps
+from LungNoduleUncertaintyLib.outlining.probability_maps import probability_maps
 
 from ..data.folder import Nodule
 from ..metrics import dice
@@ -41,8 +40,8 @@ def probability_cases(model, nodules: list[Nodule], averaging=None, progress: bo
     """Averaged probability maps of every nodule in which the model finds something at its centroid."""
     from tqdm import tqdm
 
-    model = Model(model.networks, {**model.metadata, "size_calibration": {}}, model.device, model.folder)
-    averaging = averaging or Averaging.from_metadata(model.metadata.get("averaging", {}))
+    model = Model(model.networks, replace(model.metadata, size_calibration={}), model.device, model.folder)
+    averaging = averaging or model.metadata.averaging
     cases = []
     for nodule in tqdm(nodules, desc="probability maps", disable=not progress, leave=False):
         try:

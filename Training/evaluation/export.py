@@ -2,11 +2,15 @@
 
 import json
 import re
+from dataclasses import fields, replace
 from pathlib import Path
 
-from LungNoduleKit.records import record_dict
+from LungNoduleKit.records import read_record, record_dict
 from LungNoduleUncertaintyLib.models.bundle import Model, write_bundle
-from LungNoduleUncertaintyLib.models.outputs import INTERVAL_MAPS, Outputs, outputs_of_network, read_outputs
+from LungNoduleUncertaintyLib.models.card import model_card
+from LungNoduleUncertaintyLib.models.metadata import BundleMetadata, MeasuredFigures, TrainingRecord
+from LungNoduleUncertaintyLib.models.network_input import Averaging, NetworkInput
+from LungNoduleUncertaintyLib.models.outputs import INTERVAL_MAPS, Outputs, outputs_of_network
 
 from ..config import Config, ConfigError, changed
 from ..runs import build_network, conditions, input_channels, load_run
@@ -68,22 +72,21 @@ def _cube_sizes(config: Config, stride: int) -> list[int]:
     return [size for size in sorted({first, 64, 96, 128}) if size >= first and size % stride == 0]
 
 
-def _metadata(config: Config, outputs: dict, stride: int) -> dict:
-    return {
-        "name": config.name,
-        "version": "0",
-        "sha256": "",
-        "network": {**record_dict(config.network), "in_channels": input_channels(config)},
-        "input": {
-            **record_dict(config.input),
-            "spacing_mm": config.data.pixel_mm or None,  # None: the CT's in-plane spacing
-            "magnification": (config.data.net_size or config.data.crop) / config.data.crop,
-            "cube_sizes": _cube_sizes(config, stride),
-        },
-        "outputs": outputs,
-        "thresholds": dict.fromkeys(read_outputs({"outputs": outputs}).thresholds, 0.5),
-        "averaging": {"flips": [[]], "views": ["axial"]},
-    }
+def _metadata(config: Config, outputs: Outputs, stride: int) -> BundleMetadata:
+    return BundleMetadata(
+        name=config.name,
+        version="0",
+        license="Apache-2.0",
+        network={**record_dict(config.network), "in_channels": input_channels(config)},
+        input=NetworkInput(
+            **{f.name: getattr(config.input, f.name) for f in fields(config.input)},
+            spacing_mm=config.data.pixel_mm or None,  # None: the CT's in-plane spacing
+            magnification=(config.data.net_size or config.data.crop) / config.data.crop,
+            cube_sizes=tuple(_cube_sizes(config, stride)),
+        ),
+        outputs=outputs,
+        thresholds=dict.fromkeys(outputs.thresholds, 0.5),
+    )
 
 
 def export_bundle(
@@ -113,35 +116,34 @@ def export_bundle(
     config, states = _run_states(runs)
     network = build_network(config)
     outputs = outputs_of_network(_outputs(network, config), intervals)
-    gives = read_outputs({"outputs": outputs})
-    thresholds = _thresholds(gives, thresholds, config.name)
+    thresholds = _thresholds(outputs, thresholds, config.name)
     split = json.loads((run / "split.json").read_text(encoding="utf-8"))
     trained = json.loads((run / "conditions.json").read_text(encoding="utf-8"))
     start = Path(config.training.init_from)
     if start.name:  # the run that it started from, not where that lay
         config = changed(config, {"training": {"init_from": f"{start.parent.name}/{start.name}"}})
-    metadata = {
-        **_metadata(config, outputs, network.stride),
-        "name": name or config.name,
-        "version": version,
-        "description": _description(config.network.name, gives, thresholds),
-        "thresholds": thresholds,
-        **({"size_calibration": size_calibration} if size_calibration and gives.has_interval else {}),
-        **({"averaging": averaging} if averaging else {}),
-        "license": "Apache-2.0",
-        "data_license": DATA_LICENSE,
-        "intended_use": "Research only, not for diagnosis. Chest CT of adults, one nodule of 3 to 40 mm at a point.",
-        "training": {
-            "configuration": record_dict(config),
-            "data": data,
-            "patients": {part: len(value["patients"]) for part, value in split.items()},
-            "nodules": {part: len(value["nodules"]) for part, value in split.items()},
-            "conditions": trained,
-            **({"averaged_runs": [r.name for r in runs]} if len(runs) > 1 else {}),
-        },
-        "exported": conditions(),
-        "figures": _figures(gives, figures, thresholds),
-    }
+    training = TrainingRecord(
+        configuration=record_dict(config),
+        data=data,
+        patients={part: len(value["patients"]) for part, value in split.items()},
+        nodules={part: len(value["nodules"]) for part, value in split.items()},
+        conditions=trained,
+        averaged_runs=tuple(r.name for r in runs) if len(runs) > 1 else (),
+    )
+    metadata = replace(
+        _metadata(config, outputs, network.stride),
+        name=name or config.name,
+        version=version,
+        description=_description(config.network.name, outputs, thresholds),
+        thresholds=thresholds,
+        size_calibration=size_calibration or {} if outputs.has_interval else {},
+        averaging=read_record(Averaging, averaging or {}, "averaging", ConfigError),
+        data_license=DATA_LICENSE,
+        intended_use="Research only, not for diagnosis. Chest CT of adults, one nodule of 3 to 40 mm at a point.",
+        training=training,
+        exported=conditions(),
+        figures=read_record(MeasuredFigures, _figures(outputs, figures, thresholds), "figures", ConfigError),
+    )
     return write_bundle(output, states, metadata, model_card(metadata))
 
 
@@ -187,84 +189,8 @@ def _description(network: str, gives: Outputs, thresholds: dict) -> str:
     if "union" in gives.probabilities:
         return "UGS-Net for lung nodules: what every reader, some readers and most readers would include."
     if gives.has_interval:
-        return f"{network} for lung nodules: one probability map; HC, LC and Final are its cuts at three thresholds."
+        return f"{network} for lung nodules: one probability map, of which three thresholds make HC, LC and Final."
     if not gives.segments:
-        return f"{network}: gives {', '.join(gives.maps)}; it segments nothing."
+        return f"{network}: predicts {', '.join(gives.maps)}; it segments nothing."
     map_name = "soft mask" if gives.final_map == "soft" else "probability map"
-    return f"{network} for lung nodules: one {map_name}; Final is its cut at {thresholds['final']:g}."
-
-
-# Column of a card's table: (measured figure, what it is).
-_COLUMNS = {
-    "final": ("final", "`final`: mean 3D Dice against what at least half of the readers include"),
-    "HC": ("hc", "`HC`: against what all include"),
-    "union": ("union", "`union`: against what any includes"),
-    "coverage": ("coverage", "`coverage`: share of reader volumes inside [V(HC), V(union)]"),
-    "width": (
-        "width_ratio",
-        "`width`: median width of that interval over the readers' own [V(intersection), V(union)]",
-    ),
-    "Dice < 0.3": ("failures", "`Dice < 0.3`: share of nodules"),
-    "jitter": ("jitter", "`jitter`: mean Dice of `final` between points moved by up to 1.5 mm"),
-}
-
-
-def _cell(values: dict, key: str) -> str:
-    if values.get(key) is None:
-        return ""
-    low, high = values.get(f"{key}_interval", (None, None))
-    return f"{values[key]:.3f}" + ("" if low is None else f" ({low:.3f} to {high:.3f})")
-
-
-def model_card(metadata: dict) -> str:
-    """The card in Markdown, from the metadata alone, so that the two can't disagree."""
-    training, figures, gives = metadata["training"], metadata["figures"], read_outputs(metadata)
-    shown = [c for c in _COLUMNS if gives.has_interval or _COLUMNS[c][0] not in _OF_INTERVALS]
-    rows = []
-    for group, values in figures.get("test", {}).items():
-        cells = [_cell(values, _COLUMNS[column][0]) for column in shown]
-        rows.append(f"| {group} | {values['nodules']} | {' | '.join(cells)} |")
-    table = "\n".join([f"| nodules | n | {' | '.join(shown)} |", "|---" * (len(shown) + 2) + "|", *rows])
-    meanings = "; ".join(_COLUMNS[column][1] for column in shown)
-    if any(key.endswith("_interval") for values in figures.get("test", {}).values() for key in values):
-        meanings += "; in brackets 95 % intervals (bootstrap over patients)"
-    limits = "Final says what at least half of the readers would include, not how far they would differ."
-    if gives.has_interval:
-        limits = "HC and LC say where readers would differ, not where the tissue's border is."
-    slopes = metadata.get("size_calibration")
-    sizes = (
-        f"; logits are shifted by `{json.dumps(slopes)}` for every doubling of the diameter from 8 mm" if slopes else ""
-    )
-    conditions_used = ", ".join(f"{k} {v}" for k, v in training["conditions"].items())
-    return f"""# {metadata["name"]} {metadata["version"]}
-
-{metadata["description"]}
-
-**Gives.** Segments: {", ".join(gives.segments) or "none"}. Probability maps:
-{", ".join(gives.probabilities) or "none"}.
-
-**Intended use.** {metadata["intended_use"]}
-
-**Network.** `{json.dumps(metadata["network"])}` on `{json.dumps(metadata["input"])}`; averaged over
-`{json.dumps(metadata["averaging"])}`; thresholds `{json.dumps(metadata["thresholds"])}`{sizes}.
-
-**Training.** {training["data"]}: {training["nodules"]["training"]} nodules of {training["patients"]["training"]}
-patients, validation on {training["nodules"]["validation"]} nodules of {training["patients"]["validation"]} others;
-{training["configuration"]["training"]["epochs"]} epochs. {conditions_used}.
-
-## Measured
-
-{figures.get("conditions", "")}
-
-{table}
-
-{meanings}.
-
-## Limits
-
-Trained on nodules that at least two of four LIDC readers outlined, mostly 4 to 20 mm, on axial CT of 0.45 to 1 mm
-pixels and 0.45 to 5 mm slices. {limits} The model
-outlines what lies at the point, a vessel too: it detects nothing and tells no nodule from what isn't one.
-
-**Licence.** {metadata["license"]}. {metadata["data_license"]}.
-"""
+    return f"{network} for lung nodules: one {map_name}; Final is where it reaches {thresholds['final']:g}."

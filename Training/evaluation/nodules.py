@@ -141,7 +141,7 @@ def evaluate_nodule(nodule: Nodule, model, jitter: int = 0, averaging=None, thre
         score = compare(nodule, *masks(center))
     except NoduleError as error:
         empty = np.zeros(nodule.hu.shape, bool)
-        alone = not model.gives.has_interval
+        alone = not model.outputs.has_interval
         score = compare(nodule, None if alone else empty, None if alone else empty, empty)
         score.error = str(error)
     if jitter:

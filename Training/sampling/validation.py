@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib.outlining.prediction import view_input
 
 from ..config import Config
@@ -21,7 +20,7 @@ def cube_input(nodule: Nodule, config: Config, crop: int) -> np.ndarray:
     columns = np.clip(left + np.arange(crop), 0, width - 1)
     hu = nodule.hu[:, rows][:, :, columns].astype(np.float32)
     offset = (np.array([0, top, left]) - point) * nodule.spacing
-    return view_input(hu, offset, nodule.spacing, record_dict(config.input))
+    return view_input(hu, offset, nodule.spacing, config.input)
 
 
 def resized(image: torch.Tensor, config: Config) -> torch.Tensor:

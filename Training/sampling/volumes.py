@@ -6,8 +6,7 @@ Nothing here keeps state between steps, so a resumed run sees exactly the batche
 import numpy as np
 import torch
 
-from LungNoduleKit.records import record_dict
-from LungNoduleUncertaintyLib.models.network_input import neighbouring_slices, position_channel, slices_a_pixel
+from LungNoduleUncertaintyLib.models.network_input import neighboring_slices, position_channel, slices_per_pixel
 
 from ..config import Config
 from ..data.folder import MAX_READERS, Nodule
@@ -19,7 +18,6 @@ class BatchMaker:
 
     def __init__(self, nodules: list[Nodule], config: Config, rank: int = 0, world: int = 1):
         self.nodules, self.config, self.rank, self.world = nodules, config, rank, world
-        self.input = record_dict(config.input)
         self.batch, self.seed = config.training.batch, config.seed
         extents = [np.flatnonzero(n.readers.any((0, 2, 3)))[[0, -1]] for n in nodules]
         margin = config.data.empty_margin
@@ -38,7 +36,7 @@ class BatchMaker:
 
         Among a scan's own slices alone: these cubes end a few mm, not a few slices, beyond the nodule.
         """
-        step = slices_a_pixel(nodule.spacing, self.input)
+        step = slices_per_pixel(nodule.spacing, self.config.input)
         return 0 if step == 1 else int(np.ceil(np.abs(self.config.input.slice_offsets).max() * step - 1e-3))
 
     def _order(self, epoch: int) -> np.ndarray:
@@ -84,7 +82,7 @@ class BatchMaker:
         rows = np.clip(round(point[1]) - crop // 2 + np.arange(crop), 0, height - 1)
         columns = np.clip(round(point[2]) - crop // 2 + np.arange(crop), 0, width - 1)
         window = nodule.hu[:, rows[:, None], columns]
-        hu = neighbouring_slices(window, [z], nodule.spacing, self.input)[0].astype(np.float32)
+        hu = neighboring_slices(window, [z], nodule.spacing, self.config.input)[0].astype(np.float32)
         masks = np.zeros((MAX_READERS, crop, crop), np.float32)
         masks[: len(nodule.readers)] = nodule.readers[:, z][:, rows][:, :, columns]
         if self.config.data.first_reader == "random":

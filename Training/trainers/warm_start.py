@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from LungNoduleKit.records import read_record
-from LungNoduleUncertaintyLib.models.network_input import windows
+from LungNoduleUncertaintyLib.models.network_input import SliceInput, windows
 
-from ..config import Config, ConfigError, Input
+from ..config import Config, ConfigError
 
 
-def input_names(options: Input) -> list[tuple]:
+def input_names(options: SliceInput) -> list[tuple]:
     """What each input channel of an `input` table holds, in the network's order."""
     names = [("HU", tuple(w), offset) for w in windows(options.window_hu) for offset in options.slice_offsets]
     return [*names, ("position",)] if options.position else names
@@ -49,11 +49,13 @@ def warm_start(network: torch.nn.Module, config: Config) -> None:
         raise ConfigError(f"training.init_from: {path} isn't of this network: {reason}") from error
 
 
-def _input_of(path: Path) -> Input | None:
+def _input_of(path: Path) -> SliceInput | None:
     """The `input` table of the run or the bundle that a file of weights lies in."""
     for name in ("config.json", "metadata.json"):
         if (path.parent / name).is_file():
             found = json.loads((path.parent / name).read_text(encoding="utf-8"))["input"]
-            options = {f.name: found[f.name] for f in fields(Input) if f.name in found}  # a bundle's table has more
-            return read_record(Input, options, str(path.parent / name), ConfigError, "input")
+            options = {
+                f.name: found[f.name] for f in fields(SliceInput) if f.name in found
+            }  # a bundle's table has more
+            return read_record(SliceInput, options, str(path.parent / name), ConfigError, "input")
     return None

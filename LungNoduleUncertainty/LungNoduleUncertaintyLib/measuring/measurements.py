@@ -6,7 +6,7 @@ Everything is measured in patient millimetres on the masks' own grid, whatever i
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TypedDict
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,15 +16,39 @@ from scipy.spatial import ConvexHull
 from LungNoduleKit.errors import ImageError, NoNoduleError
 from LungNoduleKit.geometry import Grid
 
-if TYPE_CHECKING:
-    import numpy as np
-    import SimpleITK as sitk
-
-    from LungNoduleKit.geometry import Grid
-
 # Part-solid nodules are usually split from ground glass between -350 and -150 HU; -300 is a common choice.
 SOLID_THRESHOLD_HU = -300.0
 _FEW_PIXELS = 10  # an outline of less is rounded off too much by smoothing
+
+
+class Interval(TypedDict):
+    """Each [of HC, of the union]; the mean axes ascending."""
+
+    volume_mm3: list[float]
+    mean_axis_mm: list[float]
+    mass_mg: list[float]
+
+
+class _OfIntervals(TypedDict, total=False):
+    lc_share: float
+    interval: Interval
+
+
+class Measurements(_OfIntervals):
+    """What `measure` returns, by outline, as JSON values; `lc_share` and `interval` only with HC and LC."""
+
+    volumes_mm3: dict[str, float]
+    long_axis_mm: dict[str, float]
+    short_axis_mm: dict[str, float]
+    mean_axis_mm: dict[str, float]
+    solid_mean_axis_mm: dict[str, float]
+    equivalent_diameter_mm: dict[str, float]
+    mean_hu: dict[str, float]
+    median_hu: dict[str, float]
+    mass_mg: dict[str, float]
+    hu_density: dict[str, list[float]]
+    solid_share: float
+    solid_threshold_hu: float
 
 
 def equivalent_diameter_mm(volume_mm3: float) -> float:
@@ -39,11 +63,11 @@ def measure(
     final: sitk.Image,
     *,
     solid_threshold_hu: float = SOLID_THRESHOLD_HU,
-) -> dict:
+) -> Measurements:
     """Measurements of a nodule whose CT (HU) and masks (non-zero inside) share one grid, as plain JSON values.
 
     HC is what every reader would include, LC what some would, the union is HC ∪ LC; units are in the keys. Where HC and
-    LC are None (a model that gives Final alone) there is only ``final`` in each of the following, and no ``lc_share``
+    LC are None (a model that has Final alone) there is only ``final`` in each of the following, and no ``lc_share``
     and no ``interval``.
 
     - ``volumes_mm3``, ``mean_hu``, ``median_hu``, ``mass_mg``: for ``hc``, ``lc``, ``final``, ``union``. Mass takes a
@@ -60,15 +84,7 @@ def measure(
     Raises `NoNoduleError` that names an empty mask, and `ImageError` if the images don't share a grid.
     """
     grid = Grid.of(ct_region)
-    masks = {}
-    given = {"hc": hc, "lc": lc, "final": final} if hc is not None or lc is not None else {"final": final}
-    for name, mask in given.items():
-        if mask is None:
-            raise NoNoduleError(f"mask {name}: it is missing; HC and LC belong together")
-        _check_same_grid(name, Grid.of(mask), grid)
-        masks[name] = sitk.GetArrayViewFromImage(mask) != 0
-        if not masks[name].any():
-            raise NoNoduleError(f"mask {name}: it is empty, so there is nothing to measure")
+    masks = _checked_masks(hc, lc, final, grid)
     has_interval = "hc" in masks
     if has_interval:
         masks["union"] = masks["hc"] | masks["lc"]
@@ -81,7 +97,7 @@ def measure(
     axes = {name: axial_axes(masks[name], grid) for name in masks if name != "lc"}
     mean_axis = {name: round((long + short) / 2, 1) for name, (long, short) in axes.items()}
     solid = hu > solid_threshold_hu
-    measured = {
+    measured: Measurements = {
         "volumes_mm3": volumes,
         "long_axis_mm": {name: round(long, 1) for name, (long, _) in axes.items()},
         "short_axis_mm": {name: round(short, 1) for name, (_, short) in axes.items()},
@@ -106,7 +122,23 @@ def measure(
     return measured
 
 
-def _solid_axis(mask, grid) -> float:
+def _checked_masks(
+    hc: sitk.Image | None, lc: sitk.Image | None, final: sitk.Image, grid: Grid
+) -> dict[str, np.ndarray]:
+    """The masks that there are as bool arrays (z, y, x), none of them empty or on another grid."""
+    masks = {}
+    given = {"hc": hc, "lc": lc, "final": final} if hc is not None or lc is not None else {"final": final}
+    for name, mask in given.items():
+        if mask is None:
+            raise NoNoduleError(f"mask {name}: it is missing; HC and LC belong together")
+        _check_same_grid(name, Grid.of(mask), grid)
+        masks[name] = sitk.GetArrayViewFromImage(mask) != 0
+        if not masks[name].any():
+            raise NoNoduleError(f"mask {name}: it is empty, so there is nothing to measure")
+    return masks
+
+
+def _solid_axis(mask: np.ndarray, grid: Grid) -> float:
     """Mean axis (mm) of the largest connected part of a mask; specks of noise elsewhere don't widen it."""
     labels, count = ndimage.label(mask)
     if not count:
@@ -115,7 +147,7 @@ def _solid_axis(mask, grid) -> float:
     return round(sum(axial_axes(labels == largest, grid)) / 2, 1)
 
 
-def hu_densities(**values: np.ndarray) -> dict:
+def hu_densities(**values: np.ndarray) -> dict[str, list[float]]:
     """Density curves of the HU of outlines, as lists: ``hu`` (every 20 HU), and each outline's under its name (per HU).
 
     `measure` takes ``hc`` and ``lc``, or ``final`` where there is nothing else.
@@ -138,7 +170,7 @@ def axial_axes(mask: np.ndarray, grid: Grid) -> tuple[float, float]:
     The long axis is the largest distance between two points of the outline within an axial slice, in the slice where
     it is largest; the short axis is the outline's largest extent perpendicular to it in that same slice. Slices run
     across the grid's axis that lies nearest to patient superior. The outline is where the mask, smoothed by
-    (1, 2, 1) / 4 along both axes, passes one half: without smoothing the staircase of a digitised outline makes the
+    (1, 2, 1) / 4 along both axes, passes one half: without smoothing the staircase of a digitized outline makes the
     largest distance about 0.6 voxels too long. In a slice with fewer than ten voxels, or with lines one voxel thin
     only, the outline of the mask itself is taken, midway between voxels inside and outside.
     """
@@ -156,7 +188,7 @@ def axial_axes(mask: np.ndarray, grid: Grid) -> tuple[float, float]:
     return best
 
 
-def _outline(plane):
+def _outline(plane: np.ndarray) -> np.ndarray:
     """(n, 2) continuous indices of the points where the smoothed mask passes one half between two neighbors."""
     raw = np.pad(plane, 2).astype(float)
     level = raw
@@ -177,7 +209,7 @@ def _outline(plane):
     return np.concatenate(points)
 
 
-def _long_and_short(points):
+def _long_and_short(points: np.ndarray) -> tuple[float, float]:
     """Largest distance between two of the points (n, 2), and the largest extent perpendicular to it."""
     hull = points[ConvexHull(points).vertices]
     between = hull[:, None] - hull[None]
@@ -188,7 +220,7 @@ def _long_and_short(points):
     return float(distances[one, other]), float(across.max() - across.min())
 
 
-def _check_same_grid(name, own, grid):
+def _check_same_grid(name: str, own: Grid, grid: Grid) -> None:
     if (
         own.size != grid.size
         or not np.allclose(own.matrix, grid.matrix, atol=1e-5)

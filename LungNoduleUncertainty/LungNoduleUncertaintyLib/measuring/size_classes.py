@@ -1,17 +1,23 @@
 """Size classes of Lung-RADS v2022 for a nodule found at baseline, and what an interval of sizes means for them.
 
 Sizes are the mean of the long and the short axis in millimeters, to one decimal (American College of Radiology,
-Lung-RADS v2022). Only the size cuts are applied: growth, location, airway nodules and the additional features of the
-scheme (4X, S) are the reader's. For research; it assigns nobody a category.
+Lung-RADS v2022). Only the limits of size are applied: growth, location, airway nodules and the additional features of
+the scheme (4X, S) are the reader's. For research; it assigns nobody a category.
 """
 
+from __future__ import annotations
+
 import math
+from typing import Literal, TypeAlias, get_args
 
-KINDS = ("solid", "part-solid", "ground-glass")
+from .measurements import Measurements
+
+NoduleKind: TypeAlias = Literal["solid", "part-solid", "ground-glass"]
+KINDS: tuple[NoduleKind, ...] = get_args(NoduleKind)
 
 
-def size_class(mean_axis_mm: float, kind: str = "solid", solid_axis_mm: float | None = None) -> str:
-    """`2`, `3`, `4A` or `4B`: the class of a mean axis in millimeters, by the cuts for baseline nodules.
+def size_class(mean_axis_mm: float, kind: NoduleKind = "solid", solid_axis_mm: float | None = None) -> str:
+    """`2`, `3`, `4A` or `4B`: the class of a mean axis in millimeters, by the limits for baseline nodules.
 
     solid: below 6, 8, 15 mm. ground-glass: below 30 mm is 2, from there 3. part-solid: below 6 mm in total is 2;
     otherwise the mean axis of its solid part decides, `solid_axis_mm`: below 6 mm is 3, below 8 mm 4A, from there 4B.
@@ -36,7 +42,7 @@ def size_class(mean_axis_mm: float, kind: str = "solid", solid_axis_mm: float | 
     return "3" if solid < 6 else "4A" if solid < 8 else "4B"
 
 
-def size_classes(measurements: dict, kind: str = "solid") -> dict:
+def size_classes(measurements: Measurements, kind: NoduleKind = "solid") -> dict[str, str]:
     """Classes {"low", "final", "high"} of HC, Final and the union in `measurements.measure`'s result.
 
     Low and high are ordered by size of the mean axis, as the interval is; without an interval there is only "final".
@@ -49,7 +55,7 @@ def size_classes(measurements: dict, kind: str = "solid") -> dict:
     return {end: size_class(axes[name], kind, solid[name]) for end, name in outlines.items()}
 
 
-def size_sentence(measurements: dict, kind: str = "solid") -> str:
+def size_sentence(measurements: Measurements, kind: NoduleKind = "solid") -> str:
     """One plain sentence, e.g. ``6.8 mm [5.1, 8.4]: between Lung-RADS size classes 2 and 4A``."""
     size = f"{measurements['mean_axis_mm']['final']:.1f} mm"
     if "interval" in measurements:

@@ -1,96 +1,41 @@
 """Model bundles: a folder with weights (safetensors, half precision), `metadata.json` and a model card.
 
-The metadata says everything that prediction needs (network, inputs, thresholds, averaging) and where the model comes
-from (configuration, data, split, measured figures, licence). Each weight file's SHA-256 stands in the metadata, and the
-metadata carries a SHA-256 of itself; both are checked on loading, and nothing is ever unpickled.
+Hashes of the weights and of the metadata are checked on loading, and nothing is ever unpickled.
 """
 
-import hashlib
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from LungNoduleKit.errors import BundleError
+from LungNoduleKit.records import record_dict
 
 from .. import networks
-from .outputs import Outputs, read_outputs
-from .store import folders
+from .metadata import (
+    CARD_FILE,
+    METADATA_FILE,
+    BundleMetadata,
+    WeightFile,
+    checked_weights,
+    file_sha256,
+    metadata_sha256,
+    read_metadata,
+)
+from .outputs import Outputs
+from .store import find_bundle
 
-FORMAT = 1
-DEFAULT_BUNDLE = "ugsnet-compact"
-_REQUIRED = ("format", "name", "version", "network", "input", "thresholds", "weights", "license", "sha256")
-
-
-def file_sha256(path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
-
-
-def _digest(stream) -> str:  # Python 3.10
-    digest = hashlib.sha256()
-    for block in iter(lambda: stream.read(1 << 20), b""):
-        digest.update(block)
-    return digest.hexdigest()
+if TYPE_CHECKING:
+    import torch
 
 
-def metadata_sha256(metadata: dict) -> str:
-    """SHA-256 of the metadata without its own `sha256` entry, in canonical JSON."""
-    content = {key: value for key, value in metadata.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def available_bundles() -> list[str]:
-    """Names of the bundles: the default one, the other shipped ones, those that the user imported (`model_store`)."""
-    names: list[str] = []
-    for folder in folders():
-        found = sorted(p.parent.name for p in folder.glob("[!.]*/metadata.json")) if folder.is_dir() else []
-        names += [name for name in found if name not in names]
-    return sorted(names, key=lambda name: name != DEFAULT_BUNDLE)
-
-
-def find_bundle(name_or_path=None) -> Path:
-    """Folder of a bundle, given its name (default: the shipped model) or a path. Raises BundleError."""
-    name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
-    for folder in (*(root / name for root in folders()), Path(name)):
-        if (folder / "metadata.json").is_file():
-            return folder
-    raise BundleError(
-        f"model {name!r}: neither a known bundle ({', '.join(available_bundles()) or 'none found'}) "
-        "nor a folder with a metadata.json"
-    )
-
-
-def read_metadata(folder) -> dict:
-    """A bundle's metadata, its own hash and its entries checked. Raises BundleError."""
-    path = Path(folder) / "metadata.json"
-    try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: can't be read as JSON: {error}") from error
-    missing = [key for key in _REQUIRED if not isinstance(metadata, dict) or key not in metadata]
-    if missing:
-        raise BundleError(f"{path}: lacks {', '.join(missing)}")
-    if metadata["format"] != FORMAT:
-        raise BundleError(f"{path}: bundle format {metadata['format']}, this version reads {FORMAT}")
-    if metadata["sha256"] != metadata_sha256(metadata):
-        raise BundleError(f"{path}: was changed after the bundle was written (its SHA-256 doesn't match)")
-    try:
-        gives = read_outputs(metadata)
-    except BundleError as error:
-        raise BundleError(f"{path}: {error}") from None
-    lacking = [name for name in gives.thresholds if name not in metadata["thresholds"]]
-    if lacking:
-        raise BundleError(f"{path}: gives {', '.join(gives.segments)}, but lacks threshold {', '.join(lacking)}")
-    slopes = metadata.get("size_calibration", {})
-    if not isinstance(slopes, dict) or not all(isinstance(v, int | float) for v in slopes.values()):
-        raise BundleError(f"{path}: size_calibration {slopes!r}: a slope for each map is wanted")
-    return metadata
-
-
-def choose_device(device: str = "auto"):
+def choose_device(device: str = "auto") -> torch.device:
     """torch device for `auto`, `cpu`, `cuda` or `cuda:N`. Raises BundleError for one that isn't there."""
     import torch
 
@@ -106,42 +51,46 @@ def choose_device(device: str = "auto"):
 
 
 class Model:
-    """A loaded bundle: `networks` (one or several, averaged) on `device`, and its `metadata`."""
+    """A loaded bundle: `networks` (one or several, averaged) on `device`, and its `metadata`; `folder` is where its
+    files are, None for a model that was made in memory.
+    """
 
-    def __init__(self, networks: list, metadata: dict, device, folder=None):
+    def __init__(
+        self,
+        networks: Iterable[torch.nn.Module],
+        metadata: BundleMetadata,
+        device: torch.device,
+        folder: Path | None = None,
+    ):
         import torch
 
         # Channels last: 1.5 times as fast on CPUs, the same to rounding.
-        self.networks = [network.to(memory_format=torch.channels_last) for network in networks]
+        self.networks = [network.to(memory_format=torch.channels_last) for network in networks]  # type: ignore[call-overload]
         self.metadata, self.device, self.folder = metadata, device, folder
 
     @property
     def name(self) -> str:
-        return f"{self.metadata['name']} {self.metadata['version']}"
+        """Name and version."""
+        return f"{self.metadata.name} {self.metadata.version}"
 
     @property
-    def gives(self) -> Outputs:
-        """Which segments and probability maps a result of this model holds."""
-        return read_outputs(self.metadata)
+    def outputs(self) -> Outputs:
+        """Which segments and probability maps a result of this model has."""
+        return self.metadata.outputs
 
-    @property
-    def outputs(self) -> list[str]:
-        """Which maps the network computes: `union`, `intersection`, `final` (and `single`), or `final` and `soft`."""
-        return list(self.gives.maps)
-
-    def to(self, device) -> "Model":
-        """Move the networks; returns self."""
+    def to(self, device: torch.device) -> Model:
+        """Moves the networks; returns self."""
         for network in self.networks:
             network.to(device)
         self.device = device
         return self
 
 
-def load_model(name_or_path=None, device: str = "auto") -> Model:
-    """Load a bundle, by default the shipped one.
+def load_model(name_or_path: str | Path | None = None, device: str = "auto") -> Model:
+    """Load a bundle, by default the shipped one. device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
-    Raises BundleError when the bundle is missing, incomplete, corrupted, tampered with, or asks for a network that
-    this version doesn't know.
+    Raises BundleError when the bundle is missing, incomplete, corrupted or changed, or names a network that this
+    version doesn't know.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -150,14 +99,9 @@ def load_model(name_or_path=None, device: str = "auto") -> Model:
     metadata = read_metadata(folder)
     target = choose_device(device)
     loaded = []
-    for entry in metadata["weights"]:
-        path = folder / Path(entry["file"]).name  # a name, never a path out of the bundle
-        if not path.is_file():
-            raise BundleError(f"{path}: missing; the bundle is incomplete")
-        if file_sha256(path) != entry["sha256"]:
-            raise BundleError(f"{path}: corrupted or changed (its SHA-256 doesn't match the metadata)")
+    for path in checked_weights(folder, metadata):
         try:
-            options = dict(metadata["network"])
+            options = dict(metadata.network)
             network = networks.create(options.pop("name"), **options)
             state = load_file(path)
             network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
@@ -168,10 +112,12 @@ def load_model(name_or_path=None, device: str = "auto") -> Model:
     return Model(loaded, metadata, target, folder)
 
 
-def write_bundle(folder, states: list[dict], metadata: dict, card: str) -> Path:
-    """Write a bundle from state dicts (float weights become half precision); whole or not at all.
+def write_bundle(
+    folder: str | Path, states: list[dict[str, torch.Tensor]], metadata: BundleMetadata, card: str
+) -> Path:
+    """Write a bundle from state dicts (float weights become half precision); whole or not at all. Returns its folder.
 
-    `metadata` lacks `format`, `weights` and `sha256`, which are added here. An existing folder is replaced.
+    What `metadata` says of weight files and hashes is replaced by what is written. So is an existing folder.
     """
     from safetensors.torch import save_file
 
@@ -185,11 +131,10 @@ def write_bundle(folder, states: list[dict], metadata: dict, card: str) -> Path:
             half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
             save_file(half, temporary / file)
             (temporary / file).chmod(0o644)
-            weights.append({"file": file, "sha256": file_sha256(temporary / file)})
-        content = {"format": FORMAT, **metadata, "weights": weights}
-        content["sha256"] = metadata_sha256(content)
-        (temporary / "metadata.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        (temporary / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+            weights.append(WeightFile(file, file_sha256(temporary / file)))
+        content = signed(replace(metadata, weights=tuple(weights)))
+        (temporary / METADATA_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (temporary / CARD_FILE).write_text(card, encoding="utf-8")
         temporary.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
@@ -197,3 +142,9 @@ def write_bundle(folder, states: list[dict], metadata: dict, card: str) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def signed(metadata: BundleMetadata) -> dict[str, Any]:
+    """The JSON values of a bundle's metadata with their own SHA-256."""
+    content = record_dict(metadata)
+    return {**content, "sha256": metadata_sha256(content)}

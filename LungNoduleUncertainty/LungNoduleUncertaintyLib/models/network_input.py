@@ -1,44 +1,101 @@
-"""What a network sees: HU scaled to [0, 1] and, if the model asks for it, a channel that marks the point.
+"""What a network sees: HU scaled to [0, 1] and, if the model wants it, a channel that marks the point.
 
-Training and prediction share these functions, so the two can't drift apart. They take numpy arrays, and
+Training and prediction share these records and functions, so the two can't drift apart. They take numpy arrays, and
 `normalize_hu` torch tensors too.
 
-A network is shown axial slices as far apart as pixels, or (`through_plane = "native"`) the CT's native slices, on which
-readers draw. Its channels are equally far from the slice in mm, so that weights learnt on the former serve the latter.
+A network is shown axial slices as far apart as pixels ("isotropic": interpolated slices), or the CT's native slices, on
+which readers draw. Its channels are equally far from the slice in mm, so that weights learned on the former serve the
+latter.
 """
 
+from __future__ import annotations
+
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.geometry import SAME_SPACING
 
+if TYPE_CHECKING:
+    import torch
+
 POSITION_SIGMA_MM = 8.0
+Window: TypeAlias = tuple[float, float]  # HU that become 0 and 1
+Windows: TypeAlias = Window | tuple[Window, ...]
+View: TypeAlias = Literal["axial", "coronal", "sagittal"]
+# Through-plane axis of a view in (z, y, x) arrays.
+VIEWS: dict[View, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
+_Array = TypeVar("_Array", np.ndarray, "torch.Tensor")
 
 
-def sees_native_slices(options: dict) -> bool:
-    """Whether an `input` table asks for the CT's native slices. Raises NoduleError for a word that isn't known."""
-    known = ("isotropic", "native")
-    if options.get("through_plane", known[0]) not in known:
-        raise NoduleError(f"input.through_plane is {' or '.join(known)}, got {options['through_plane']!r}")
-    return options.get("through_plane") == "native"
+@dataclass(frozen=True)
+class SliceInput:
+    """Which slices of a CT, and which windows, become a network's channels."""
+
+    #: Neighboring slices that become input channels, as far off as so many pixels.
+    slice_offsets: tuple[int, ...] = (0,)
+    #: isotropic: slices as far apart as pixels; native: a CT's native slices where they are farther apart than that.
+    through_plane: Literal["isotropic", "native"] = "isotropic"
+    #: One more channel: how near a pixel lies to the point (see `position_channel`).
+    position: bool = False
+    #: One HU window, or a list of windows, each a channel.
+    window_hu: Windows = (-1000.0, 300.0)
+
+    @property
+    def sees_native_slices(self) -> bool:
+        """Whether the network is shown the CT's native slices."""
+        return self.through_plane == "native"
+
+    @property
+    def channels(self) -> int:
+        """Slices times windows, and one for the position."""
+        return len(self.slice_offsets) * len(windows(self.window_hu)) + int(self.position)
 
 
-def slices_a_pixel(spacing_mm, options: dict) -> float:
+@dataclass(frozen=True)
+class NetworkInput(SliceInput):
+    """What prediction needs beside the channels: the grid around the point.
+
+    spacing_mm: of the grid's pixels; None: the CT's in-plane spacing, between 0.45 and 1 mm. magnification: so many of
+    the network's pixels lie along one of those. cube_sizes: edges of the nodule cubes, in voxels, ascending; a nodule
+    that touches the border of one is looked at in the next.
+    """
+
+    spacing_mm: float | None = None
+    magnification: float = 1.0
+    cube_sizes: tuple[int, ...] = (48, 64, 96, 128)
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """What is averaged at prediction: `flips` are axes of (z, y, x) that are flipped together, `views` are of `VIEWS`.
+
+    As it stands, one pass of axial slices, which aren't flipped.
+    """
+
+    flips: tuple[tuple[int, ...], ...] = ((),)
+    views: tuple[View, ...] = ("axial",)
+
+
+def slices_per_pixel(spacing_mm: Sequence[float] | np.ndarray, options: SliceInput) -> float:
     """How many slices (`spacing_mm` is (z, y, x)) are as thick as a pixel is broad: 1 unless they are a CT's own."""
     step = float(spacing_mm[1] / spacing_mm[0])
-    return step if sees_native_slices(options) and abs(step - 1) > SAME_SPACING else 1.0
+    return step if options.sees_native_slices and abs(step - 1) > SAME_SPACING else 1.0
 
 
-def neighbouring_slices(hu, slices, spacing_mm, options: dict):
-    """HU (N, S, H, W) of slices of a stack (z, H, W) and of their neighbours, `slice_offsets` off.
+def neighboring_slices(
+    hu: np.ndarray, slices: Sequence[int] | np.ndarray, spacing_mm: Sequence[float] | np.ndarray, options: SliceInput
+) -> np.ndarray:
+    """HU (N, S, H, W) of slices of a stack (z, H, W) and of their neighbors, `slice_offsets` off.
 
-    Offsets are in pixels; what lies between a CT's own slices is interpolated linearly. Beyond the stack its last slice
-    is repeated.
+    Offsets are in pixels; what lies between a CT's native slices is interpolated linearly. Beyond the stack its last
+    slice is repeated.
     """
-    step = slices_a_pixel(spacing_mm, options)
-    places = np.clip(np.asarray(slices)[:, None] + np.array(options["slice_offsets"]) * step, 0, len(hu) - 1)
+    step = slices_per_pixel(spacing_mm, options)
+    places = np.clip(np.asarray(slices)[:, None] + np.array(options.slice_offsets) * step, 0, len(hu) - 1)
     if step == 1:
         return hu[places.astype(int)]
     lower = np.floor(places + 1e-3).astype(int)
@@ -47,27 +104,31 @@ def neighbouring_slices(hu, slices, spacing_mm, options: dict):
     return values + share * (hu[np.minimum(lower + 1, len(hu) - 1)] - values)
 
 
-def windows(window_hu) -> list:
-    """The HU windows of an input: one [low, high], or a list of them (the released code's three-channel variant)."""
-    return [window_hu] if not hasattr(window_hu[0], "__len__") else list(window_hu)
+def windows(window_hu: Windows) -> tuple[Window, ...]:
+    """The HU windows of an input, whether there is one or there are several."""
+    return cast("tuple[Window, ...]", window_hu if isinstance(window_hu[0], Sequence) else (window_hu,))
 
 
-def normalize_hu(hu, window_hu):
+def normalize_hu(hu: _Array, window_hu: Windows) -> _Array:
     """Channels of a stack of slices: HU (N, S, H, W) -> (N, S * windows, H, W), each window [low, high] to [0, 1]."""
     parts = [(hu.clip(low, high) - low) / (high - low) for low, high in windows(window_hu)]
     if len(parts) == 1:
         return parts[0]
-
     module = sys.modules[type(hu).__module__.partition(".")[0]]  # numpy or torch, whichever the array is of
     return module.concatenate(parts, 1)
 
 
-def position_channel(shape, offset_mm, spacing_mm, sigma_mm: float = POSITION_SIGMA_MM):
+def position_channel(
+    shape: Sequence[int],
+    offset_mm: Sequence[float] | np.ndarray,
+    spacing_mm: Sequence[float] | np.ndarray,
+    sigma_mm: float = POSITION_SIGMA_MM,
+) -> np.ndarray:
     """exp(-r^2 / (2 sigma^2)) of the distance r to the point: float32 array of `shape` (z, y, x).
 
     `offset_mm` (z, y, x) leads from the point to the first voxel; `spacing_mm` (z, y, x) is the voxels' distance.
     """
-    squared = 0.0
+    squared: float | np.ndarray = 0.0
     for axis, (count, offset, spacing) in enumerate(zip(shape, offset_mm, spacing_mm, strict=True)):
         distance = offset + spacing * np.arange(count)
         squared = squared + (distance**2).reshape([-1 if a == axis else 1 for a in range(3)])

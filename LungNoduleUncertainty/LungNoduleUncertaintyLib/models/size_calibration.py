@@ -1,9 +1,11 @@
 """Probability maps of small and large nodules made comparable, so that one threshold serves every size.
 
-On nodules that UGS-Net wasn't fitted to, the cut of its intersection that agrees best with the readers falls with the
-nodule's size: one threshold draws HC too large in small nodules and too small in large ones. A shift of the map's logit
-in proportion to the logarithm of the diameter evens that out; a bundle's `size_calibration` holds its maps' slopes.
+On nodules that UGS-Net wasn't fitted to, the threshold of its intersection that agrees best with the readers falls with
+the nodule's size: one threshold draws HC too large in small nodules and too small in large ones. A shift of the map's
+logit in proportion to the logarithm of the diameter evens that out; a bundle's `size_calibration` has its maps' slopes.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,7 +13,9 @@ REFERENCE_MM = 8.0  # here nothing is shifted
 _DOUBLINGS = (-1.0, 2.0)  # from 4 to 32 mm; smaller and larger nodules count as these
 
 
-def calibrated(maps: dict, diameter_mm: float, slopes: dict | None) -> dict:
+def calibrated(
+    maps: dict[str, np.ndarray], diameter_mm: float, slopes: Mapping[str, float] | None
+) -> dict[str, np.ndarray]:
     """The maps {output: probabilities} of a nodule of that diameter, as they would be at `REFERENCE_MM`.
 
     slopes: shift of an output's logit for every doubling of the diameter; outputs without one stay as they are.

@@ -1,20 +1,25 @@
-"""Bundles that the user added to those that ship: where they lie, importing from a file, removing.
+"""Where bundles lie: those that ship and those that the user added; finding, importing, removing them.
 
-The folder is `LUNG_NODULE_UNCERTAINTY_MODELS` if that environment variable is set, otherwise one in the user's home.
-Nothing is downloaded: a bundle comes as a folder or a zip archive that the user has.
+The user's folder is `LUNG_NODULE_UNCERTAINTY_MODELS` if that environment variable is set, otherwise one in the home
+folder. Nothing is downloaded: a bundle comes as a folder or a zip archive that the user has.
 """
+
+from __future__ import annotations
 
 import os
 import shutil
 import tempfile
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from LungNoduleKit.errors import BundleError, OutputError
 
 from ..resources import resource_path
-from .outputs import read_outputs
+from .metadata import CARD_FILE, METADATA_FILE, checked_weights, read_metadata
+from .outputs import Outputs
 
+DEFAULT_BUNDLE = "ugsnet-compact"
 FOLDER_VARIABLE = "LUNG_NODULE_UNCERTAINTY_MODELS"
 _LIMIT_BYTES = 2 << 30  # of an unpacked archive: no bundle is nearly as large
 
@@ -30,12 +35,33 @@ def folders() -> list[Path]:
     return [resource_path("Models"), user_folder()]
 
 
+def available_bundles() -> list[str]:
+    """Names of the bundles: the default one, the other shipped ones, those that the user imported."""
+    names: list[str] = []
+    for folder in folders():
+        found = sorted(p.parent.name for p in folder.glob(f"[!.]*/{METADATA_FILE}")) if folder.is_dir() else []
+        names += [name for name in found if name not in names]
+    return sorted(names, key=lambda name: name != DEFAULT_BUNDLE)
+
+
+def find_bundle(name_or_path: str | Path | None = None) -> Path:
+    """Folder of a bundle, by its name (default: the shipped model) or a path. Raises BundleError."""
+    name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
+    for folder in (*(root / name for root in folders()), Path(name)):
+        if (folder / METADATA_FILE).is_file():
+            return folder
+    raise BundleError(
+        f"model {name!r}: neither a known bundle ({', '.join(available_bundles()) or 'none found'}) "
+        f"nor a folder with a {METADATA_FILE}"
+    )
+
+
 def is_removable(name: str) -> bool:
     """Whether a bundle was imported by the user; shipped ones stay."""
-    return (user_folder() / name / "metadata.json").is_file() and not _is_shipped(name)
+    return (user_folder() / name / METADATA_FILE).is_file() and not _is_shipped(name)
 
 
-def import_bundle(source) -> str:
+def import_bundle(source: str | Path) -> str:
     """Copies a bundle (a folder, or a zip archive of one) into the user's folder; returns the bundle's name.
 
     Every hash is checked before anything is written, and the copy appears whole or not at all. An imported bundle of
@@ -65,7 +91,7 @@ def import_bundle(source) -> str:
     return name
 
 
-def remove_bundle(name: str):
+def remove_bundle(name: str) -> None:
     """Deletes an imported bundle. Raises BundleError for a shipped or unknown one, OutputError if it stays."""
     if not is_removable(name):
         raise BundleError(f"model {name!r}: only imported bundles can be removed")
@@ -78,53 +104,57 @@ def remove_bundle(name: str):
         raise OutputError(f"{folder}: can't be removed: {error.strerror or error}") from error
 
 
-def summary(name_or_path=None) -> dict:
-    """What a chooser shows of a bundle: name, version, description, license, size_mb, removable, card (path), and what
-    it gives: segments, probabilities, thresholds, outputs (the network's own maps).
+@dataclass(frozen=True)
+class BundleSummary:
+    """What a chooser shows of a bundle. `thresholds` are those of its segments, `card` is the model card's file."""
 
-    Raises BundleError. Weights aren't loaded nor hashed.
-    """
-    from .bundle import find_bundle, read_metadata
+    name: str
+    version: str
+    description: str
+    intended_use: str
+    license: str
+    outputs: Outputs
+    thresholds: dict[str, float]
+    size_mb: float
+    removable: bool
+    card: Path | None
 
+
+def summary(name_or_path: str | Path | None = None) -> BundleSummary:
+    """What a bundle is and has. Weights are neither loaded nor hashed. Raises BundleError."""
     folder = find_bundle(name_or_path)
-    metadata = read_metadata(folder)
-    card, gives = folder / "MODEL_CARD.md", read_outputs(metadata)
-    return {
-        **{key: metadata.get(key, "") for key in ("name", "version", "description", "license")},
-        "outputs": list(gives.maps),
-        "segments": list(gives.segments),
-        "probabilities": list(gives.probabilities),
-        "thresholds": {name: metadata["thresholds"][name] for name in gives.thresholds},
-        "size_mb": sum(f.stat().st_size for f in folder.iterdir() if f.is_file()) / 1e6,
-        "removable": is_removable(folder.name),
-        "card": card if card.is_file() else None,
-    }
+    metadata, card = read_metadata(folder), folder / CARD_FILE
+    return BundleSummary(
+        metadata.name,
+        metadata.version,
+        metadata.description,
+        metadata.intended_use,
+        metadata.license,
+        metadata.outputs,
+        {name: metadata.thresholds[name] for name in metadata.outputs.thresholds},
+        size_mb=sum(f.stat().st_size for f in folder.iterdir() if f.is_file()) / 1e6,
+        removable=is_removable(folder.name),
+        card=card if card.is_file() else None,
+    )
 
 
-def _is_shipped(name):
-    return (resource_path("Models", name) / "metadata.json").is_file()
+def _is_shipped(name: str) -> bool:
+    return (resource_path("Models", name) / METADATA_FILE).is_file()
 
 
-def _checked(folder) -> str:
+def _checked(folder: Path) -> str:
     """Name of a bundle whose metadata and weights have the hashes that they claim."""
-    from .bundle import file_sha256, read_metadata
-
-    if not (Path(folder) / "metadata.json").is_file():
+    if not (folder / METADATA_FILE).is_file():
         raise BundleError(f"{folder}: it isn't a bundle (a folder or zip archive with a metadata.json)")
     metadata = read_metadata(folder)
-    name = str(metadata["name"])
+    name = metadata.name
     if not name or PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
         raise BundleError(f"{folder}: its name {name!r} can't be a folder's")
-    for entry in metadata["weights"]:
-        path = Path(folder) / Path(entry["file"]).name
-        if not path.is_file():
-            raise BundleError(f"{path}: missing; the bundle is incomplete")
-        if file_sha256(path) != entry["sha256"]:
-            raise BundleError(f"{path}: corrupted or changed (its SHA-256 doesn't match the metadata)")
+    checked_weights(folder, metadata)
     return name
 
 
-def _unpacked(archive, folder) -> Path:
+def _unpacked(archive: Path, folder: Path) -> Path:
     """The folder with metadata.json of a zip archive, unpacked into `folder`."""
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -132,7 +162,7 @@ def _unpacked(archive, folder) -> Path:
             if sum(e.file_size for e in entries) > _LIMIT_BYTES:
                 raise BundleError(f"{archive}: unpacked it would be larger than any bundle")
             roots = [
-                PurePosixPath(e.filename).parent for e in entries if PurePosixPath(e.filename).name == "metadata.json"
+                PurePosixPath(e.filename).parent for e in entries if PurePosixPath(e.filename).name == METADATA_FILE
             ]
             if len(roots) != 1:
                 raise BundleError(f"{archive}: it isn't a bundle (a zip archive with one metadata.json)")

@@ -1,4 +1,8 @@
-"""Probability maps become the masks of one nodule: cut at thresholds, kept apart from its neighbours, nested."""
+"""Probability maps become the masks of one nodule: thresholded, kept apart from its neighbors, nested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -7,10 +11,10 @@ from LungNoduleKit.errors import NoduleError
 
 from ..measuring.measurements import equivalent_diameter_mm
 
-_RIM_MM = 2.0  # LC reaches at least this far beyond final
+_RIM_MM = 2.0  # LC may reach at least this far outside final
 
 
-def _neighbours_part(final, selected):
+def _neighbors_part(final: np.ndarray, selected: np.ndarray) -> np.ndarray:
     """Voxels that belong to another nodule: nearer to a part of `final` that isn't the selected nodule's than to it.
 
     Two nodules whose unions touch would otherwise become one. Parts of less than a tenth of the selected one's size are
@@ -28,7 +32,7 @@ def _neighbours_part(final, selected):
     return np.isin(labels[tuple(nearest)], others)
 
 
-def _rim(final, spacing):
+def _rim(final: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """How far LC may reach: voxels within a rim of `final`, so that it can't run along a vessel or the pleura.
 
     The rim is 2 mm, or a fifth of the nodule's equivalent diameter if that is more.
@@ -37,13 +41,15 @@ def _rim(final, spacing):
     return ndimage.distance_transform_edt(~final, sampling=spacing) <= max(reach, 1.01 * max(spacing))
 
 
-def _whole_and_final(final_map, union, selected, threshold, notes):
-    """(the connected part of `union` and final that holds the selected nodule, final in it), without its neighbours."""
+def _whole_and_final(
+    final_map: np.ndarray, union: np.ndarray, selected: np.ndarray, threshold: float, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(the connected part of `union` and final that holds the selected nodule, final in it), without its neighbors."""
     final = final_map >= threshold
     union = union | final
     labels, count = ndimage.label(union, np.ones((3, 3, 3)))
     if count == 0:
-        # Slices so thick that no voxel centre reaches the threshold: the best voxel stands for the nodule.
+        # Slices so thick that no voxel center reaches the threshold: the best voxel stands for the nodule.
         notes.append("the nodule is smaller than the CT's voxels: its outline is the single most probable voxel")
         best = np.unravel_index(np.argmax(final_map), final.shape)
         union = np.zeros_like(final)
@@ -52,7 +58,7 @@ def _whole_and_final(final_map, union, selected, threshold, notes):
     weight = ndimage.sum_labels(selected, labels, range(1, count + 1))
     union = labels == 1 + int(np.argmax(weight))
     final &= union
-    union &= ~_neighbours_part(final, selected)
+    union &= ~_neighbors_part(final, selected)
     final &= union
     if not final.any():
         notes.append("final is empty at its threshold: the most probable voxel stands for it")
@@ -60,8 +66,8 @@ def _whole_and_final(final_map, union, selected, threshold, notes):
     return union, final
 
 
-def final_mask(final_map, selected, threshold, notes):
-    """The final mask (z, y, x) of a model that gives nothing else: its one map cut at a threshold.
+def final_mask(final_map: np.ndarray, selected: np.ndarray, threshold: float, notes: list[str]) -> np.ndarray:
+    """The final mask (z, y, x) of a model that has nothing else: where its one map reaches a threshold.
 
     The connected part that holds the nodule which `selected` (z, y, x) weighs. A sentence about a fallback (an outline
     that would be empty) goes to `notes`.
@@ -69,7 +75,7 @@ def final_mask(final_map, selected, threshold, notes):
     return _whole_and_final(final_map, np.zeros(final_map.shape, bool), selected, threshold, notes)[1]
 
 
-def high_confidence(intersection_map, final, threshold, notes):
+def high_confidence(intersection_map: np.ndarray, final: np.ndarray, threshold: float, notes: list[str]) -> np.ndarray:
     """HC (z, y, x) of a nodule whose final mask is known; a sentence about the fallback for an empty one to `notes`."""
     hc = (intersection_map >= threshold) & final
     if not hc.any():
@@ -80,10 +86,16 @@ def high_confidence(intersection_map, final, threshold, notes):
     return hc
 
 
-def nested_masks(maps, selected, thresholds, notes, spacing=(1.0, 1.0, 1.0)):
-    """Disjoint HC and LC and the final mask (z, y, x): probability maps cut at thresholds, limited to one nodule.
+def nested_masks(
+    maps: Mapping[str, np.ndarray],
+    selected: np.ndarray,
+    thresholds: Mapping[str, float],
+    notes: list[str],
+    spacing: Sequence[float] = (1.0, 1.0, 1.0),
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Disjoint HC and LC and the final mask (z, y, x): thresholded probability maps, limited to one nodule.
 
-    `maps` holds `union`, `intersection` and `final`; `selected` weighs the voxels of the nodule that is meant;
+    `maps` has `union`, `intersection` and `final`; `selected` weighs the voxels of the nodule that is meant;
     `spacing` is the voxels' (z, y, x), mm. Sentences about fallbacks (an outline that would be empty) go to `notes`.
     """
     union = maps["union"] >= thresholds["union"]

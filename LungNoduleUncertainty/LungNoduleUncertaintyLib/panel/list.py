@@ -1,12 +1,19 @@
 """The part of the panel that lists a segmentation's nodules, with what can be done to each."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
 from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.files import write_whole
+from LungNoduleKit.scene.nodes import Node
 
 from ..measuring import table as nodule_table
 from ..measuring.size_classes import KINDS, size_classes, size_sentence
-from ..scene import nodules as mrml_nodules
-from ..scene import outputs as mrml_outputs
+from ..scene import nodules, outputs
+from ..scene.runs import SegmentationRuns
 
 _NAME, _VOLUME, _AXIS, _CLASS = range(4)
 
@@ -14,12 +21,14 @@ _NAME, _VOLUME, _AXIS, _CLASS = range(4)
 class NoduleList:
     """Shows the nodules of `segmentationNode`. `rerun(key)` segments one again; `report(text)` says what happened."""
 
-    def __init__(self, ui, runs, rerun, report):
+    def __init__(self, ui: Any, runs: SegmentationRuns, rerun: Callable[[str], None], report: Callable[[str], None]):
         import qt
         from slicer.i18n import tr as _
 
         self.ui, self.runs, self._rerun, self._report = ui, runs, rerun, report
-        self.segmentationNode, self._nodules, self._filling = None, [], False
+        self.segmentationNode: Node | None = None
+        self._nodules: list[nodules.SegmentedNodule] = []
+        self._filling = False
         table = ui.noduleTable
         table.setColumnCount(4)
         table.setHorizontalHeaderLabels([_("Nodule"), _("Volume mm³"), _("Axis mm"), _("Class")])
@@ -31,7 +40,7 @@ class NoduleList:
         table.connect("itemSelectionChanged()", self.onSelected)
         table.connect("itemChanged(QTableWidgetItem*)", self.onRenamed)
         for button, function in (
-            (ui.rerunButton, lambda *a: self._rerun(self.selected.key)),
+            (ui.rerunButton, self.onRerun),
             (ui.deleteButton, self.onDelete),
             (ui.undoButton, self.onUndo),
             (ui.tableButton, self.onTable),
@@ -44,24 +53,24 @@ class NoduleList:
         self.refresh()
 
     @property
-    def selected(self):
-        """The selected `Nodule`, or None."""
+    def selected(self) -> nodules.SegmentedNodule | None:
+        """The selected nodule, or None."""
         row = self.ui.noduleTable.currentRow()
         return self._nodules[row] if 0 <= row < len(self._nodules) else None
 
-    def show(self, segmentationNode):
+    def show(self, segmentationNode: Node | None) -> None:
         """Lists another segmentation's nodules; None: nothing."""
         self.segmentationNode = segmentationNode
         self.ui.show3DButton.setSegmentationNode(segmentationNode)
         self.refresh()
 
-    def refresh(self, select_key=None):
+    def refresh(self, select_key: str | None = None) -> None:
         """Reads the list anew from the segments, keeping the selection or selecting the nodule with a key."""
         import qt
 
         keep = select_key or (self.selected.key if self.selected else None)
         alive = self.segmentationNode is not None and self.segmentationNode.GetScene() is not None
-        self._nodules = mrml_nodules.nodules(self.segmentationNode) if alive else []
+        self._nodules = nodules.nodules(self.segmentationNode) if alive else []
         table, self._filling = self.ui.noduleTable, True
         try:
             table.setRowCount(len(self._nodules))
@@ -82,7 +91,7 @@ class NoduleList:
             self._filling = False
         self._show_selected()
 
-    def _cells(self, nodule):
+    def _cells(self, nodule: nodules.SegmentedNodule) -> list[str]:
         if not nodule.measurements:
             return [nodule.name, "", "", ""]
         classes = size_classes(nodule.measurements, nodule.kind)
@@ -90,10 +99,11 @@ class NoduleList:
         shown = ends[0] if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"
         return [nodule.name, *nodule_table.interval_text(nodule.measurements), shown]
 
-    def _show_selected(self):
+    def _show_selected(self) -> None:
         nodule, ui = self.selected, self.ui
-        measured = nodule is not None and bool(nodule.measurements)
-        ui.sizeLabel.text = size_sentence(nodule.measurements, nodule.kind) if measured else ""
+        measurements = nodule.measurements if nodule is not None else None
+        measured = bool(measurements)
+        ui.sizeLabel.text = size_sentence(measurements, nodule.kind) if nodule and measurements else ""
         for button in (ui.rerunButton, ui.deleteButton):
             button.enabled = nodule is not None and not self.runs.busy
         for widget in (ui.plotButton, ui.copyButton, ui.kindSelector):
@@ -104,15 +114,16 @@ class NoduleList:
             button.enabled = any(n.measurements for n in self._nodules)
         ui.undoButton.enabled = self.runs.can_undo and not self.runs.busy
 
-    def onSelected(self):
+    def onSelected(self) -> None:
         """A row was selected: the views go to its nodule."""
         if self._filling:
             return
         self._show_selected()
-        if self.selected is not None:
-            self._guarded(lambda: jump(self.selected.center_ras()))
+        nodule = self.selected
+        if nodule is not None:
+            self._guarded(lambda: jump(nodule.center_ras()))
 
-    def onRenamed(self, item):
+    def onRenamed(self, item: Any) -> None:
         """A name in the table was edited."""
         if self._filling or item.column() != _NAME:
             return
@@ -121,54 +132,70 @@ class NoduleList:
             self._guarded(lambda: self.runs.rename(self.segmentationNode, nodule.key, item.text()))
         self.refresh()
 
-    def onDelete(self, *_unused):
-        self._guarded(lambda: self.runs.delete(self.segmentationNode, self.selected.key))
+    def onRerun(self, *_unused: Any) -> None:
+        """Segments the selected nodule again."""
+        if self.selected is not None:
+            self._rerun(self.selected.key)
+
+    def onDelete(self, *_unused: Any) -> None:
+        """Deletes the selected nodule."""
+        nodule = self.selected
+        if nodule is not None:
+            self._guarded(lambda: self.runs.delete(self.segmentationNode, nodule.key))
         self.refresh()
 
-    def onUndo(self, *_unused):
+    def onUndo(self, *_unused: Any) -> None:
+        """Takes the last change back."""
         from slicer.i18n import tr as _
 
         what = self.runs.undo()
         self._report(_("Undone: {what}.").format(what=what) if what else _("There is nothing to undo."))
         self.refresh()
 
-    def onKind(self, index):
+    def onKind(self, index: int) -> None:
+        """Another type was chosen for the selected nodule."""
         if self.selected is None:
             return
-        mrml_nodules.set_kind(self.selected, KINDS[index])
-        mrml_outputs.update_table(self.segmentationNode, create=False)
+        nodules.set_kind(self.selected, KINDS[index])
+        outputs.update_table(self.segmentationNode)
         self.refresh()
 
-    def onTable(self, *_unused):
+    def onTable(self, *_unused: Any) -> None:
         """Shows the table of measurements in a layout with a table view."""
         import slicer
 
-        table = mrml_outputs.update_table(self.segmentationNode)
+        table = outputs.measurement_table(self.segmentationNode)
         slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView)
         application = slicer.app.applicationLogic()
         application.GetSelectionNode().SetActiveTableID(table.GetID())
         application.PropagateTableSelection()
 
-    def onPlot(self, *_unused):
+    def onPlot(self, *_unused: Any) -> None:
         """Shows the density plot of the selected nodule in a layout with a plot view."""
         import slicer
 
-        chart = mrml_outputs.plot_densities(self.selected)
+        if self.selected is None:
+            return
+        chart = outputs.plot_densities(self.selected)
         slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpPlotView)
         application = slicer.app.applicationLogic()
         application.GetSelectionNode().SetActivePlotChartID(chart.GetID())
         application.PropagatePlotChartSelection()
 
-    def onCopy(self, *_unused):
+    def onCopy(self, *_unused: Any) -> None:
+        """Copies the selected nodule's measurements as text."""
         import qt
         from slicer.i18n import tr as _
 
         nodule = self.selected
+        if nodule is None or nodule.measurements is None:
+            return
         text = nodule_table.as_text(nodule.name, nodule.measurements, nodule.kind, nodule.model)
         qt.QApplication.clipboard().setText(text)
         self._report(_("The measurements of {name} were copied.").format(name=nodule.name))
 
-    def onSave(self, *_unused):
+    def onSave(self, *_unused: Any) -> None:
+        """Saves all nodules' measurements as CSV."""
         import qt
         import slicer
         from slicer.i18n import tr as _
@@ -179,7 +206,7 @@ class NoduleList:
         if path and self._guarded(lambda: save_csv(self.segmentationNode, path)):
             self._report(_("The measurements were written to {path}.").format(path=path))
 
-    def _guarded(self, function) -> bool:
+    def _guarded(self, function: Callable[[], object]) -> bool:
         try:
             function()
         except NoduleError as error:
@@ -188,13 +215,13 @@ class NoduleList:
         return True
 
 
-def save_csv(segmentationNode, path):
+def save_csv(segmentationNode: Node, path: str | Path) -> None:
     """Writes the measurements of a segmentation's nodules as CSV (UTF-8), whole or not at all. Raises OutputError."""
-    text = nodule_table.as_csv(mrml_outputs.table_rows(segmentationNode))
+    text = nodule_table.as_csv(outputs.table_rows(segmentationNode))
     write_whole(path, lambda temporary: temporary.write_bytes(text.encode("utf-8-sig")))
 
 
-def jump(ras):
+def jump(ras: Sequence[float]) -> None:
     """Moves all slice views to a position (R, A, S) in the world, mm, and turns the 3D views' camera around it."""
     import slicer
 

@@ -1,22 +1,32 @@
 """The part of the panel that chooses, shows, imports and removes models."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from LungNoduleKit.errors import NoduleError
 
-from ..models.bundle import DEFAULT_BUNDLE, available_bundles
 from ..models.outputs import Outputs
-from ..models.store import import_bundle, remove_bundle, summary
+from ..models.store import (
+    DEFAULT_BUNDLE,
+    BundleSummary,
+    available_bundles,
+    import_bundle,
+    remove_bundle,
+    summary,
+)
 
 
 class ModelChooser:
     """`changed()` is called when another model is chosen, `report(text)` with what went wrong or was done.
 
-    `gives` (`Outputs`) is what the chosen model gives, None if there is none or it is broken.
+    `outputs` are the chosen model's, None if there is none or it is broken.
     """
 
-    def __init__(self, ui, changed, report):
-        self.gives = None
+    def __init__(self, ui: Any, changed: Callable[[], None], report: Callable[[str], None]):
+        self.outputs: Outputs | None = None
         self.ui, self._changed, self._report, self._filling = ui, changed, report, False
         ui.modelSelector.connect("currentIndexChanged(int)", self._onChosen)
         ui.importModelButton.connect("clicked(bool)", self.onImport)
@@ -28,13 +38,13 @@ class ModelChooser:
         """Name of the chosen bundle, empty if there is none."""
         return self.ui.modelSelector.currentText
 
-    def choose(self, name: str):
+    def choose(self, name: str) -> None:
         """Chooses a bundle if it is there."""
         index = self.ui.modelSelector.findText(name)
         if index >= 0:
             self.ui.modelSelector.setCurrentIndex(index)
 
-    def fill(self, chosen: str = ""):
+    def fill(self, chosen: str = "") -> None:
         """Lists the bundles that are there now; one that is gone is replaced by the default one."""
         names = available_bundles()
         chosen = next((name for name in (chosen, self.name) if name in names), DEFAULT_BUNDLE)
@@ -53,48 +63,48 @@ class ModelChooser:
         from slicer.i18n import tr as _
 
         if not self.name:
-            return _("No model is there: import one.")
+            return _("There is no model: import one.")
         try:
             shown = self.summary()
         except NoduleError as error:
             return str(error)
-        if shown["segments"]:
+        if shown.outputs.segments:
             return ""
-        return _("The model gives {outputs} and no final.").format(outputs=", ".join(shown["outputs"]))
+        return _("The model predicts {outputs} and no final.").format(outputs=", ".join(shown.outputs.maps))
 
-    def summary(self) -> dict:
-        """See `model_store.summary`."""
+    def summary(self) -> BundleSummary:
+        """What the chosen bundle is and has. Raises BundleError."""
         return summary(self.name)
 
-    def _onChosen(self, *_unused):
+    def _onChosen(self, *_unused: Any) -> None:
         from slicer.i18n import tr as _
 
         if self._filling:
             return
-        removable, text, card, self.gives = False, "", "", None
+        removable, text, card, self.outputs = False, "", "", None
         if self.name:
             try:
                 shown = self.summary()
             except NoduleError as error:
                 text = str(error)
             else:
-                self.gives = Outputs(*(tuple(shown[key]) for key in ("segments", "probabilities", "outputs")))
-                text = _("{description}\nVersion {version}, {license}, {size:.1f} MB. Gives {outputs}.").format(
-                    description=shown["description"],
-                    version=shown["version"],
-                    license=shown["license"],
-                    size=shown["size_mb"],
-                    outputs=_described(self.gives),
+                self.outputs = shown.outputs
+                text = _("{description}\nVersion {version}, {license}, {size:.1f} MB. Outlines {outputs}.").format(
+                    description=shown.description,
+                    version=shown.version,
+                    license=shown.license,
+                    size=shown.size_mb,
+                    outputs=_described(shown.outputs),
                 )
-                removable = shown["removable"]
-                card = shown["card"].read_text(encoding="utf-8") if shown["card"] else ""
+                removable = shown.removable
+                card = shown.card.read_text(encoding="utf-8") if shown.card else ""
         self.ui.modelInfoLabel.text = text.strip()
         self.ui.removeModelButton.enabled = removable
         self.ui.modelCardBrowser.setMarkdown(card or _("This model has no card."))
         self._changed()
 
-    def onImport(self, *_unused):
-        """Asks for a zip archive or a metadata.json and imports its bundle."""
+    def onImport(self, *_unused: Any) -> None:
+        """Lets the user choose a zip archive or a metadata.json and imports its bundle."""
         import qt
         import slicer
         from slicer.i18n import tr as _
@@ -113,8 +123,8 @@ class ModelChooser:
         self.fill(name)
         self._report(_("Model {name} was imported.").format(name=name))
 
-    def onRemove(self, *_unused):
-        """Removes the chosen model after a question."""
+    def onRemove(self, *_unused: Any) -> None:
+        """Removes the chosen model if the user confirms."""
         import slicer
         from slicer.i18n import tr as _
 
@@ -130,12 +140,12 @@ class ModelChooser:
         self._report(_("Model {name} was removed.").format(name=name))
 
 
-def _described(gives):
-    """What a model gives, in a few words."""
+def _described(outputs: Outputs) -> str:
+    """What a model outlines, in a few words."""
     from slicer.i18n import tr as _
 
-    if gives.segments == ("Final",):
-        if gives.final_map == "soft":
-            return _("Final and a soft mask, without HC, LC and intervals")
+    if outputs.segments == ("Final",):
+        if outputs.final_map == "soft":
+            return _("Final, with a soft mask, without HC, LC and intervals")
         return _("Final, without HC, LC and intervals")
-    return ", ".join(gives.segments or gives.maps)
+    return ", ".join(outputs.segments) or _("nothing")

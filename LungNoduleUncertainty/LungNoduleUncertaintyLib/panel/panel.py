@@ -8,12 +8,18 @@ from typing import Any
 from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.panel.run_panel import RunPanel, index_of
 
-from ..outlining.prediction import Averaging
-from ..scene import nodules as mrml_nodules
-from ..scene import runs as mrml_runs
+from ..scene import nodules
+from ..scene.runs import SegmentationRequest, StoredNodule, last_point, line_middle
 from .list import NoduleList, jump
 from .models import ModelChooser
-from .parameters import DEVICES, INTERVAL_MAPS, MAPS, SOURCES, STACKS, THRESHOLDS
+from .parameters import (
+    AVERAGING_CHOICES,
+    DEVICES,
+    INTERVAL_MAP_CHOICES,
+    MAP_CHOICES,
+    SOURCES,
+    THRESHOLD_CHOICES,
+)
 
 
 class Panel(RunPanel):
@@ -34,7 +40,7 @@ class Panel(RunPanel):
         for selector, texts in (
             (self.ui.sourceSelector, (_("Point"), _("Segment"), _("RECIST line"))),
             (self.ui.deviceSelector, (_("Automatic"), _("CPU"), _("GPU (CUDA)"))),
-            (self.ui.averagingSelector, (_("As the model says"), _("Single pass, fastest"), _("Three views, slowest"))),
+            (self.ui.averagingSelector, (_("Set by the model"), _("One pass (fastest)"), _("Three views (slowest)"))),
         ):
             for text in texts:
                 selector.addItem(text)
@@ -54,7 +60,7 @@ class Panel(RunPanel):
         ui = self.ui
         ui.sourceSelector.setCurrentIndex(index_of(SOURCES, parameters.source))
         ui.deviceSelector.setCurrentIndex(index_of(DEVICES, parameters.device))
-        ui.averagingSelector.setCurrentIndex(index_of(tuple(STACKS), parameters.stacks))
+        ui.averagingSelector.setCurrentIndex(index_of(tuple(AVERAGING_CHOICES), parameters.stacks))
         ui.pointSelector.setCurrentNode(parameters.points)
         ui.segmentSelector.setCurrentNode(parameters.markedSegmentation)
         ui.segmentSelector.setCurrentSegmentID(parameters.markedSegment)
@@ -74,7 +80,7 @@ class Panel(RunPanel):
         with self.updating():
             parameters.source = SOURCES[ui.sourceSelector.currentIndex]
             parameters.device = DEVICES[ui.deviceSelector.currentIndex]
-            parameters.stacks = tuple(STACKS)[ui.averagingSelector.currentIndex]
+            parameters.stacks = tuple(AVERAGING_CHOICES)[ui.averagingSelector.currentIndex]
             parameters.points = ui.pointSelector.currentNode()
             parameters.markedSegmentation = ui.segmentSelector.currentNode()
             parameters.markedSegment = ui.segmentSelector.currentSegmentID() or ""
@@ -85,10 +91,10 @@ class Panel(RunPanel):
 
     def _show_calibrated(self) -> None:
         try:
-            thresholds = self.models.summary()["thresholds"]
+            thresholds = self.models.summary().thresholds
         except NoduleError:
             return
-        for name, output in THRESHOLDS.items():
+        for name, output in THRESHOLD_CHOICES.items():
             if output in thresholds:
                 setattr(self._parameters, name, float(thresholds[output]))
 
@@ -114,29 +120,29 @@ class Panel(RunPanel):
         self.update()
 
     def _show_outputs(self, *_unused: Any) -> None:
-        """Only what the chosen model gives can be set and asked for; what it lacks is hidden."""
+        """Shows only the choices that the chosen model has."""
         from slicer.i18n import tr as _
 
-        ui, gives = self.ui, self.models.gives
-        if gives is None:
+        ui, outputs = self.ui, self.models.outputs
+        if outputs is None:
             return
         if not ui.advancedButton.collapsed:  # what is collapsed is shown and hidden by the button itself
             for widget in (ui.hcSlider, ui.hcSliderLabel, ui.lcSlider, ui.lcSliderLabel):
-                widget.visible = gives.has_interval
+                widget.visible = outputs.has_interval
             for widget in (ui.lcMapCheckBox, ui.confidenceMapCheckBox):
-                widget.visible = "union" in gives.probabilities
+                widget.visible = "union" in outputs.probabilities
         box = ui.finalMapCheckBox
-        if gives.final_map == "soft":
+        if outputs.final_map == "soft":
             box.text = _("Soft mask as volume")
-            box.toolTip = _("Adds a float volume: the soft mask, of which Final is the cut.")
+            box.toolTip = _("Adds the soft mask as a volume; Final is where it reaches the threshold.")
         else:
             box.text = _("Final probability as volume")
-            box.toolTip = _("Adds a float volume: the probability that at least half of the readers include a voxel.")
+            box.toolTip = _("Adds a volume: the probability that at least half of the readers include a voxel.")
 
-    def _gives_map(self, name) -> bool:
-        """Whether the chosen model gives a map of `panel_parameters.MAPS`."""
-        gives = self.models.gives
-        return gives is None or name not in INTERVAL_MAPS or "union" in gives.probabilities
+    def _has_map(self, name: str) -> bool:
+        """Whether the chosen model has a map of `MAP_CHOICES`."""
+        outputs = self.models.outputs
+        return outputs is None or name not in INTERVAL_MAP_CHOICES or "union" in outputs.probabilities
 
     def _observe(self) -> None:
         """Points and ends of a line count as soon as they are placed; segments as soon as they come and go."""
@@ -170,18 +176,18 @@ class Panel(RunPanel):
         return self.models.problem()
 
     def _place(self) -> dict[str, Any]:
-        """The nodule's place as a field of a request. Raises `NoduleError` if it isn't given yet."""
+        """The nodule's place as a field of a request. Raises `NoduleError` while there is none."""
         from slicer.i18n import tr as _
 
         parameters = self._parameters
         if parameters.source == "point":
             if parameters.points is None:
                 raise NoduleError(_("Place a point on the nodule."))
-            return {"point": mrml_runs.last_point(parameters.points)}
+            return {"point": last_point(parameters.points)}
         if parameters.source == "line":
             if parameters.line is None:
                 raise NoduleError(_("Draw a line along an axis of the nodule."))
-            mrml_runs.line_middle(parameters.line)
+            line_middle(parameters.line)
             return {"near": parameters.line}
         node, segment_id = parameters.markedSegmentation, parameters.markedSegment
         if node is None or node.GetSegmentation().GetSegment(segment_id) is None:
@@ -193,13 +199,12 @@ class Panel(RunPanel):
 
         return _("Segment the nodule.")
 
-    def request(self) -> Any:
+    def request(self) -> SegmentationRequest:
         return self._request(**self._place())
 
-    def _request(self, **more: Any) -> Any:
-        parameters, gives = self._parameters, self.models.gives
-        stacks = STACKS[parameters.stacks]
-        return mrml_runs.Request(
+    def _request(self, **more: Any) -> SegmentationRequest:
+        parameters, outputs = self._parameters, self.models.outputs
+        return SegmentationRequest(
             parameters.volume,
             segmentationNode=parameters.segmentation,
             model=parameters.model or None,
@@ -208,19 +213,19 @@ class Panel(RunPanel):
             if parameters.calibrated
             else {
                 output: getattr(parameters, name)
-                for name, output in THRESHOLDS.items()
-                if gives is None or output in gives.thresholds
+                for name, output in THRESHOLD_CHOICES.items()
+                if outputs is None or output in outputs.thresholds
             },
-            averaging=Averaging(**stacks) if stacks else None,
-            maps=tuple(MAPS[name] for name in MAPS if getattr(parameters, name) and self._gives_map(name)),
+            averaging=AVERAGING_CHOICES[parameters.stacks],
+            maps=tuple(MAP_CHOICES[name] for name in MAP_CHOICES if getattr(parameters, name) and self._has_map(name)),
             **more,
         )
 
     def rerun(self, key: str) -> None:
-        """Segments a nodule of the list again, with the present settings, from where it was pointed at."""
+        """Segments a nodule of the list again, with the present settings, from the point that was placed."""
 
-        def request() -> Any:
-            nodule = mrml_nodules.find(self._parameters.segmentation, key)
+        def request() -> SegmentationRequest:
+            nodule = nodules.find(self._parameters.segmentation, key)
             return self._request(point=nodule.point_ras(), replace=key)
 
         self.start(request)
@@ -244,7 +249,7 @@ class Panel(RunPanel):
             stored = self.runs.finish()
         self.showStored(stored)
 
-    def showStored(self, stored: Any) -> None:
+    def showStored(self, stored: StoredNodule) -> None:
         """The views go to the new nodule, the list selects it."""
         from slicer.i18n import tr as _
 
@@ -258,7 +263,7 @@ class Panel(RunPanel):
         self.logic.lastResult = stored.result
         lines = [_("{name} is done.").format(name=stored.nodule.name), *stored.result.warnings]
         if stored.removed:
-            removed = _("{parts} of the run before were removed: the model doesn't give them. Undo brings them back.")
+            removed = _("{parts} of the run before were removed: the model has none. Undo brings them back.")
             lines.append(removed.format(parts=", ".join(stored.removed)))
         self.report("\n".join(lines))
 

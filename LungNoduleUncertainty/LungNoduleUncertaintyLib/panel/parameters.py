@@ -1,22 +1,23 @@
 """What the panel remembers in the scene: one field for each choice, restored with a saved scene."""
 
-from typing import Annotated
+from typing import Annotated, Any
+
+from ..models.network_input import Averaging
 
 SOURCES = ("point", "segment", "line")
 DEVICES = ("auto", "cpu", "cuda")
-# Name of a choice of stacks: averaging of the prediction, as keyword arguments of prediction.Averaging; None: the
-# model's own.
-STACKS = {
+# What is averaged at prediction; None: as the model sets it.
+AVERAGING_CHOICES: dict[str, Averaging | None] = {
     "model": None,
-    "single": {"flips": ((),)},
-    "views": {"flips": ((), (1, 2)), "views": ("axial", "coronal", "sagittal")},
+    "single": Averaging(),
+    "views": Averaging(((), (1, 2)), ("axial", "coronal", "sagittal")),
 }
-THRESHOLDS = {"hcThreshold": "intersection", "finalThreshold": "final", "lcThreshold": "union"}
-MAPS = {"finalMap": "Final probability", "lcMap": "LC probability", "confidenceMap": "Multi-confidence"}
-INTERVAL_MAPS = ("lcMap", "confidenceMap")  # need the probabilities of union and intersection
+THRESHOLD_CHOICES = {"hcThreshold": "intersection", "finalThreshold": "final", "lcThreshold": "union"}
+MAP_CHOICES = {"finalMap": "Final probability", "lcMap": "LC probability", "confidenceMap": "Multi-confidence"}
+INTERVAL_MAP_CHOICES = ("lcMap", "confidenceMap")  # need the probabilities of union and intersection
 
 
-def parameter_class():
+def parameter_class() -> Any:
     """The parameter node wrapper's class; made on demand, since only Slicer can make it."""
     from slicer import (
         vtkMRMLMarkupsFiducialNode,

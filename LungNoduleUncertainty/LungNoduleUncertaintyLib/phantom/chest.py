@@ -189,7 +189,7 @@ def _paint_vessels(canvas, lungs, rng):
             return -100.0
         return lungs[tuple(index[::-1])]
 
-    branches = []
+    branches: list[tuple[list, list]] = []
     middle = canvas.axes[2][0] + 62
     for side in (-1, 1):
         for rise in np.linspace(-1.4, 1.4, 10):  # up to the apex and down to the base

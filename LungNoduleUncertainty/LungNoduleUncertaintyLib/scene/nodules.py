@@ -4,56 +4,64 @@ Nothing is kept beside the scene: a nodule is the segments that carry the same `
 `.seg.nrrd` file brings its list along.
 """
 
+from __future__ import annotations
+
 import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 from LungNoduleKit.errors import NoduleError, OutputError
-from LungNoduleKit.scene.labelmaps import labelmap_name, segment_names, tag
+from LungNoduleKit.scene.labelmaps import Segment, Segmentation, labelmap_name, segment_names, tag
+from LungNoduleKit.scene.nodes import Node
 from LungNoduleKit.scene.transforms import to_world
 from LungNoduleKit.scene.undo import Undo
 
-from ..measuring.size_classes import KINDS
+from ..measuring.measurements import Measurements
+from ..measuring.size_classes import KINDS, NoduleKind
+from ..outlining.finding import Point
 from ..segments import KIND_TAG, MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX
 from .display import display_of, show_parts
 from .segments import point_from_mask
 
 
 @dataclass
-class Nodule:
+class SegmentedNodule:
     """`key` tells a segmentation's nodules apart; `ids` are its segments' IDs {"HC": ..., "LC": ..., "Final": ...}.
 
-    A part that the user deleted, or that the model doesn't give, is missing in `ids`. `measurements` are those of
+    A part that the user deleted, or that the model doesn't have, is missing in `ids`. `measurements` are those of
     `measurements.measure`, as they were when the nodule was segmented, or None. `kind` is its type for size classes.
     """
 
-    segmentationNode: object
+    segmentationNode: Node
     key: str
     name: str
-    ids: dict = field(default_factory=dict)
-    measurements: dict | None = None
+    ids: dict[str, str] = field(default_factory=dict)
+    measurements: Measurements | None = None
     model: str = ""
-    kind: str = "solid"
+    kind: NoduleKind = "solid"
 
-    def center_ras(self):
+    def center_ras(self) -> Point:
         """Centroid (R, A, S) of the final outline, or of what is left, in the world, mm."""
         part = next(p for p in ("Final", "HC", "LC") if p in self.ids)
         return point_from_mask((self.segmentationNode, self.ids[part]))
 
-    def point_ras(self):
+    def point_ras(self) -> Point:
         """The point (R, A, S) that was clicked, in the world, mm, wherever a transform has moved the segmentation."""
-        segment = self._segment(next(iter(self.ids)))
+        segment = self.segment(next(iter(self.ids)))
         text = tag(segment, POINT_TAG)
         if not text:
             return self.center_ras()
         return to_world(self.segmentationNode, [float(v) for v in text.split()])
 
-    def _segment(self, part):
+    def segment(self, part: str) -> Segment:
+        """The vtkSegment of a part."""
         return self.segmentationNode.GetSegmentation().GetSegment(self.ids[part])
 
 
-def nodules(segmentationNode) -> list[Nodule]:
+def nodules(segmentationNode: Node) -> list[SegmentedNodule]:
     """The nodules of a segmentation node, in the order of their first segments."""
-    found: dict[str, Nodule] = {}
+    found: dict[str, SegmentedNodule] = {}
     segmentation = segmentationNode.GetSegmentation()
     for number in range(segmentation.GetNumberOfSegments()):
         segment_id = segmentation.GetNthSegmentID(number)
@@ -61,17 +69,17 @@ def nodules(segmentationNode) -> list[Nodule]:
         key, part = tag(segment, NODULE_TAG), tag(segment, PART_TAG)
         if not key or part not in SEGMENTS:
             continue
-        nodule = found.setdefault(key, Nodule(segmentationNode, key, ""))
+        nodule = found.setdefault(key, SegmentedNodule(segmentationNode, key, ""))
         nodule.ids[part] = segment_id
         nodule.name = nodule.name or _name_of(segment.GetName(), part)
         nodule.model = tag(segment, TAG_PREFIX + "model")
-        nodule.kind = tag(segment, KIND_TAG) or "solid"
+        nodule.kind = cast(NoduleKind, tag(segment, KIND_TAG) or "solid")
         if tag(segment, MEASUREMENTS_TAG):
             nodule.measurements = json.loads(tag(segment, MEASUREMENTS_TAG))
     return list(found.values())
 
 
-def find(segmentationNode, key) -> Nodule:
+def find(segmentationNode: Node, key: str) -> SegmentedNodule:
     """The nodule with a key. Raises `NoduleError` if the segmentation has none such."""
     for nodule in nodules(segmentationNode):
         if nodule.key == key:
@@ -79,9 +87,9 @@ def find(segmentationNode, key) -> Nodule:
     raise NoduleError(f"segmentation {segmentationNode.GetName()!r}: the nodule isn't there any more")
 
 
-def next_name(segmentationNode=None) -> str:
+def next_name(segmentationNode: Node | None = None) -> str:
     """`Nodule N` with the first N that no nodule nor segment of the segmentation uses."""
-    taken = set()
+    taken: set[str] = set()
     if segmentationNode is not None:
         taken = segment_names(segmentationNode.GetSegmentation())
         taken |= {f"{nodule.name} Final" for nodule in nodules(segmentationNode)}
@@ -91,8 +99,8 @@ def next_name(segmentationNode=None) -> str:
     return f"Nodule {number}"
 
 
-def rename(nodule: Nodule, name: str) -> Undo:
-    """Gives a nodule's segments the names `<name> HC`, `<name> LC` and `<name> Final`.
+def rename(nodule: SegmentedNodule, name: str) -> Undo:
+    """Names a nodule's segments `<name> HC`, `<name> LC` and `<name> Final`.
 
     Raises `OutputError` for an empty name, one that Slicer's file format can't hold, or one that is taken.
     """
@@ -106,7 +114,7 @@ def rename(nodule: Nodule, name: str) -> Undo:
     for part, segment_id in nodule.ids.items():
         segmentation.GetSegment(segment_id).SetName(f"{name} {part}")
 
-    def back():
+    def back() -> None:
         for segment_id, old in before.items():
             if segmentation.GetSegment(segment_id) is not None:
                 segmentation.GetSegment(segment_id).SetName(old)
@@ -114,34 +122,35 @@ def rename(nodule: Nodule, name: str) -> Undo:
     return Undo(f"rename {nodule.name}", (nodule.segmentationNode,), back)
 
 
-def set_kind(nodule: Nodule, kind: str):
-    """Sets a nodule's type, one of `lung_rads.KINDS`, which decides on its size classes."""
+def set_kind(nodule: SegmentedNodule, kind: str) -> None:
+    """Sets a nodule's type, one of `size_classes.KINDS`, which decides on its size classes."""
     if kind not in KINDS:
         raise OutputError(f"nodule type {kind!r}: it isn't one of {', '.join(KINDS)}")
     for part in nodule.ids:
-        nodule._segment(part).SetTag(KIND_TAG, kind)
+        nodule.segment(part).SetTag(KIND_TAG, kind)
 
 
-def delete(nodule: Nodule) -> Undo:
+def delete(nodule: SegmentedNodule) -> Undo:
     """Removes a nodule's segments and no others."""
     shown = [display_of(nodule.segmentationNode, i) for i in nodule.ids.values()]
     put_back = _remove(nodule.segmentationNode.GetSegmentation(), nodule.ids.values())
 
-    def back():
+    def back() -> None:
         for function in (put_back, *shown):
             function()
 
     return Undo(f"delete {nodule.name}", (nodule.segmentationNode,), back)
 
 
-def _remove(segmentation, doomed):
+def _remove(segmentation: Segmentation, doomed: Iterable[str]) -> Callable[[], None]:
     """Removes segments with IDs; returns the function that puts them back where they were."""
+    doomed = set(doomed)
     ids = [segmentation.GetNthSegmentID(n) for n in range(segmentation.GetNumberOfSegments())]
     removed = [(i, segmentation.GetSegment(i), ids[ids.index(i) + 1 :]) for i in ids if i in doomed]
     for segment_id, _, _ in removed:
         segmentation.RemoveSegment(segment_id)
 
-    def back():
+    def back() -> None:
         for segment_id, segment, behind in reversed(removed):
             before = next((i for i in behind if segmentation.GetSegment(i) is not None), "")
             segmentation.AddSegment(segment, segment_id, before)
@@ -149,20 +158,23 @@ def _remove(segmentation, doomed):
     return back
 
 
-def replace_in_place(nodule: Nodule, segments: dict) -> Undo:
+def replace_in_place(nodule: SegmentedNodule, segments: Mapping[str, Segment]) -> Undo:
     """Puts new labelmaps and tags into a nodule's own segments; IDs, names, colors and display stay.
 
     `segments` are new vtkSegments {part: segment}. A part that was deleted comes back, one that isn't among the new
-    ones (HC and LC, where the model gives Final alone) goes. All or nothing.
+    ones (HC and LC, where the model has Final alone) goes. All or nothing.
     """
     import slicer
 
     segmentation, labelmap = nodule.segmentationNode.GetSegmentation(), labelmap_name()
     surface = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     had_surface = segmentation.ContainsRepresentation(surface)
-    ids, before, added, put_back = nodule.ids, {}, {}, []
+    ids = nodule.ids
+    before: dict[str, Segment] = {}
+    added: dict[str, str] = {}
+    put_back: list[Callable[[], None]] = []
 
-    def back():
+    def back() -> None:
         for segment_id in added.values():
             segmentation.RemoveSegment(segment_id)
         for function in put_back:
@@ -174,23 +186,12 @@ def replace_in_place(nodule: Nodule, segments: dict) -> Undo:
 
     try:
         for part, new in segments.items():
-            if part in nodule.ids:
-                own = nodule._segment(part)
-                copy = slicer.vtkSegment()
-                copy.SetLabelValue(own.GetLabelValue())
-                copy.AddRepresentation(labelmap, own.GetRepresentation(labelmap))
-                _copy_run_tags(own, copy)
-                before[nodule.ids[part]] = copy
+            if part in ids:
+                own = nodule.segment(part)
+                before[ids[part]] = _copy_of(own, labelmap)
                 _take_over(own, new, labelmap)
             else:
-                new.SetName(f"{nodule.name} {part}".strip())
-                new.SetTag(NODULE_TAG, nodule.key)
-                new.SetTag(KIND_TAG, nodule.kind)
-                segment_id = segmentation.GenerateUniqueSegmentID(new.GetName())
-                behind = list(SEGMENTS)[list(SEGMENTS).index(part) + 1 :]
-                if not segmentation.AddSegment(new, segment_id, next((ids[p] for p in behind if p in ids), "")):
-                    raise OutputError(f"segmentation {nodule.segmentationNode.GetName()!r}: it doesn't take {part}")
-                added[part] = segment_id
+                added[part] = _add_part(nodule, part, new)
         put_back += _reshape(nodule, added, [part for part in ids if part not in segments])
         _renew_surface(segmentation, surface, had_surface)
     except BaseException:
@@ -199,7 +200,32 @@ def replace_in_place(nodule: Nodule, segments: dict) -> Undo:
     return Undo(f"segment {nodule.name} again", (nodule.segmentationNode,), back)
 
 
-def _reshape(nodule, added, gone):
+def _copy_of(own: Segment, labelmap: str) -> Segment:
+    """A segment with the labelmap and the run's tags of another."""
+    import slicer
+
+    copy = slicer.vtkSegment()
+    copy.SetLabelValue(own.GetLabelValue())
+    copy.AddRepresentation(labelmap, own.GetRepresentation(labelmap))
+    _copy_run_tags(own, copy)
+    return copy
+
+
+def _add_part(nodule: SegmentedNodule, part: str, new: Segment) -> str:
+    """Adds a nodule's missing part before those that come after it; returns its ID."""
+    segmentation = nodule.segmentationNode.GetSegmentation()
+    new.SetName(f"{nodule.name} {part}".strip())
+    new.SetTag(NODULE_TAG, nodule.key)
+    new.SetTag(KIND_TAG, nodule.kind)
+    segment_id = segmentation.GenerateUniqueSegmentID(new.GetName())
+    behind = list(SEGMENTS)[list(SEGMENTS).index(part) + 1 :]
+    before = next((nodule.ids[p] for p in behind if p in nodule.ids), "")
+    if not segmentation.AddSegment(new, segment_id, before):
+        raise OutputError(f"segmentation {nodule.segmentationNode.GetName()!r}: it doesn't take {part}")
+    return segment_id
+
+
+def _reshape(nodule: SegmentedNodule, added: dict[str, str], gone: list[str]) -> list[Callable[[], None]]:
     """Removes the parts `gone` of a nodule, shows the new ones {part: ID}; returns functions that take it back."""
     node, ids = nodule.segmentationNode, nodule.ids
     left = {part: i for part, i in {**ids, **added}.items() if part not in gone}
@@ -218,19 +244,28 @@ _RUN_TAGS = (
     POINT_TAG,
     *(
         TAG_PREFIX + key
-        for key in ("model", "model_version", "model_sha256", "software", "thresholds", "point_lps_mm", "averaging")
+        for key in (
+            "model",
+            "model_version",
+            "model_sha256",
+            "software",
+            "thresholds",
+            "size_calibration",
+            "point_lps",
+            "averaging",
+        )
     ),
 )
 
 
-def _take_over(own, new, labelmap):
+def _take_over(own: Segment, new: Segment, labelmap: str) -> None:
     own.RemoveAllRepresentations()
     own.AddRepresentation(labelmap, new.GetRepresentation(labelmap))
     own.SetLabelValue(new.GetLabelValue())
     _copy_run_tags(new, own)
 
 
-def _copy_run_tags(source, target):
+def _copy_run_tags(source: Segment, target: Segment) -> None:
     for name in _RUN_TAGS:
         if source.HasTag(name):
             target.SetTag(name, tag(source, name))
@@ -238,12 +273,12 @@ def _copy_run_tags(source, target):
             target.RemoveTag(name)
 
 
-def _renew_surface(segmentation, surface, wanted):
+def _renew_surface(segmentation: Segmentation, surface: str, wanted: bool) -> None:
     if wanted:
         segmentation.RemoveRepresentation(surface)
         segmentation.CreateRepresentation(surface, True)
 
 
-def _name_of(segment_name, part):
+def _name_of(segment_name: str, part: str) -> str:
     name = segment_name.removesuffix(part).strip()
     return name or "Nodule"

@@ -1,26 +1,30 @@
-"""What a segmented nodule gives besides segments: map volumes, the table of measurements, the plot of densities.
+"""What a segmented nodule has besides segments: map volumes, the table of measurements, the plot of densities.
 
 Every node is made on demand, found again through a node reference of the segmentation, and removed again if making it
 fails half-way.
 """
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleKit.errors import NoduleError, OutputError
 from LungNoduleKit.geometry import Grid, ras_lattice
-from LungNoduleKit.scene.nodes import all_or_nothing, fill_volume, show_as_map
+from LungNoduleKit.scene.nodes import Node, all_or_nothing, fill_volume, one_event, show_as_map
 from LungNoduleKit.scene.transforms import matrix_between
 
 from ..measuring import table as nodule_table
+from ..outlining.result import NoduleSegmentation
 from ..segments import SEGMENTS, TAG_PREFIX
-from .nodules import nodules
+from .nodules import SegmentedNodule, nodules
 
 _LOG = logging.getLogger(__name__)
-# Name of a map: what of a result it shows, None where a model doesn't give it. All are float32 in [0, 1].
-MAPS = {
+# Name of a map: what of a result it shows, None where a model doesn't have it. All are float32 in [0, 1].
+MAP_VOLUMES: dict[str, Callable[[NoduleSegmentation], sitk.Image | None]] = {
     "Final probability": lambda result: result.probability_final,
     "LC probability": lambda result: _difference(result.probability_union, result.probability_intersection),
     "Multi-confidence": lambda result: result.multi_confidence_map,
@@ -28,29 +32,32 @@ MAPS = {
     "Intersection probability": lambda result: result.probability_intersection,
 }
 DEFAULT_MAPS = ("Final probability", "LC probability", "Multi-confidence")
-SOFT_MASK = "Soft mask"  # name of the volume in place of the final probability, of a model that gives a soft mask
+SOFT_MASK = "Soft mask"  # name of the volume in place of the final probability, of a model that has a soft mask
 TABLE_ROLE = TAG_PREFIX + "table"
 _CHART_ROLE, _DENSITY_ROLE = TAG_PREFIX + "chart", TAG_PREFIX + "densities"
 
 
-def add_maps(result, volumeNode, nodule_name, names=DEFAULT_MAPS):
+def add_maps(
+    result: NoduleSegmentation, volumeNode: Node, nodule_name: str, names: Iterable[str] = DEFAULT_MAPS
+) -> list[Node]:
     """Adds maps of a result as float32 scalar volumes on the volume's own voxels; returns the nodes.
 
-    Maps that the model doesn't give are left out, and the log says so. A model's soft mask is its final probability.
+    Maps that the model doesn't have are left out, and the log says so. A model's soft mask is its final probability.
     A map covers the nodule's region. Under a linear parent transform of the volume it gets the same parent; under a
     non-linear one it lies in the world. Raises `OutputError` for an unknown map's name; then nothing was added.
     """
-    unknown = [name for name in names if name not in MAPS]
+    unknown = [name for name in names if name not in MAP_VOLUMES]
     if unknown:
-        raise OutputError(f"map {unknown[0]!r}: it isn't one of {', '.join(MAPS)}")
-    scene, added = volumeNode.GetScene(), []
+        raise OutputError(f"map {unknown[0]!r}: it isn't one of {', '.join(MAP_VOLUMES)}")
+    scene = volumeNode.GetScene()
+    added: list[Node] = []
     with all_or_nothing(scene) as add:
         for name in names:
-            image = MAPS[name](result)
+            image = MAP_VOLUMES[name](result)
             if image is None:
-                _LOG.warning("%s: the model doesn't give the map %s", nodule_name or "nodule", name)
+                _LOG.warning("%s: the model doesn't have the map %s", nodule_name or "nodule", name)
                 continue
-            if image is result.probability_final and getattr(result, "final_map", "final") == "soft":
+            if image is result.probability_final and result.final_map == "soft":
                 name = SOFT_MASK
             node = scene.AddNewNodeByClass(
                 "vtkMRMLScalarVolumeNode", scene.GenerateUniqueName(f"{nodule_name} {name}".strip())
@@ -62,14 +69,13 @@ def add_maps(result, volumeNode, nodule_name, names=DEFAULT_MAPS):
     return added
 
 
-def _difference(one, other):
+def _difference(one: sitk.Image | None, other: sitk.Image | None) -> sitk.Image | None:
     if one is None or other is None:
         return None
-
     return sitk.Cast(sitk.Maximum(one - other, 0.0), sitk.sitkFloat32)
 
 
-def _fill(node, image, volumeNode):
+def _fill(node: Node, image: sitk.Image, volumeNode: Node) -> None:
     lattice = ras_lattice(Grid.of(image))
     from_world = matrix_between(None, volumeNode.GetParentTransformNode())
     if from_world is not None:
@@ -78,43 +84,45 @@ def _fill(node, image, volumeNode):
     fill_volume(node, sitk.GetArrayFromImage(image).astype(np.float32), lattice)
 
 
-def update_table(segmentationNode, create=True):
-    """The segmentation's table of nodules, one row each, brought up to date; returns the table node.
+def measurement_table(segmentationNode: Node) -> Node:
+    """The segmentation's table of nodules, one row each, made or brought up to date; returns the table node.
 
     Columns that none of the nodules has a value for (intervals, where all come from models without) are left out; where
     only some have one, the others' numbers are not a number.
-    Without a table yet, a new one is made if `create`, else None is returned.
     """
-    import vtk
-
-    table = segmentationNode.GetNodeReference(TABLE_ROLE)
-    if table is None:
-        if not create:
-            return None
-        scene = segmentationNode.GetScene()
-        name = f"{segmentationNode.GetName()} measurements"
-        table = scene.AddNewNodeByClass("vtkMRMLTableNode", scene.GenerateUniqueName(name))
-        segmentationNode.SetNodeReferenceID(TABLE_ROLE, table.GetID())
-    rows = table_rows(segmentationNode)
-    modifying = table.StartModify()
-    table.RemoveAllColumns()
-    for number, title in enumerate(nodule_table.columns()):
-        values = [row[number] for row in rows]
-        if values and all(value is None for value in values):
-            continue
-        column = vtk.vtkDoubleArray() if nodule_table.is_number(title) else vtk.vtkStringArray()
-        column.SetName(title)
-        for value in values:
-            column.InsertNextValue(float("nan") if value is None else value)
-        table.AddColumn(column)
-    table.SetUseColumnTitleAsColumnHeader(True)
-    table.SetLocked(True)
-    table.EndModify(modifying)
+    table = _referenced(segmentationNode, TABLE_ROLE, "vtkMRMLTableNode", "measurements")
+    _fill_table(table, segmentationNode)
     return table
 
 
-def table_rows(segmentationNode) -> list[list]:
-    """The rows of `nodule_table.row` for each nodule that has measurements."""
+def update_table(segmentationNode: Node) -> None:
+    """Brings the segmentation's table of nodules up to date, if it has one."""
+    table = segmentationNode.GetNodeReference(TABLE_ROLE)
+    if table is not None:
+        _fill_table(table, segmentationNode)
+
+
+def _fill_table(table: Node, segmentationNode: Node) -> None:
+    import vtk
+
+    rows = [row.cells() for row in table_rows(segmentationNode)]
+    with one_event(table):
+        table.RemoveAllColumns()
+        for number, title in enumerate(nodule_table.columns()):
+            values = [row[number] for row in rows]
+            if values and all(value is None for value in values):
+                continue
+            column = vtk.vtkDoubleArray() if nodule_table.is_number(title) else vtk.vtkStringArray()
+            column.SetName(title)
+            for value in values:
+                column.InsertNextValue(float("nan") if value is None else value)
+            table.AddColumn(column)
+        table.SetUseColumnTitleAsColumnHeader(True)
+        table.SetLocked(True)
+
+
+def table_rows(segmentationNode: Node) -> list[nodule_table.NoduleRow]:
+    """The rows for each nodule that has measurements."""
     return [
         nodule_table.row(nodule.name, nodule.measurements, nodule.kind, nodule.model)
         for nodule in nodules(segmentationNode)
@@ -122,8 +130,8 @@ def table_rows(segmentationNode) -> list[list]:
     ]
 
 
-def plot_densities(nodule):
-    """A chart of the HU densities of a nodule's HC and LC, or of Final if that is all that its model gives; the
+def plot_densities(nodule: SegmentedNodule) -> Node:
+    """A chart of the HU densities of a nodule's HC and LC, or of Final if that is all that its model has; the
     segmentation's chart if it has one. Returns the chart.
 
     The papers' figure of HU in high and low confidence regions, for this nodule.
@@ -137,7 +145,7 @@ def plot_densities(nodule):
     segmentationNode = nodule.segmentationNode
     table = _referenced(segmentationNode, _DENSITY_ROLE, "vtkMRMLTableNode", "HU densities")
     table.RemoveAllColumns()
-    parts = {part: densities[attribute] for part, (attribute, _) in SEGMENTS.items() if attribute in densities}
+    parts = {part: densities[s.attribute] for part, s in SEGMENTS.items() if s.attribute in densities}
     for title, values in {"HU": densities["hu"], **parts}.items():
         column = vtk.vtkDoubleArray()
         column.SetName(title)
@@ -156,7 +164,7 @@ def plot_densities(nodule):
         series.SetPlotType(series.PlotTypeScatter)
         series.SetMarkerStyle(series.MarkerStyleNone)
         series.SetLineWidth(3.0)
-        series.SetColor(*SEGMENTS[part][1])
+        series.SetColor(*SEGMENTS[part].color)
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
     chart.SetTitle(f"{nodule.name}: density of {' and '.join(parts)}")
     chart.SetXAxisTitle("HU")
@@ -164,7 +172,7 @@ def plot_densities(nodule):
     return chart
 
 
-def _referenced(segmentationNode, role, kind, name):
+def _referenced(segmentationNode: Node, role: str, kind: str, name: str) -> Node:
     node = segmentationNode.GetNodeReference(role)
     if node is None:
         scene = segmentationNode.GetScene()

@@ -1,15 +1,17 @@
 """The generated chest phantom as nodes: sample data that needs no download."""
 
+from __future__ import annotations
+
 import SimpleITK as sitk
 
 from LungNoduleKit.errors import ImageError
 from LungNoduleKit.geometry import Grid, ras_lattice, swap_lps_ras
-from LungNoduleKit.scene.nodes import fill_volume
+from LungNoduleKit.scene.nodes import Node, Scene, fill_volume
 
 from ..phantom.chest import chest_phantom
 
 
-def add_phantom(scene, name="LungNodulePhantom", seed=0):
+def add_phantom(scene: Scene, name: str = "LungNodulePhantom", seed: int = 0) -> tuple[Node, Node]:
     """Adds the phantom CT and a point list with a point on each of its nodules; returns (volume node, point list node).
 
     The last point lies on the first nodule, so that Apply segments that one.

@@ -1,6 +1,4 @@
-"""Slicer's nodes and the library's images, both ways; with `mrml_*` beside it the only files that know MRML.
-
-MRML positions are RAS millimeters, the library's are LPS millimeters: the change of sign happens here and nowhere else.
+"""Volume nodes become the library's images, its results become segments.
 
 A volume's parent transform counts. What is segmented is the volume as it lies in the world. A linear transform, also a
 nested, scaling, mirroring or shearing one, becomes part of the image's geometry, and no voxel changes. A non-linear one
@@ -9,9 +7,12 @@ written on the voxels of the volume itself, in the coordinates of the segmentati
 that is created here gets the volume's parent transform.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import uuid
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,6 +20,8 @@ import SimpleITK as sitk
 from LungNoduleKit.errors import ImageError, NoduleError, OutputError, PointError
 from LungNoduleKit.geometry import AIR_HU, Grid, as_triple, swap_lps_ras
 from LungNoduleKit.scene.labelmaps import (
+    Segment,
+    Segmentation,
     new_segment,
     oriented_array,
     oriented_image,
@@ -34,8 +37,9 @@ from LungNoduleKit.scene.lattices import (
     size_of,
     voxels_of,
 )
-from LungNoduleKit.scene.nodes import all_or_nothing, place_beside
+from LungNoduleKit.scene.nodes import Node, all_or_nothing, one_event, place_beside
 from LungNoduleKit.scene.transforms import (
+    Transform,
     chain,
     from_world,
     matrix_between,
@@ -44,57 +48,18 @@ from LungNoduleKit.scene.transforms import (
     transform_points,
 )
 
+from ..outlining.finding import Point
+from ..outlining.result import NoduleSegmentation
 from ..segments import MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX, masks_of
-from .display import show_parts as _show
+from .display import show_parts
 
 _REACH_MM = 80.0  # half the width of what is sampled around a point: more than the largest cube that a model looks at
 _ALIGNED = 1e-2  # voxels: grids that differ by less are one
 
 
-def segment_volume_node(
-    volumeNode,
-    point_ras=None,
-    segmentationNode=None,
-    *,
-    near=None,
-    model=None,
-    device="auto",
-    prefix="",
-    segment=None,
-    progress=None,
-):
-    """Segments the nodule at a point of a volume node; returns the segmentation node with HC, LC and Final added,
-    or Final alone if that is what the model gives.
-
-    `point_ras` is (R, A, S) in the world, mm; or `near` marks the nodule, see `point_from_mask`. A new segmentation
-    node is created if none is given. For the rest see `segment_result` and `add_result`. Raises `NoduleError`; the
-    scene is then as it was.
-    """
-    if segmentationNode is not None:
-        check_segmentation(segmentationNode)
-    result = segment_result(
-        volumeNode, point_ras, near=near, model=model, device=device, segment=segment, progress=progress
-    )
-    return add_result(result, volumeNode, segmentationNode, prefix)
-
-
-def segment_result(volumeNode, point_ras=None, *, near=None, model=None, device="auto", segment=None, progress=None):
-    """The result of `segment_nodule` for a volume node; the scene isn't touched.
-
-    `segment` stands in for `segmentation.segment_nodule` and is called as
-    ``segment(ct, point_lps=..., model=..., device=...)``, with `progress` if that is given.
-    """
-    if (point_ras is None) == (near is None):
-        raise PointError("give either a point (RAS, mm) or a mask that marks the nodule, and not both")
-    point = point_from_mask(near) if point_ras is None else checked_point(point_ras)
-    ct = image_from_volume_node(volumeNode, around_ras=point)
-    if segment is None:
-        from ..outlining.segmentation import segment_nodule as segment
-    more = {} if progress is None else {"progress": progress}
-    return segment(ct, point_lps=as_triple(swap_lps_ras(point)), model=model, device=device, **more)
-
-
-def image_from_volume_node(volumeNode, around_ras=None, reach_mm=_REACH_MM):
+def image_from_volume_node(
+    volumeNode: Node, around_ras: Point | None = None, reach_mm: float = _REACH_MM
+) -> sitk.Image:
     """A scalar volume node's voxels as a SimpleITK image that lies in the world (LPS mm), its own data type.
 
     Under a linear parent transform the image has the node's voxels in their order; under a non-linear one they are
@@ -123,9 +88,16 @@ def image_from_volume_node(volumeNode, around_ras=None, reach_mm=_REACH_MM):
     return lattice_grid(lattice, size, named(volumeNode)).image(reslice(array, chain(*steps), size, outside=outside))
 
 
-def check_point_in_volume(volumeNode, point_ras):
-    """Raises `PointError`, with RAS positions as Slicer shows them, for a point (world, mm) outside of the volume."""
+def check_point_in_volume(volumeNode: Node, point_ras: Point) -> None:
+    """Raises `PointError`, with RAS positions as Slicer shows them, for a point (world, mm) outside of the volume, and
+    `ImageError` for a volume whose axes span no space.
+    """
     size = np.array(voxels_of(volumeNode).shape[::-1])
+    world = matrix_between(volumeNode.GetParentTransformNode(), None)
+    if world is not None:
+        lattice_grid(
+            world @ ijk_to_ras(volumeNode), size_of(volumeNode), named(volumeNode)
+        )  # raises where its axes span no space
     local = from_world(volumeNode, point_ras)
     try:
         index = np.linalg.solve(ijk_to_ras(volumeNode), [*local, 1.0])[:3]
@@ -136,7 +108,9 @@ def check_point_in_volume(volumeNode, point_ras):
         raise PointError(f"point ({place}) mm RAS: it lies outside of {named(volumeNode)}")
 
 
-def _neighborhood(lattice, size, around_ras, reach_mm):
+def _neighborhood(
+    lattice: np.ndarray, size: Sequence[int], around_ras: Point | None, reach_mm: float
+) -> tuple[np.ndarray, np.ndarray]:
     """First and last (exclusive) voxel (i, j, k) of a volume within reach of a point; all of it for a point outside."""
     everything = np.zeros(3, int), np.array(size)
     if around_ras is None:
@@ -150,7 +124,7 @@ def _neighborhood(lattice, size, around_ras, reach_mm):
     return start, np.minimum(np.ceil(center + reach).astype(int) + 1, size)
 
 
-def point_from_mask(near):
+def point_from_mask(near: Node | tuple[Node, str]) -> Point:
     """Centroid (R, A, S) in the world, mm, of a segment or a labelmap.
 
     `near` is (segmentation node, segment ID) or a labelmap volume node. Raises `PointError` if it is empty or missing.
@@ -175,10 +149,12 @@ def point_from_mask(near):
         raise PointError(f"{name}: it is empty")
     local = indices @ matrix[:3, :3].T + matrix[:3, 3]
     world = transform_points(transform_between(node.GetParentTransformNode(), None), local)
-    return tuple(float(v) for v in world.mean(axis=0))
+    return as_triple(world.mean(axis=0))
 
 
-def add_result(result, volumeNode, segmentationNode=None, prefix=""):
+def add_result(
+    result: NoduleSegmentation, volumeNode: Node, segmentationNode: Node | None = None, prefix: str = ""
+) -> Node:
     """Adds the segments of a result to a segmentation node, a new one if none is given; returns the node.
 
     A new node is named after the volume, has its parent transform and stands beside it in the subject hierarchy.
@@ -202,7 +178,9 @@ def add_result(result, volumeNode, segmentationNode=None, prefix=""):
     return node
 
 
-def add_segments(result, segmentationNode, volumeNode, prefix=""):
+def add_segments(
+    result: NoduleSegmentation, segmentationNode: Node, volumeNode: Node, prefix: str = ""
+) -> dict[str, str]:
     """Adds a result's HC, LC and Final to a segmentation node; returns their IDs as {"HC": ID, "LC": ID, "Final": ID}.
     Of a result without HC and LC it adds Final alone.
 
@@ -213,47 +191,43 @@ def add_segments(result, segmentationNode, volumeNode, prefix=""):
     check_segmentation(segmentationNode)
     segmentation = segmentationNode.GetSegmentation()
     segments = new_segments(result, segmentationNode, volumeNode, prefix or _free_prefix(segmentation))
-    added = {}
-    modifying = segmentationNode.StartModify()
-    try:
-        for part, segment in segments.items():
-            segment_id = segmentation.GenerateUniqueSegmentID(segment.GetName())
-            if not segmentation.AddSegment(segment, segment_id):
-                raise OutputError(f"segmentation {segmentationNode.GetName()!r}: it doesn't take segment {part}")
-            added[part] = segment_id
-        _show(segmentationNode, added, added)
-        set_reference_geometry(segmentationNode, volumeNode)
-    except BaseException:
-        for segment_id in added.values():
-            segmentation.RemoveSegment(segment_id)
-        raise
-    finally:
-        segmentationNode.EndModify(modifying)
+    added: dict[str, str] = {}
+    with one_event(segmentationNode):
+        try:
+            for part, segment in segments.items():
+                segment_id = segmentation.GenerateUniqueSegmentID(segment.GetName())
+                if not segmentation.AddSegment(segment, segment_id):
+                    raise OutputError(f"segmentation {segmentationNode.GetName()!r}: it doesn't take segment {part}")
+                added[part] = segment_id
+            show_parts(segmentationNode, added, added)
+            set_reference_geometry(segmentationNode, volumeNode)
+        except BaseException:
+            for segment_id in added.values():
+                segmentation.RemoveSegment(segment_id)
+            raise
     return added
 
 
-def new_segments(result, segmentationNode, volumeNode, prefix=""):
+def new_segments(
+    result: NoduleSegmentation, segmentationNode: Node, volumeNode: Node, prefix: str = ""
+) -> dict[str, Segment]:
     """A result's vtkSegments {"HC": ..., "LC": ..., "Final": ...} for a segmentation node, not yet in it.
 
-    `result` has `hc`, `lc` (both None: Final alone) and `final`, uint8 SimpleITK images (LPS, world) on one grid, and
-    may have `provenance`, a dict of strings, and `measurements`, which become tags. Each segment has a layer of its
-    own, since Final overlaps HC and LC, the terminology Nodule in the Lung, and its own color.
+    `result` is a `NoduleSegmentation` whose images lie in the world; its provenance and measurements become tags. Each
+    segment has a layer of its own, since Final overlaps HC and LC, the terminology Nodule in the Lung, and its own
+    color.
     """
     masks, start = _on_volume(result, volumeNode)
     matrix = _segmentation_matrix(segmentationNode, volumeNode)
-    provenance = getattr(result, "provenance", None) or {}
-    tags = {TAG_PREFIX + str(key): value for key, value in provenance.items()}
+    tags = {TAG_PREFIX + key: value for key, value in result.provenance.texts().items()}
     tags[NODULE_TAG] = uuid.uuid4().hex
-    if "point_lps_mm" in provenance:
-        x, y, z = (float(v) for v in provenance["point_lps_mm"].split())
-        tags[POINT_TAG] = " ".join(f"{v:.3f}" for v in from_world(segmentationNode, swap_lps_ras([x, y, z])))
-    measurements = getattr(result, "measurements", None)
-    if measurements:
-        tags[MEASUREMENTS_TAG] = json.dumps(measurements, separators=(",", ":"))
+    point = from_world(segmentationNode, as_triple(swap_lps_ras(result.provenance.point_lps)))
+    tags[POINT_TAG] = " ".join(repr(v) for v in point)
+    tags[MEASUREMENTS_TAG] = json.dumps(result.measurements, separators=(",", ":"))
     return {
         part: new_segment(
             oriented_image(mask, start, matrix),
-            SEGMENTS[part][1],
+            SEGMENTS[part].color,
             {PART_TAG: part, **tags},
             f"{prefix} {part}".strip(),
         )
@@ -261,7 +235,7 @@ def new_segments(result, segmentationNode, volumeNode, prefix=""):
     }
 
 
-def _free_prefix(segmentation):
+def _free_prefix(segmentation: Segmentation) -> str:
     names = segment_names(segmentation)
     number, prefix = 1, ""
     while names & {f"{prefix} {part}".strip() for part in SEGMENTS}:
@@ -270,18 +244,17 @@ def _free_prefix(segmentation):
     return prefix
 
 
-def _show_new(segmentationNode):
-    """What concerns all segments, so only for a segmentation that is made here."""
+def _show_new(segmentationNode: Node) -> None:
+    """Sets what concerns all segments, so only of a segmentation that is made here."""
     display = segmentationNode.GetDisplayNode()
     display.SetSliceIntersectionThickness(3)
     display.SetBackfaceCulling(True)  # LC is a shell: its inner wall coincides with HC's surface
     display.SetAmbient(0.2)
-    segmentationNode.GetSegmentation().SetConversionParameter(
-        "Smoothing factor", "0.3"
-    )  # small nodules keep their size
+    segmentation = segmentationNode.GetSegmentation()
+    segmentation.SetConversionParameter("Smoothing factor", "0.3")  # small nodules keep their size
 
 
-def _on_volume(result, volumeNode):
+def _on_volume(result: NoduleSegmentation, volumeNode: Node) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """({part: bool array (z, y, x)} of a result's masks, first voxel (i, j, k)) on the volume's own voxels."""
     images = masks_of(result)
     grid = Grid.of(images["Final"])
@@ -304,7 +277,15 @@ def _on_volume(result, volumeNode):
     )
 
 
-def _masks_on_lattice(masks, grid, to_ras, size, world_to_local, local_to_world, name):
+def _masks_on_lattice(
+    masks: Mapping[str, np.ndarray],
+    grid: Grid,
+    to_ras: np.ndarray,
+    size: Sequence[int],
+    world_to_local: Transform,
+    local_to_world: Transform,
+    name: str,
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """({"HC", "LC", "Final": bool array (z, y, x)}, first voxel (i, j, k)) on a volume's voxels.
 
     `masks` are HC, LC and Final, or Final alone, on another grid, in the world; the volume has the lattice `to_ras` and
@@ -324,7 +305,7 @@ def _masks_on_lattice(masks, grid, to_ras, size, world_to_local, local_to_world,
     to_grid[:3, :3], to_grid[:3, 3] = swap_lps_ras(from_grid), -from_grid @ grid.origin
     transform = chain(moved_start(to_ras, start), local_to_world, to_grid)
 
-    def sampled(mask):
+    def sampled(mask: np.ndarray) -> np.ndarray:
         values = reslice(mask.astype(np.float32), transform, count)
         inside = values >= 0.5
         return inside if inside.any() else values == max(values.max(), 1e-6)  # a mask of a voxel or two stays one
@@ -341,7 +322,7 @@ def _masks_on_lattice(masks, grid, to_ras, size, world_to_local, local_to_world,
     return parts, start
 
 
-def _segmentation_matrix(segmentationNode, volumeNode):
+def _segmentation_matrix(segmentationNode: Node, volumeNode: Node) -> np.ndarray:
     """The volume's index to RAS matrix in the coordinates of the segmentation's parent transform."""
     own, parent = volumeNode.GetParentTransformNode(), segmentationNode.GetParentTransformNode()
     between = matrix_between(own, parent)
@@ -353,18 +334,18 @@ def _segmentation_matrix(segmentationNode, volumeNode):
     return between @ ijk_to_ras(volumeNode)
 
 
-def check_segmentation(node):
+def check_segmentation(node: Node | None) -> None:
     """Raises `OutputError` for what isn't a segmentation node."""
     if node is None or not node.IsA("vtkMRMLSegmentationNode"):
         raise OutputError(f"{node.GetName() if node else None!r}: it isn't a segmentation node")
 
 
-def checked_point(point_ras):
+def checked_point(point_ras: Iterable[float]) -> Point:
     """Three floats; raises `PointError` for anything but three finite numbers."""
     try:
-        point = tuple(float(v) for v in point_ras)
+        x, y, z = (float(v) for v in point_ras)
     except (TypeError, ValueError):
-        point = ()
-    if len(point) != 3 or not all(math.isfinite(v) for v in point):
+        x = y = z = math.nan
+    if not (math.isfinite(x) and math.isfinite(y) and math.isfinite(z)):
         raise PointError(f"point {point_ras!r}: it isn't three finite numbers (RAS, mm)")
-    return point
+    return x, y, z

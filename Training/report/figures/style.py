@@ -4,7 +4,9 @@ from textwrap import wrap
 
 import numpy as np
 
-HC, LC, FINAL = "#0072B2", "#E69F00", "#009E73"  # Okabe and Ito's, which the colour-blind can tell apart
+from LungNoduleUncertaintyLib.segments import COLORS
+
+HC, LC, FINAL = COLORS.values()
 TEXT, MUTED = "#222222", "#555555"
 WINDOW = (-1350, 150)  # lung window, HU
 WINDOW_WORDS = f"CT window {WINDOW[0]} to {WINDOW[1]} HU".replace("-", "−")

@@ -1,0 +1,149 @@
+"""A bundle's `metadata.json` as typed records: read, checked, hashed.
+
+The metadata has everything that prediction needs (network, input, outputs, thresholds, averaging) and where the model
+comes from (training, figures, license). The SHA-256 of every weight file stands in it, and a SHA-256 of itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from LungNoduleKit.errors import BundleError
+from LungNoduleKit.records import read_record
+
+from .network_input import Averaging, NetworkInput
+from .outputs import INTERVAL_MAPS, Outputs
+
+FORMAT = 1
+METADATA_FILE, CARD_FILE = "metadata.json", "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of weights in the bundle's folder and the SHA-256 of its content, hexadecimal."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """How the weights were trained. `patients` and `nodules` are numbers of the parts `training` and `validation`.
+
+    configuration: what `python -m Training train` was given, all defaults included. conditions: date, commit, versions
+    and hardware. averaged_runs: names of the runs, where prediction averages the networks of several.
+    """
+
+    configuration: dict[str, Any]
+    data: str
+    patients: dict[str, int]
+    nodules: dict[str, int]
+    conditions: dict[str, str] = field(default_factory=dict)
+    averaged_runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeasuredFigures:
+    """What was measured. A group of nodules has figures by the names of their metrics, e.g. `final`; `final_interval`
+    is a figure's 95 % interval, `final_sd` its standard deviation over nodules, `final_folds_sd` over folds.
+
+    test: figures of each group of test nodules. test_conditions: of which model, thresholds and data. conditions: a
+    note in words on how it was measured. calibration: figures of the nodules in `calibrated_on`, which the thresholds
+    were chosen on.
+    """
+
+    test: dict[str, dict[str, Any]] = field(default_factory=dict)
+    test_conditions: dict[str, Any] = field(default_factory=dict)
+    conditions: str = ""
+    calibration: dict[str, Any] | None = None
+    calibrated_on: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleMetadata:
+    """A bundle's metadata.
+
+    network: name and options of `networks.create`. thresholds: of the maps that make the segments, in (0, 1).
+    size_calibration: slopes, see `size_calibration.calibrated`. license: of the code and weights; data_license: of what
+    they were trained on, with its sources. exported: conditions of the export.
+    """
+
+    format: int = FORMAT
+    name: str
+    version: str
+    sha256: str = ""
+    network: dict[str, Any]
+    input: NetworkInput
+    outputs: Outputs
+    thresholds: dict[str, float]
+    size_calibration: dict[str, float] = field(default_factory=dict)
+    averaging: Averaging = field(default_factory=Averaging)
+    description: str = ""
+    license: str
+    data_license: str = ""
+    intended_use: str = ""
+    training: TrainingRecord | None = None
+    exported: dict[str, str] = field(default_factory=dict)
+    figures: MeasuredFigures = field(default_factory=MeasuredFigures)
+    weights: tuple[WeightFile, ...] = ()
+
+
+def metadata_sha256(content: dict[str, Any]) -> str:
+    """SHA-256 of the metadata's JSON values without their own `sha256` entry, in canonical JSON."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_metadata(folder: str | Path) -> BundleMetadata:
+    """A bundle's metadata, its own hash and its entries checked. Raises BundleError with file, key and reason."""
+    path = Path(folder) / METADATA_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: can't be read as JSON: {error}") from error
+    missing = [key for key in ("format", "weights", "sha256") if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise BundleError(f"{path}: lacks {', '.join(missing)}")
+    if content["format"] != FORMAT:
+        raise BundleError(f"{path}: bundle format {content['format']}, this version reads {FORMAT}")
+    if content["sha256"] != metadata_sha256(content):
+        raise BundleError(f"{path}: was changed after the bundle was written (its SHA-256 doesn't match)")
+    metadata = read_record(BundleMetadata, content, str(path), BundleError)
+    problem = metadata.outputs.problem()
+    if problem:
+        raise BundleError(f"{path}: outputs: {problem}")
+    for key, known in (("thresholds", INTERVAL_MAPS), ("size_calibration", metadata.outputs.maps)):
+        unknown = [name for name in getattr(metadata, key) if name not in known]
+        if unknown:
+            raise BundleError(f"{path}: unknown key '{key}.{unknown[0]}'; known here: {', '.join(known)}")
+    lacking = [name for name in metadata.outputs.thresholds if name not in metadata.thresholds]
+    if lacking:
+        segments = ", ".join(metadata.outputs.segments)
+        raise BundleError(f"{path}: has {segments}, but lacks threshold {', '.join(lacking)}")
+    return metadata
+
+
+def checked_weights(folder: Path, metadata: BundleMetadata) -> list[Path]:
+    """The bundle's weight files, each with the hash that the metadata says. Raises BundleError."""
+    paths = []
+    for entry in metadata.weights:
+        path = folder / Path(entry.file).name  # a name, never a path out of the bundle
+        if not path.is_file():
+            raise BundleError(f"{path}: missing; the bundle is incomplete")
+        if file_sha256(path) != entry.sha256:
+            raise BundleError(f"{path}: corrupted or changed (its SHA-256 doesn't match the metadata)")
+        paths.append(path)
+    return paths

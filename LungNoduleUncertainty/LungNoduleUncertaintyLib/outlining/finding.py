@@ -1,0 +1,181 @@
+"""Find the nodule: a nodule cube is moved and enlarged until the nodule at the point lies whole in its middle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from LungNoduleKit import geometry
+from LungNoduleKit.errors import NoNoduleError
+from LungNoduleKit.geometry import Grid
+
+from ..models.bundle import Model
+from ..models.network_input import Averaging
+from .prediction import Box, predict_cube
+
+Point: TypeAlias = tuple[float, float, float]
+Report: TypeAlias = Callable[[str, float], None]  # called with (stage, share done)
+
+_REACH_MM = 6.0  # a click this far beside the nodule still means it
+# In pixels' breadths, of which a thick slice has several:
+_BORDER = 3  # a nodule this near the cube's border makes the cube grow
+_CONTEXT = 8  # what is computed outside the nodule's ends
+
+
+class NoduleCube:
+    """A nodule cube around a point: its grid, its HU (z, y, x), and the model applied to it.
+
+    `clicked_lps` is the point that was given, which `point_lps`, the middle of this cube, may have moved away from.
+    """
+
+    def __init__(
+        self, ct: sitk.Image, point_lps: Point, clicked_lps: Point, size: int, model: Model, native_slices: bool
+    ):
+        self.model, self.clicked_lps = model, clicked_lps
+        options = model.metadata.input
+        spacing = geometry.grid_spacing(ct, options.spacing_mm, options.magnification, native_slices)
+        self.grid = geometry.nodule_grid(ct, point_lps, (size, size, size), spacing)
+        # Outside the CT its border goes on: a step to air there would look like the nodule's end.
+        self.hu = geometry.sample(ct, self.grid, outside=None)
+        self.spacing = np.array(self.grid.spacing[::-1])
+        self.point, self.clicked = (
+            np.array(index)[::-1] for index in self.grid.points_to_indices([point_lps, clicked_lps])
+        )
+        self.outside = _outside(ct, self.grid)
+
+    def predict(
+        self,
+        box: Box | None = None,
+        averaging: Averaging | None = None,
+        progress: Callable[[float], None] | None = None,
+        networks: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Probability maps {output: float32 (z, y, x)}, zero outside the CT; see `predict_cube`."""
+        offset = -self.point * self.spacing
+        maps = predict_cube(self.model, self.hu, offset, self.spacing, box, averaging, progress, networks)
+        for values in maps.values():
+            for axis, beyond in enumerate(self.outside):
+                np.moveaxis(values, axis, 0)[beyond] = 0.0
+        return maps
+
+    def slices(self, pixels: int) -> np.ndarray:
+        """Per axis (z, y, x), how many slices are as thick together as so many pixels are broad."""
+        return np.ceil(pixels * self.spacing[1] / self.spacing - 1e-6).astype(int)
+
+    def around_point(self, pixels: int = 14) -> Box:
+        """The part of the cube that is computed first: all of every slice, but only slices near the point."""
+        middle, slices = round(float(self.point[0])), int(self.slices(pixels)[0])
+        depth, height, width = self.hu.shape
+        return (max(middle - slices, 0), min(middle + slices + 1, depth)), (0, height), (0, width)
+
+    def around_mask(self, mask: np.ndarray, grid: Grid) -> Box:
+        """Slices per axis that a mask (z, y, x) on another cube's grid occupies in this one, with the context that lets
+        the network end the stack by itself.
+        """
+        used = np.argwhere(mask)
+        corners = grid.indices_to_points([used.min(0)[::-1], used.max(0)[::-1]])
+        low, high = np.round(self.grid.points_to_indices(corners)).astype(int)[:, ::-1]
+        z, y, x = (
+            (int(np.clip(a - c, 0, n - 1)), int(np.clip(b + c + 1, 1, n)))
+            for a, b, c, n in zip(low, high, self.slices(_CONTEXT), self.hu.shape, strict=True)
+        )
+        return z, y, x
+
+    def nodule(self, maps: dict[str, np.ndarray], threshold: float) -> np.ndarray | None:
+        """Mask of the part that was clicked or, of a click beside it, the part at the cube's point.
+
+        A cube centered on two parts that were connected in an earlier one may have the wrong one at its point.
+        """
+        values, index = maps["final"], np.round(self.clicked).astype(int)
+        seen = (index >= 0).all() and (index < values.shape).all() and values[tuple(index)] >= threshold
+        return _nodule_at(values, threshold, self.clicked if seen else self.point, self.spacing)
+
+    def touches_border(self, mask: np.ndarray, box: Box | None = None) -> bool:
+        """Whether a mask comes near the border of the cube, or of a side of `box` where the cube goes on outside it."""
+        inner = []
+        for axis, (size, border) in enumerate(zip(mask.shape, self.slices(_BORDER), strict=True)):
+            low, high = box[axis] if box else (0, size)
+            counts_low, counts_high = box is None or low > 0, box is None or high < size
+            inner.append(slice(low + border if counts_low else 0, high - border if counts_high else size))
+        return bool(mask[tuple(inner)].sum() < mask.sum())
+
+    @property
+    def is_largest(self) -> bool:
+        """Whether the model may look at no larger cube."""
+        return self.hu.shape[0] >= self.model.metadata.input.cube_sizes[-1]
+
+    def to_point(self, index_zyx: np.ndarray) -> Point:
+        """LPS position (mm) of an index (z, y, x)."""
+        x, y, z = self.grid.indices_to_points([tuple(index_zyx[::-1])])[0]
+        return float(x), float(y), float(z)
+
+
+def find_nodule(
+    ct: sitk.Image, point_lps: Point, model: Model, native_slices: bool, threshold: float, report: Report
+) -> tuple[NoduleCube, np.ndarray]:
+    """(cube centered on the nodule and large enough for it, the nodule's mask (z, y, x) in it).
+
+    Raises NoNoduleError when no voxel of Final reaches `threshold` near the point.
+    """
+    sizes = model.metadata.input.cube_sizes
+    cube = NoduleCube(ct, point_lps, point_lps, sizes[0], model, native_slices)
+    box = cube.around_point()
+    for attempt in range(2 * len(sizes) + 2):
+        mask = _look(cube, box, threshold, attempt, report)
+        # Moving by whole voxels keeps the lattice: clicks that agree on the voxel give the same result to the last bit.
+        center = np.round(np.array(ndimage.center_of_mass(mask)))
+        shift = np.abs(center - np.round(cube.point)).max()
+        size = cube.hu.shape[0]
+        grows = cube.touches_border(mask) and size < sizes[-1]
+        settled = attempt and (shift < 1 or (attempt > 1 and shift < 2))  # it may swing between neighboring voxels
+        if settled and not grows and not cube.touches_border(mask, box):
+            break
+        size = next(s for s in sizes if s > size) if grows else size
+        previous, cube = cube, NoduleCube(ct, cube.to_point(center), point_lps, size, model, native_slices)
+        box = cube.around_mask(mask, previous.grid)
+    return cube, mask
+
+
+def _look(cube: NoduleCube, box: Box, threshold: float, attempt: int, report: Report) -> np.ndarray:
+    """The nodule's mask in a cube, by one network alone: it only has to be found. Raises NoNoduleError."""
+    begin = min(0.1 + 0.1 * attempt, 0.45)
+    report("finding the nodule", begin)
+    maps = cube.predict(box, progress=lambda share: report("finding the nodule", begin + 0.05 * share), networks=1)
+    mask = cube.nodule(maps, threshold)
+    if mask is None:
+        where = ", ".join(f"{v:.1f}" for v in cube.clicked_lps)
+        raise NoNoduleError(f"no nodule found within {_REACH_MM:g} mm of the point ({where}) mm LPS")
+    return mask
+
+
+def _nodule_at(
+    probability: np.ndarray, threshold: float, point_index: np.ndarray, spacing: np.ndarray
+) -> np.ndarray | None:
+    """Mask of the connected part (final >= threshold) that holds the voxel `point_index` or lies within reach of it."""
+    labels, count = ndimage.label(probability >= threshold, np.ones((3, 3, 3)))
+    if count == 0:
+        return None
+    index = np.clip(np.round(point_index).astype(int), 0, np.array(labels.shape) - 1)
+    label = labels[tuple(index)]
+    if label == 0:
+        distance, nearest = ndimage.distance_transform_edt(labels == 0, sampling=spacing, return_indices=True)
+        if distance[tuple(index)] > _REACH_MM:
+            return None
+        label = labels[tuple(axis[tuple(index)] for axis in nearest)]
+    return labels == label
+
+
+def _outside(ct: sitk.Image, grid: Grid) -> Sequence[np.ndarray]:
+    """Per axis (z, y, x), which slices of a grid lie outside the CT: there is no nodule there."""
+    slices = []
+    for axis in range(3):
+        line = np.zeros((grid.size[axis], 3))
+        line[:, axis] = np.arange(grid.size[axis])
+        at = Grid.of(ct).points_to_indices(grid.indices_to_points(line))
+        along = int(np.ptp(at, axis=0).argmax())  # the CT's axis that this one runs along
+        slices.append((at[:, along] < -0.5) | (at[:, along] > ct.GetSize()[along] - 0.5))
+    return slices[::-1]
