@@ -3,6 +3,7 @@
 The thin shell that Slicer loads at start-up: nothing but the standard library and Slicer is imported at the top.
 """
 
+import os
 import sys
 
 import slicer
@@ -34,7 +35,7 @@ class LungNoduleUncertainty(ScriptedLoadableModule):
             "For research, not for diagnosis."
         )
         parent.acknowledgementText = _(
-            "The networks follow the UGS-Net papers and were trained on outlines of the LIDC-IDRI's readers."
+            "The networks follow the UGS-Net papers and were trained on outlines by the readers of LIDC-IDRI."
         )
         if getattr(slicer, "app", None) is not None:
             slicer.app.connect("startupCompleted()", registerSampleData)
@@ -42,8 +43,6 @@ class LungNoduleUncertainty(ScriptedLoadableModule):
 
 def registerSampleData():
     """Adds the chest phantom to the module Sample Data. It is generated on this computer; nothing is downloaded."""
-    import os
-
     import SampleData
 
     from LungNoduleUncertaintyLib.resources import resource_path

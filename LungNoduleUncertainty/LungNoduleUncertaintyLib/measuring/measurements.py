@@ -1,6 +1,6 @@
 """Size, density and mass of a nodule for each outline, and the interval between what all and what any readers include.
 
-Everything is measured in patient millimetres on the masks' own grid, whatever its spacing and orientation.
+Everything is measured in patient millimeters on the masks' own grid, whatever its spacing and orientation.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def hu_densities(**values: np.ndarray) -> dict[str, list[float]]:
 
 
 def axial_axes(mask: np.ndarray, grid: Grid) -> tuple[float, float]:
-    """Long and short axis in millimetres of a mask (z, y, x; bool) on a grid.
+    """Long and short axis in millimeters of a mask (z, y, x; bool) on a grid.
 
     The long axis is the largest distance between two points of the outline within an axial slice, in the slice where
     it is largest; the short axis is the outline's largest extent perpendicular to it in that same slice. Slices run
@@ -177,7 +177,7 @@ def axial_axes(mask: np.ndarray, grid: Grid) -> tuple[float, float]:
     axes = np.reshape(np.asarray(grid.direction, float), (3, 3))
     through = int(np.abs(axes[2]).argmax())
     first, second = (axis for axis in range(3) if axis != through)
-    # Steps in millimetres within the slice's plane, for axes that aren't at right angles too.
+    # Steps in millimeters within the slice's plane, for axes that aren't at right angles too.
     cosine = float(axes[:, first] @ axes[:, second])
     directions = np.array([[1.0, 0.0], [cosine, (1 - cosine**2) ** 0.5]])
     steps = directions * [[grid.spacing[first]], [grid.spacing[second]]]

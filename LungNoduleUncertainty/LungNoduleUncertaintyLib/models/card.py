@@ -40,13 +40,13 @@ _MEASURES = (
     _Measure("failures", "Failures: nodules with a Dice of Final under 0.3", percent=True),
     _Measure("jitter", "Dice of Final between two clicks up to 1.5 mm beside the center"),
 )
-# Groups of test nodules, as `python -m Training evaluate` names them.
+# Groups of test nodules, as `python -m Training evaluate` names them; `human_four` and `human_all` are one reader
+# compared with the others.
 _GROUPS = {
     "four": "{nodules} nodules with four readers",
     "all": "All {nodules} nodules with two or more readers",
-    "reader_four": "One reader against the others, four readers",
-    "reader_all": "One reader against the others, all nodules",
 }
+_READER = "human_"
 
 
 def model_card(metadata: BundleMetadata) -> str:
@@ -115,6 +115,8 @@ def _measured(metadata: BundleMetadata) -> list[str]:
     groups = {name: values for name, values in figures.test.items() if values.get("nodules")}
     if groups.get("all") == groups.get("four"):  # only nodules with four readers were measured
         groups = {name: values for name, values in groups.items() if not name.endswith("all")} or groups
+    readers = {name.removeprefix(_READER): values for name, values in groups.items() if name.startswith(_READER)}
+    groups = {name: values for name, values in groups.items() if not name.startswith(_READER)}
     if not groups:
         return [] if not figures.conditions else ["## How good it is", figures.conditions]
     titles = [_GROUPS.get(name, name.replace("_", " ")).format(**values) for name, values in groups.items()]
@@ -127,7 +129,21 @@ def _measured(metadata: BundleMetadata) -> list[str]:
     notes = ["Dice is the overlap of two outlines in 3D: 0 is none, 1 is the same outline."]
     if any(key.endswith("_interval") for values in groups.values() for key in values):
         notes.append("In brackets are 95 % intervals (bootstrap over patients).")
-    return ["## How good it is", figures.conditions, _table(["", *titles], rows), " ".join(notes)]
+    compared = _compared(readers, outputs.has_interval)
+    return ["## How good it is", figures.conditions, _table(["", *titles], rows), " ".join(notes), compared]
+
+
+def _compared(readers: Mapping[str, Mapping[str, Any]], has_interval: bool) -> str:
+    """A sentence on one reader compared with the others, for the same groups of nodules."""
+    shown = list(readers.values())
+    if not shown:
+        return ""
+    dice = _list([f"{values['final']:.3f}" for values in shown])
+    text = f"For comparison: one reader has a Dice of {dice} with what at least half of the other readers included"
+    if has_interval and all("coverage" in values for values in shown):
+        coverage = _list([_percent(values["coverage"]) for values in shown])
+        text += f", and {coverage} of the volumes of one reader lie in the interval of the others"
+    return f"{text} (same nodules, same order)." if len(shown) > 1 else f"{text} (same nodules)."
 
 
 def _limits(outputs: Outputs) -> str:

@@ -91,7 +91,7 @@ def neighboring_slices(
 ) -> np.ndarray:
     """HU (N, S, H, W) of slices of a stack (z, H, W) and of their neighbors, `slice_offsets` off.
 
-    Offsets are in pixels; what lies between a CT's native slices is interpolated linearly. Beyond the stack its last
+    Offsets are in pixels; what lies between a CT's native slices is interpolated linearly. Outside the stack its last
     slice is repeated.
     """
     step = slices_per_pixel(spacing_mm, options)

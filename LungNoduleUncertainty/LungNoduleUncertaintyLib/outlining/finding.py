@@ -58,8 +58,8 @@ class NoduleCube:
         offset = -self.point * self.spacing
         maps = predict_cube(self.model, self.hu, offset, self.spacing, box, averaging, progress, networks)
         for values in maps.values():
-            for axis, beyond in enumerate(self.outside):
-                np.moveaxis(values, axis, 0)[beyond] = 0.0
+            for axis, outside in enumerate(self.outside):
+                np.moveaxis(values, axis, 0)[outside] = 0.0
         return maps
 
     def slices(self, pixels: int) -> np.ndarray:

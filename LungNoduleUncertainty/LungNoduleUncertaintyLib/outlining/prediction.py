@@ -36,7 +36,7 @@ def view_input(
 ) -> np.ndarray:
     """Network input (slices, channels, H, W) of slices `first` to `last` (exclusive) of a cube (z, y, x) of HU.
 
-    `point_offset_mm` (z, y, x) leads from the point to voxel (0, 0, 0). Beyond the cube the last slice is repeated.
+    `point_offset_mm` (z, y, x) leads from the point to voxel (0, 0, 0). Outside the cube the last slice is repeated.
     """
     last = len(hu) if last is None else last
     slices = neighboring_slices(hu, np.arange(first, last), spacing_mm, options)

@@ -80,21 +80,11 @@ def segment_nodule(
     hu = geometry.crop(ct, found.region)
     for note in notes:
         _LOG.warning("%s", note)
-    metadata = model.metadata
     return NoduleSegmentation(
         *images,
         *probabilities,
         measurements=measure(hu, *images),
-        provenance=Provenance(
-            metadata.name,
-            metadata.version,
-            metadata.sha256,
-            f"LungNoduleUncertainty {__version__}",
-            used,
-            averaging,
-            point,
-            metadata.size_calibration,
-        ),
+        provenance=_provenance(model, used, averaging, point),
         warnings=notes,
         final_map=model.outputs.final_map,
     )
@@ -127,6 +117,12 @@ def _thresholds(model: Model, given: Mapping[str, float]) -> dict[str, float]:
         if not 0 < float(value) < 1:
             raise NoduleError(f"threshold {name} {value!r}: it has to lie between 0 and 1")
     return used
+
+
+def _provenance(model: Model, thresholds: dict[str, float], averaging: Averaging, point: Point) -> Provenance:
+    metadata, software = model.metadata, f"LungNoduleUncertainty {__version__}"
+    sizes = metadata.size_calibration
+    return Provenance(metadata.name, metadata.version, metadata.sha256, software, thresholds, averaging, point, sizes)
 
 
 def _mask_images(

@@ -5,7 +5,11 @@ Positions are LPS mm. Tissues are painted as soft masks (partial volume), then t
 noise are applied. HU values are those usually given for the tissues at 120 kV without contrast agent.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import SimpleITK as sitk
@@ -17,7 +21,9 @@ AIR, LUNG, FAT, MUSCLE, BLOOD, MARROW, CORTEX = -1000.0, -865.0, -100.0, 50.0, 4
 RESOLUTION_MM = 1.0  # full width at half maximum, in plane
 NOISE_HU = 22.0
 
-# nodule of the shipped outlines, name in the sample, centre (LPS mm), HU where all readers agree, HU of the rim
+Point: TypeAlias = tuple[float, float, float]
+Branch: TypeAlias = tuple[list[np.ndarray], list[float]]  # points along a vessel, LPS mm, and its radii there
+# nodule of the shipped outlines, name in the sample, center (LPS mm), HU where all readers agree, HU of the rim
 _PLACES = (
     ("spiculated-14mm", "spiculated nodule", (-82.0, 18.0, 78.0), 35.0, -350.0),
     ("solid-8mm", "solid nodule", (92.0, 40.0, 92.0), 30.0, -250.0),
@@ -27,27 +33,27 @@ _PLACES = (
 
 @dataclass(frozen=True)
 class PhantomNodule:
-    """A nodule of the phantom: its centre (LPS mm) and its readers' masks (uint8, a part of the CT's own grid)."""
+    """A nodule of the phantom: its center (LPS mm) and its readers' masks (uint8, a part of the CT's own grid)."""
 
     name: str
-    center_lps: tuple[float, float, float]
-    readers: list
+    center_lps: Point
+    readers: list[sitk.Image]
 
 
 class _Canvas:
     """HU (z, y, x) on a regular grid, painted box by box."""
 
-    def __init__(self, size, spacing, origin):
+    def __init__(self, size: Sequence[int], spacing: Sequence[float], origin: Sequence[float]):
         self.size, self.spacing, self.origin = size, np.array(spacing), np.array(origin)
         self.axes = [origin[a] + spacing[a] * np.arange(size[a], dtype=np.float32) for a in range(3)]
         self.hu = np.full(size[::-1], AIR, np.float32)
 
-    def mesh(self, box=None):
+    def mesh(self, box: tuple[slice, ...] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """x, y, z in mm, ready to broadcast to (z, y, x)."""
         x, y, z = (a[box[2 - n]] if box else a for n, a in enumerate(self.axes))
         return x[None, None], y[None, :, None], z[:, None, None]
 
-    def box(self, center, reach):
+    def box(self, center: Sequence[float] | np.ndarray, reach: float) -> tuple[slice, ...] | None:
         """Slices (z, y, x) around a point, or None if it lies outside."""
         low = np.maximum(np.floor((np.array(center) - reach - self.origin) / self.spacing).astype(int), 0)
         high = np.minimum(
@@ -55,23 +61,25 @@ class _Canvas:
         )
         return None if (high <= low).any() else tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))
 
-    def blend(self, share, hu, box=...):
+    def blend(self, share: np.ndarray, hu: float | np.ndarray, box: Any = ...) -> None:
         """Mix a tissue in: `share` in [0, 1] of each voxel becomes `hu`."""
         self.hu[box] += share * (hu - self.hu[box])
 
 
-def _soft(depth_mm, width_mm: float = 1.0):
+def _soft(depth_mm: np.ndarray, width_mm: float = 1.0) -> np.ndarray:
     """Share of a voxel that is inside, from the depth below a surface."""
     return (depth_mm / width_mm + 0.5).clip(0, 1)
 
 
-def _ellipse_depth(x, y, center, axes, power=2.0):
+def _ellipse_depth(
+    x: np.ndarray, y: np.ndarray, center: tuple[float, float], axes: tuple[Any, Any], power: float = 2.0
+) -> np.ndarray:
     """Approximate depth (mm) below a superellipse in the axial plane."""
     u, v = np.abs((x - center[0]) / axes[0]), np.abs((y - center[1]) / axes[1])
     return (1 - (u**power + v**power) ** (1 / power)) * np.minimum(*axes)
 
 
-def _lung_depth(canvas):
+def _lung_depth(canvas: _Canvas) -> np.ndarray:
     """Depth below the surface of the lungs (mm, (z, y, x)): two ovals that narrow towards the apex, with the heart,
     the great vessels and the spine cut out.
     """
@@ -90,7 +98,7 @@ def _lung_depth(canvas):
     return np.minimum(lungs, -spine - 2)
 
 
-def _enlarged(values, shape):
+def _enlarged(values: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Linear interpolation of a coarse field to a finer grid, axis by axis; float32."""
     for axis, count in enumerate(shape):
         at = np.linspace(0, values.shape[axis] - 1, count)
@@ -101,7 +109,7 @@ def _enlarged(values, shape):
     return values
 
 
-def _paint_body(canvas, lungs, rng):
+def _paint_body(canvas: _Canvas, lungs: np.ndarray, rng: np.random.Generator) -> None:
     """Everything but vessels, ribs and nodules."""
     x, y, z = canvas.mesh()
     body = _ellipse_depth(x, y, (0, 2), (166, 116), 2.3)
@@ -129,7 +137,7 @@ def _paint_body(canvas, lungs, rng):
     canvas.blend(_soft(trachea) * _soft(z - 74, 3), AIR)
 
 
-def _paint_ribs(canvas):
+def _paint_ribs(canvas: _Canvas) -> None:
     """Eleven ribs a side as bent tubes that fall towards the front; cortex around marrow."""
     for number in range(-1, 10):
         for side in (-1, 1):
@@ -142,8 +150,8 @@ def _paint_ribs(canvas):
                 _paint_tube(canvas, points, np.full(len(points), radius), hu)
 
 
-def _paint_tube(canvas, points, radii, hu, limit=None):
-    """Balls strung along a line; `limit` (z, y, x) in [0, 1] confines them, e.g. to the lungs."""
+def _paint_tube(canvas: _Canvas, points: Any, radii: Any, hu: float) -> None:
+    """Balls strung along a line."""
     for point, radius in zip(points, radii, strict=True):
         box = canvas.box(point, radius + 1.5)
         if box is None:
@@ -151,11 +159,17 @@ def _paint_tube(canvas, points, radii, hu, limit=None):
         x, y, z = canvas.mesh(box)
         distance = np.sqrt((x - point[0]) ** 2 + (y - point[1]) ** 2 + (z - point[2]) ** 2)
         share = _soft(radius - distance)
-        share = share * limit[box] if limit is not None else share
         canvas.blend(share * (canvas.hu[box] < hu), hu, box) if hu > 0 else canvas.blend(share, hu, box)
 
 
-def _vessel_tree(rng, start, direction, radius, inside, out):
+def _vessel_tree(
+    rng: np.random.Generator,
+    start: Sequence[float],
+    direction: np.ndarray,
+    radius: float,
+    inside: Callable[[np.ndarray], float],
+    out: list[Branch],
+) -> None:
     """Grow one tree: (points, radii) of every branch, bending, tapering and forking until it is fine or leaves."""
     todo = [(np.array(start, float), np.array(direction, float), radius)]
     while todo:
@@ -182,14 +196,14 @@ def _vessel_tree(rng, start, direction, radius, inside, out):
         todo.append((point, heading - rng.uniform(0.5, 1.0) * side, radius * share))
 
 
-def _paint_vessels(canvas, lungs, rng):
-    def inside(point):
+def _paint_vessels(canvas: _Canvas, lungs: np.ndarray, rng: np.random.Generator) -> None:
+    def inside(point: np.ndarray) -> float:
         index = np.round((point - canvas.origin) / canvas.spacing).astype(int)
         if (index < 0).any() or (index >= canvas.size).any():
             return -100.0
         return lungs[tuple(index[::-1])]
 
-    branches: list[tuple[list, list]] = []
+    branches: list[Branch] = []
     middle = canvas.axes[2][0] + 62
     for side in (-1, 1):
         for rise in np.linspace(-1.4, 1.4, 10):  # up to the apex and down to the base
@@ -204,9 +218,10 @@ def _paint_vessels(canvas, lungs, rng):
         _paint_tube(canvas, line, np.full(60, 5.6), AIR)
 
 
-def _paint_nodule(canvas, outlines, center, core_hu, rim_hu):
-    """A nodule whose density follows the readers' agreement; returns its readers' masks with their place."""
-    box = canvas.box(center, 18.0)
+def _paint_nodule(
+    canvas: _Canvas, box: tuple[slice, ...], outlines: dict[str, Any], center: Point, core_hu: float, rim_hu: float
+) -> np.ndarray:
+    """A nodule in a box, whose density follows the readers' agreement; returns its readers' masks."""
     x, y, z = canvas.mesh(box)
     shape = canvas.hu[box].shape
     points = np.stack([np.broadcast_to(a - c, shape) for a, c in ((z, center[2]), (y, center[1]), (x, center[0]))], -1)
@@ -219,10 +234,12 @@ def _paint_nodule(canvas, outlines, center, core_hu, rim_hu):
     core = (agreement * 2 - 1).clip(0, 1) ** 1.5
     density = rim_hu + core * (core_hu - rim_hu)
     canvas.hu[box] = np.where(lung < density, lung + rim * (density - lung), lung)
-    return depth > 0, box
+    return depth > 0
 
 
-def chest_phantom(seed: int = 0, size=(400, 290, 92), spacing=(0.85, 0.85, 1.4)):
+def chest_phantom(
+    seed: int = 0, size: tuple[int, int, int] = (400, 290, 92), spacing: Point = (0.85, 0.85, 1.4)
+) -> tuple[sitk.Image, list[PhantomNodule]]:
     """(CT as SimpleITK int16 HU image, list of `PhantomNodule`); the same for the same seed.
 
     `size` and `spacing` are (x, y, z); the chest is about 330 x 235 mm, so a smaller image shows a part of it.
@@ -238,8 +255,9 @@ def chest_phantom(seed: int = 0, size=(400, 290, 92), spacing=(0.85, 0.85, 1.4))
     outlines = sample_outlines()
     painted = []
     for kind, name, center, core, rim in _PLACES:
-        masks, box = _paint_nodule(canvas, outlines[kind], center, core, rim)
-        painted.append((name, center, masks, box))
+        box = canvas.box(center, 18.0)
+        if box is not None:  # a smaller image may end before the nodule
+            painted.append((name, center, _paint_nodule(canvas, box, outlines[kind], center, core, rim), box))
     sigma = [RESOLUTION_MM / 2.355 / s for s in (spacing[1], spacing[0])]
     hu = ndimage.gaussian_filter(canvas.hu, [0.4, *sigma])
     noise = ndimage.gaussian_filter(rng.standard_normal(hu.shape, dtype=np.float32), [0.3, 0.65, 0.65])

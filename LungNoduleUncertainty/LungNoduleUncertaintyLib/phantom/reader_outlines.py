@@ -1,6 +1,9 @@
 """Outlines of real nodules by four LIDC readers each, as they ship with the package, and their shapes in mm."""
 
+from __future__ import annotations
+
 import json
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -9,16 +12,16 @@ from scipy.ndimage import distance_transform_edt
 from ..resources import resource_path
 
 
-def sample_outlines() -> dict[str, dict]:
+def sample_outlines() -> dict[str, dict[str, Any]]:
     """The shipped nodules by name; the file's `convention` entry explains the coordinates."""
     path = resource_path("Samples", "lung-nodule-outlines.json")
     return {n["nodule"]: n for n in json.loads(path.read_text(encoding="utf-8"))["nodules"]}
 
 
-def reader_distances(nodule: dict, points_mm):
+def reader_distances(nodule: dict[str, Any], points_mm: np.ndarray) -> np.ndarray:
     """How deep points lie inside of each reader's outline: float32 (readers, ...), mm, negative outside.
 
-    `points_mm` (..., 3) holds (z, y, x) relative to the nodule's centre. Between two slices the depth within the
+    `points_mm` (..., 3) holds (z, y, x) relative to the nodule's center. Between two slices the depth within the
     slices is interpolated (shape-based interpolation); above the last slice the nodule ends half a slice on.
     """
     pixel, step = nodule["pixel_spacing_mm"], nodule["slice_spacing_mm"]
@@ -52,7 +55,7 @@ def reader_distances(nodule: dict, points_mm):
     return np.stack(out)
 
 
-def _polygon(vertices, shape):
+def _polygon(vertices: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Filled polygon and its outline, bool images."""
     from skimage.draw import polygon, polygon_perimeter
 
@@ -62,7 +65,7 @@ def _polygon(vertices, shape):
     return filled, line
 
 
-def _signed_distance(mask):
+def _signed_distance(mask: np.ndarray) -> np.ndarray:
     """Distance to the outline in pixels, positive inside; an empty slice is outside everywhere."""
     if not mask.any():
         return np.full(mask.shape, -8.0)
