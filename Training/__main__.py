@@ -167,7 +167,6 @@ def _averaging_argument(parser):
 
 def _train(args) -> int:
     import torch
-    from lightning_fabric import Fabric
 
     from .config import load_config
     from .data.folder import load_folder
@@ -181,24 +180,11 @@ def _train(args) -> int:
     training, validation, _ = configured_split(nodules, args.fold, config)
     place = "all" if args.fold is None else f"fold{args.fold}"
     output = args.output or Path("runs") / f"{config.name}-{place}"
-    devices = int(args.devices)
-    fabric = Fabric(
-        accelerator=args.device,
-        devices=devices,
-        strategy="ddp" if devices > 1 or _under_torchrun() else "auto",
-        precision=config.training.precision,
-    )
-    fabric.launch()
-    trainer = make_trainer(config, training, validation, output, fabric=fabric, progress=not args.quiet)
+    how = {"device": args.device, "devices": int(args.devices), "progress": not args.quiet}
+    trainer = make_trainer(config, training, validation, output, **how)
     best = trainer.train()
-    fabric.print(f"best: {json.dumps(best)}\nrun folder: {output}")
+    trainer.fabric.print(f"best: {json.dumps(best)}\nrun folder: {output}")
     return 0
-
-
-def _under_torchrun() -> bool:
-    import os
-
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def _patients(run: Path, *parts: str) -> set[str]:
@@ -367,9 +353,9 @@ def main(argv=None) -> int:
 
     from . import report
     from .config import ConfigError
-    from .data.folder import DatasetError
     from .data.images import prepare as prepare_images
     from .data.lidc import prepare as prepare_lidc
+    from .data.nodule import DatasetError
     from .evaluation import reader_agreement as panels
     from .experiments import runner
 

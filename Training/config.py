@@ -20,6 +20,10 @@ else:  # Python 3.10 has no TOML reader of its own
 
 Task = Literal["volume", "slice", "super_resolution"]
 SoftLabel = Literal["", "soft_mask", "soft_mask_of_consensus", "kats", "softseg", "mean", "hard", "given"]
+Precision = Literal["16-true", "16-mixed", "bf16-true", "bf16-mixed", "32-true", "64-true"]
+LossKind = Literal["bce", "dice", "bce+dice"]
+DiceForm = Literal["squared", "plain"]
+SoftScale = Literal["signed", "unit"]
 GanForm = Literal["nonsaturating", "saturating", "lsgan"]
 #: Tables of single networks: an error beside any other network.
 PATCH_CLASSIFIERS = ("cascaded_cnn", "cf_cnn", "db_resnet", "mc_cnn", "mcroi_cnn", "mv_dcnn")
@@ -121,8 +125,8 @@ class Augmentation:
 class Loss:
     """What a network's outputs learn; see Training.losses.uncertainty."""
 
-    mcm: Literal["bce", "dice", "bce+dice"] = "bce"
-    fusion: Literal["bce", "dice", "bce+dice"] = "bce"
+    mcm: LossKind = "bce"
+    fusion: LossKind = "bce"
     weights: tuple[float, float, float] = (0.5, 0.5, 1.0)
     #: Of the single branch and final: all readers, or the first one alone.
     target: Literal["readers", "first"] = "readers"
@@ -152,9 +156,9 @@ class DSNet:
     #: Of Dice, L1 on the soft mask, and the adversarial part.
     weights: tuple[float, float, float] = (0.5, 100.0, 1.0)
     #: squared: v2; plain: v1.
-    dice: Literal["squared", "plain"] = "squared"
+    dice: DiceForm = "squared"
     #: signed: the soft mask is compared in [-1, 1].
-    scale: Literal["signed", "unit"] = "signed"
+    scale: SoftScale = "signed"
     gan: GanForm = "nonsaturating"
     discriminator: Discriminator = Discriminator()
     #: Of Dice alone, before the other parts and the discriminator.
@@ -221,7 +225,8 @@ class Training:
     epochs: int = 40
     batch: int = 32
     accumulate: int = 1
-    precision: str = "32-true"
+    #: Lightning Fabric's.
+    precision: Precision = "32-true"
     #: Decay of the moving average of the weights; 0: none.
     ema: float = 0.0
     clip_norm: float = 0.0

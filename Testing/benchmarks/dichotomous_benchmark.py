@@ -39,7 +39,7 @@ def cases(folder: Path, count: int) -> dict[str, list]:
 
     from Training.config import load_config
     from Training.data.folder import load_folder
-    from Training.sampling.single_slices import cut_slices
+    from Training.sampling.slice_images import cut_slices
 
     nodules = sorted(load_folder(folder, progress=False), key=lambda n: float(n.row["consensus_volume_mm3"]))
     picked = [nodules[i] for i in np.linspace(0, len(nodules) - 1, count).round().astype(int)]

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from LungNoduleKit.errors import BundleError
@@ -49,8 +48,7 @@ def dsnet_config(**training):
 
 
 def trainer(config, nodules, folder):
-    fabric = Fabric(accelerator="cpu", devices=1)
-    return make_trainer(config, nodules[:8], nodules[8:], folder, fabric=fabric, progress=False)
+    return make_trainer(config, nodules[:8], nodules[8:], folder, device="cpu", progress=False)
 
 
 @pytest.mark.parametrize("config", [super_resolution_config(), dsnet_config()], ids=["srgan", "dsnet"])

@@ -1,11 +1,14 @@
 """Losses of DSNet and of its super-resolution teacher: identities, signs of gradients, weights."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 
 from LungNoduleUncertaintyLib.networks.discriminators import PixelDiscriminator
 from LungNoduleUncertaintyLib.networks.dsnet import soft_alpha
+from Training.config import DiceForm, GanForm
 from Training.losses import dsnet as losses
 
 
@@ -38,7 +41,7 @@ def test_dice_of_binary_masks_is_the_dice_of_counts():
     truth[0, :, :3], predicted[0, :, 1:3] = 1, 1  # 18 and 12 pixels, 12 in common
     truth[1, :, 0], predicted[1, :, 5] = 1, 1  # nothing in common
     z = (2 * predicted - 1) * 60
-    for form in losses.DICE_FORMS:
+    for form in get_args(DiceForm):
         assert float(losses.dice_loss(z[:1], truth[:1], form)) == pytest.approx(1 - 24 / 30, abs=1e-5)
         assert float(losses.dice_loss(z[1:], truth[1:], form)) == pytest.approx(1, abs=1e-5)
         mean = (losses.dice_loss(z[:1], truth[:1], form) + losses.dice_loss(z[1:], truth[1:], form)) / 2
@@ -52,7 +55,7 @@ def test_dice_of_binary_masks_is_the_dice_of_counts():
 def test_dice_pulls_towards_the_mask(case):
     z, y = case
     mask = (y > 0.5).double()
-    for form in losses.DICE_FORMS:
+    for form in get_args(DiceForm):
         x = z.clone().requires_grad_()
         losses.dice_loss(x, mask, form).backward()
         assert (x.grad[mask == 0] > 0).all()
@@ -80,7 +83,7 @@ def test_soft_mask_loss(case):
 # --- adversarial ---
 
 
-@pytest.mark.parametrize("form", losses.GAN_FORMS)
+@pytest.mark.parametrize("form", get_args(GanForm))
 def test_adversaries_pull_in_opposite_directions(form):
     real = torch.linspace(-3, 0.9, 8).requires_grad_()
     fake = torch.linspace(-3, 0.9, 8)[torch.randperm(8)].requires_grad_()

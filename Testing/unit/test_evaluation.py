@@ -8,7 +8,7 @@ import pytest
 
 from fake_model import bright_model
 from LungNoduleKit.geometry import Grid
-from Training.data.folder import DatasetError, Nodule
+from Training.data.nodule import DatasetError, Nodule
 from Training.evaluation.calibration import Case, calibrate, cut, probability_cases
 from Training.evaluation.folds import pool
 from Training.evaluation.nodules import (

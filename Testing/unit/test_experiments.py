@@ -18,10 +18,10 @@ from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib import networks
 from Training.__main__ import main
 from Training.config import ConfigError, changed
-from Training.data.folder import DatasetError, load_folder
+from Training.data.folder import load_folder
+from Training.data.nodule import DatasetError, fingerprint
 from Training.data.splits import SPLIT_KEYS
 from Training.experiments import definition, engines, jobs
-from Training.sampling.single_slices import fingerprint
 from training_data import write_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -217,7 +217,10 @@ def results(output):
 def test_a_killed_table_gives_the_same_when_it_goes_on(table, data, tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     assert main(arguments(table, data, straight)) == 0
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "LungNoduleUncertainty")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "LungNoduleUncertainty", "SoftMaskLabeler")),
+    }
     command = [sys.executable, "-m", "Training", *arguments(table, data, killed)]
     process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120

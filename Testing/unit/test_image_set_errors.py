@@ -5,8 +5,9 @@ import pytest
 
 from image_files import disc, prepare, write
 from Training.__main__ import main
-from Training.data.folder import DatasetError, load_folder
+from Training.data.folder import load_folder
 from Training.data.images.manifest import write_manifest
+from Training.data.nodule import DatasetError
 
 GOOD = {"image": "a.png", "mask": "m.png", "dataset": "d", "organ": "o", "modality": "m", "patient_id": "p", "fold": 0}
 

@@ -13,8 +13,10 @@ from Training.data.folder import load_folder
 from Training.data.images import ImageItem, Sample, build, read_manifest
 from Training.data.images.manifest import write_manifest
 from Training.data.images.softening import soften
+from Training.data.nodule import fingerprint
 from Training.data.splits import configured_split
-from Training.sampling.single_slices import SliceBatches, cut_slices, fingerprint
+from Training.sampling.single_slices import SliceBatches
+from Training.sampling.slice_images import cut_slices
 from training_data import write_folder
 
 
@@ -291,8 +293,8 @@ def test_a_definition_for_images_gives_its_teacher_the_same_window():
     assert all(row.config.input.window_hu == (0.0, 255.0) for row in experiment.rows)
     assert {row.config.data.net_size for row in experiment.rows} == {64}
     teacher = next(row.teacher for row in experiment.rows if row.key == "dsnet")
-    assert teacher["input"]["window_hu"] == [0.0, 255.0]
-    assert teacher["data"]["fit"] == "crop"
+    assert teacher.input.window_hu == (0.0, 255.0)
+    assert teacher.data.fit == "crop"
 
 
 @pytest.mark.published("isbi2012")

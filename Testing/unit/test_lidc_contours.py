@@ -23,7 +23,7 @@ def disk(radius, size=40):
 
 
 def contour(ij, z=0.0, inclusion=True):
-    return Contour(0, z, inclusion, "", np.asarray(ij))
+    return Contour(0, z, inclusion, np.asarray(ij))
 
 
 def test_a_square_is_filled_without_its_outline():

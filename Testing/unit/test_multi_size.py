@@ -9,9 +9,11 @@ import torch
 
 from Training.config import Config, ConfigError, Schedule, changed, load_config
 from Training.experiments.definition import job_id
-from Training.sampling.augmentation import Batch, augment
-from Training.sampling.single_slices import SliceBatches, cut_slices
+from Training.sampling.augmentation import augment
+from Training.sampling.batch import Batch, Crops
+from Training.sampling.single_slices import SliceBatches
 from Training.sampling.sizes import resized, size_of_step
+from Training.sampling.slice_images import cut_slices
 from Training.trainers.optimization import learning_rate_factor
 from training_data import make_nodule
 
@@ -132,7 +134,7 @@ def gray_case(**options):
     hu = torch.full((64, 1, 16, 16), 500.0)
     hu[:, :, :8] = 400.0
     readers, valid, near = torch.zeros(64, 4, 16, 16), torch.ones(64, 4, dtype=torch.bool), torch.zeros(64, 1, 16, 16)
-    return augment(hu, readers, valid, near, config, 16, torch.Generator().manual_seed(0)).image
+    return augment(Crops(hu, readers, valid, near), config, 16, torch.Generator().manual_seed(0)).image
 
 
 def test_brightness_and_contrast_stay_within_their_limits_and_shares():
@@ -159,10 +161,10 @@ def test_equalisation_raises_local_contrast_and_keeps_the_range():
     config = changed(config, {"augmentation": dict(clahe=4.0, gray_shares=[0.0, 1.0, 1.0])})
     hu = -700 + 40 * torch.rand(3, 1, 64, 64, generator=torch.Generator().manual_seed(1))
     parts = torch.zeros(3, 4, 64, 64), torch.ones(3, 4, dtype=torch.bool), torch.zeros(3, 1, 64, 64)
-    made = [augment(hu, *parts, config, 64, torch.Generator().manual_seed(2)).image for _ in range(2)]
+    made = [augment(Crops(hu, *parts), config, 64, torch.Generator().manual_seed(2)).image for _ in range(2)]
     assert torch.equal(*made)
     config = changed(config, {"augmentation": {"clahe": 0.0}})
-    plain = augment(hu, *parts, config, 64, torch.Generator().manual_seed(2)).image
+    plain = augment(Crops(hu, *parts), config, 64, torch.Generator().manual_seed(2)).image
     assert (made[0].std((1, 2, 3)) > 1.2 * plain.std((1, 2, 3))).all()
     assert 0 <= float(made[0].min()) < float(made[0].max()) <= 1
 
@@ -175,7 +177,7 @@ def test_a_share_of_images_is_turned():
     readers = torch.zeros(64, 4, 17, 17)
     readers[:, :, 2:6, 2:6] = 1
     parts = readers, torch.ones(64, 4, dtype=torch.bool), torch.zeros(64, 1, 17, 17)
-    batch = augment(torch.zeros(64, 1, 17, 17), *parts, config, 17, torch.Generator().manual_seed(0))
+    batch = augment(Crops(torch.zeros(64, 1, 17, 17), *parts), config, 17, torch.Generator().manual_seed(0))
     same = ((batch.readers - readers).abs() < 1e-4).all(3).all(2).all(1)
     assert 16 < int(same.sum()) < 48
 

@@ -17,9 +17,10 @@ from test_segmentation import ball_ct, volume_of_ball
 from test_training import small_config
 from Training.__main__ import main
 from Training.config import ConfigError, changed
-from Training.data.folder import Nodule, load_folder
+from Training.data.folder import load_folder
 from Training.data.native_slices import find_slices, on_native_slices
-from Training.sampling.volumes import BatchMaker
+from Training.data.nodule import Nodule
+from Training.sampling.volumes import VolumeBatches
 from Training.trainers.base import Trainer
 from training_data import make_nodule, write_folder
 
@@ -110,7 +111,7 @@ def test_training_sees_what_prediction_sees():
     )
     config = changed(config, {"data": dict(crop=32, large_crop=32)})
     nodule = thick_nodule()
-    batch = BatchMaker([nodule], config)(0)
+    batch = VolumeBatches([nodule], config)(0)
     whole = view_input(nodule.hu, -nodule.center() * nodule.spacing, nodule.spacing, config.input)
     for image in batch.image.numpy():
         assert min(np.abs(image - slice_).max() for slice_ in whole) < 1e-5
@@ -121,9 +122,9 @@ def test_on_cubes_a_network_of_native_slices_learns_what_another_one_learns():
     for nodule in nodules:
         nodule.spacing = np.array([0.801, 0.8, 0.8])  # as far as a cube's slices differ from pixels
     config = small_config()
-    plain = BatchMaker(nodules, config)(3)
+    plain = VolumeBatches(nodules, config)(3)
     config = changed(config, {"input": NATIVE})
-    assert torch.equal(BatchMaker(nodules, config)(3).image, plain.image)
+    assert torch.equal(VolumeBatches(nodules, config)(3).image, plain.image)
 
 
 def test_no_slice_is_drawn_that_sees_where_the_cube_ends():
@@ -131,10 +132,10 @@ def test_no_slice_is_drawn_that_sees_where_the_cube_ends():
     config = changed(config, {"input": {**NATIVE, "slice_offsets": [-3, 0, 3]}})
     nodule = thick_nodule()
     nodule.readers = np.ones_like(nodule.readers)
-    batches = BatchMaker([nodule], config)
+    batches = VolumeBatches([nodule], config)
     assert (batches.first[0], batches.last[0]) == (2, 6)  # three pixels of 0.8 mm reach 1.2 slices of 2 mm far
     config = changed(config, {"input": {"through_plane": "isotropic"}})
-    batches = BatchMaker([nodule], config)
+    batches = VolumeBatches([nodule], config)
     assert (batches.first[0], batches.last[0]) == (0, 8)
 
 
@@ -142,7 +143,7 @@ def test_native_slices_want_volumes(tmp_path):
     config = small_config()
     config = changed(config, {"input": NATIVE})
     other = changed(small_config(), {"data": {"native_slices": True}})
-    with pytest.raises(ConfigError, match=r"data\.native_slices wants input\.through_plane native"):
+    with pytest.raises(ConfigError, match=r"data\.native_slices needs input\.through_plane native"):
         Trainer(other, [make_nodule(0)], [], tmp_path)
     for change in ({"task": "slice"}, {"net_size": 32}):
         other = changed(config, {"data": change})

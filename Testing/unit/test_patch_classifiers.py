@@ -365,9 +365,9 @@ def test_rows_have_their_own_base():
 def test_a_row_of_the_tiny_profile_runs_and_its_network_predicts_cubes(tmp_path):
     from LungNoduleUncertaintyLib.outlining.prediction import predict_cube
     from Training.data.folder import load_folder
+    from Training.data.nodule import fingerprint
     from Training.evaluation.export import run_model
     from Training.experiments import jobs
-    from Training.sampling.single_slices import fingerprint
 
     data = write_folder(tmp_path / "nodules")
     nodules = load_folder(data, progress=False)

@@ -7,20 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from Training.config import ConfigError, changed, load_config
-from Training.data.folder import DatasetError
+from Training.config import Config, ConfigError, Loss, changed, load_config
+from Training.data.nodule import DatasetError, fingerprint
 from Training.data.soft_labels import KINDS
 from Training.data.splits import configured_split, nodule_fold, split
 from Training.losses.uncertainty import UncertaintyLoss
-from Training.sampling.single_slices import (
-    SliceBatches,
-    cut_slices,
-    fingerprint,
-    largest_slice,
-    network_input,
-    predict_slices,
-    spread_slices,
-)
+from Training.sampling.single_slices import SliceBatches
+from Training.sampling.slice_images import cut_slices, network_input, predict_slices
 from Training.sampling.tasks import make_task
 from training_data import make_nodule
 
@@ -43,7 +36,7 @@ def test_slices_show_what_the_nodule_has(nodules, config):
     slices = cut_slices(nodules, config)
     assert slices.hu.shape == (12, 1, 16, 16)
     for index, nodule in enumerate(nodules):
-        z = largest_slice(nodule)
+        z = nodule.largest_slice()
         areas = nodule.consensus.sum((1, 2))
         assert areas[z] == areas.max()
         _, row, column = np.round(nodule.center()).astype(int)
@@ -87,7 +80,7 @@ def test_a_crop_beyond_the_cube_repeats_the_edge_and_has_no_mask_there(nodules, 
     assert above > 0
     assert np.array_equal(slices.hu[0, 0, 0], slices.hu[0, 0, above])
     assert not slices.readers[0, :, :above].any()
-    z = largest_slice(nodule)
+    z = nodule.largest_slice()
     assert slices.readers[0].sum() == nodule.readers[:, z].sum()
 
 
@@ -202,8 +195,8 @@ def test_split_by_nodule_shares_patients_and_by_patient_does_not(nodules, config
     training, validation, test = split(nodules, 0, 0.1, by="nodule")
     assert {n.nodule_id for n in test} == {n.nodule_id for n in nodules if nodule_fold(n.nodule_id) == 0}
     assert {n.patient_id for n in test} & {n.patient_id for n in training + validation}
-    with pytest.raises(DatasetError, match="patient or nodule"):
-        split(nodules, 0, 0.1, by="slice")
+    with pytest.raises(ConfigError, match="'patient', 'nodule'"):
+        changed(config, {"data": {"split": "slice"}})
     config = changed(config, {"data": dict(validation_share=0.4, split_seed=7)})
     a = configured_split(nodules, 0, changed(config, {"seed": 1}))[1]
     b = configured_split(nodules, 0, changed(config, {"seed": 2}))[1]
@@ -256,7 +249,7 @@ def test_final_may_learn_other_readers_than_the_single_branch():
     valid = torch.tensor([[True, True, True, False], [True, True, False, False]])
     logits = {k: torch.randn(2, 1, 8, 8, generator=generator) for k in ("final", "single", "union", "intersection")}
     parts = {
-        (t, f): UncertaintyLoss(target=t, final_readers=f)(logits, readers, valid)
+        (t, f): UncertaintyLoss(Loss(target=t, final_readers=f))(logits, readers, valid)
         for t in ("first", "readers")
         for f in ("first", "readers", "")
     }
@@ -264,8 +257,8 @@ def test_final_may_learn_other_readers_than_the_single_branch():
     assert parts["first", "readers"]["single"] == parts["first", "first"]["single"]
     assert parts["first", "readers"]["final"] == parts["readers", "readers"]["final"]
     assert parts["first", "readers"]["final"] != parts["first", "first"]["final"]
-    with pytest.raises(ValueError, match="final_readers"):
-        UncertaintyLoss(final_readers="none")
+    with pytest.raises(ConfigError, match="final_readers"):
+        changed(Config(), {"loss": {"final_readers": "none"}})
 
 
 def test_several_slices_reach_beyond_both_ends_of_the_nodule(nodules, config):
@@ -273,7 +266,7 @@ def test_several_slices_reach_beyond_both_ends_of_the_nodule(nodules, config):
     slices = cut_slices(nodules, config)
     at = 0
     for nodule in nodules:
-        zs = spread_slices(nodule, 5, 2)
+        zs = nodule.spread_slices(5, 2)
         inside = np.flatnonzero(nodule.readers.any((0, 2, 3)))
         assert zs[0] == max(inside[0] - 2, 0)
         assert zs[-1] == min(inside[-1] + 2, len(nodule.hu) - 1)

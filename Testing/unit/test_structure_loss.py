@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from Training.config import Config, ConfigError, Loss, changed
 from Training.losses.structure import outline_weight, structure_loss
 from Training.losses.uncertainty import UncertaintyLoss
 
@@ -82,7 +83,7 @@ def test_final_and_sides_learn_it_and_the_rest_stays(case):
     readers[:, 3] = 1  # not there
     valid = torch.tensor([[True, True, False, False], [True, True, True, False]])
     out = {"final": logits, "side_1": logits + 1, "side_2": -logits}
-    before, after = UncertaintyLoss(), UncertaintyLoss(form="structure")
+    before, after = UncertaintyLoss(), UncertaintyLoss(Loss(form="structure"))
     parts = after(out, readers, valid)
     each = structure_loss(logits.float(), readers)
     expected = torch.stack([each[0, :2].mean(), each[1, :3].mean()]).mean()
@@ -94,13 +95,14 @@ def test_final_and_sides_learn_it_and_the_rest_stays(case):
     branches = {**out, "union": logits, "intersection": logits - 1, "single": logits + 2}
     old, new = before(branches, readers, valid), after(branches, readers, valid)
     assert (old["mcm"], old["single"]) == (new["mcm"], new["single"])
-    consensus = UncertaintyLoss(form="structure_released", final_target="consensus")(out, readers, valid)
+    consensus = UncertaintyLoss(Loss(form="structure_released", final_target="consensus"))(out, readers, valid)
     mean = (readers * valid[:, :, None, None]).sum(1, True) / valid.sum(1)[:, None, None, None]
     wanted = structure_loss(logits.float(), (mean >= 0.5).double(), released=True).mean()
     torch.testing.assert_close(consensus["final"].double(), wanted)
 
 
-@pytest.mark.parametrize("options", [{"form": "focal"}, {"form": "structure", "double_sigmoid": True}])
-def test_unknown_forms_are_refused(options):
-    with pytest.raises(ValueError, match="form is empty or one of"):
-        UncertaintyLoss(**options)
+def test_unknown_forms_are_refused():
+    with pytest.raises(ConfigError, match=r"'loss\.form' must be one of"):
+        changed(Config(), {"loss": {"form": "focal"}})
+    with pytest.raises(ConfigError, match="form structure has no double_sigmoid"):
+        UncertaintyLoss(Loss(form="structure", double_sigmoid=True))

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from LungNoduleUncertaintyLib import load_model
 from Training.__main__ import main
 from Training.config import Config, ConfigError, Schedule, changed, load_config
-from Training.data.folder import DatasetError, load_folder
+from Training.data.folder import load_folder
+from Training.data.nodule import DatasetError
 from Training.data.splits import split
-from Training.sampling.validation import validate
-from Training.sampling.volumes import BatchMaker
+from Training.sampling.volumes import VolumeBatches, VolumeValidator
 from Training.trainers.base import Trainer
 from Training.trainers.optimization import learning_rate_factor
 from training_data import make_nodule, write_folder
@@ -56,22 +56,22 @@ def test_split_never_shares_a_patient(nodules):
 
 def test_batches_depend_on_seed_and_step_alone(nodules):
     config = small_config()
-    first, second = BatchMaker(nodules, config), BatchMaker(nodules, config)
+    first, second = VolumeBatches(nodules, config), VolumeBatches(nodules, config)
     for step in (5, 0, 3):
         a, b = first(step), second(step)
         assert torch.equal(a.image, b.image)
         assert torch.equal(a.readers, b.readers)
     assert not torch.equal(first(0).image[0], first(1).image[0])
     config = changed(config, {"seed": 1})
-    assert not torch.equal(first(0).image, BatchMaker(nodules, config)(0).image)
+    assert not torch.equal(first(0).image, VolumeBatches(nodules, config)(0).image)
 
 
 def test_a_drawn_first_reader_changes_only_the_order(nodules):
     config = small_config()
     config = changed(config, {"augmentation": dict(flip=False, rotate_degrees=0.0, scale=[1.0, 1.0])})
-    fixed = BatchMaker(nodules, config)
+    fixed = VolumeBatches(nodules, config)
     config = changed(config, {"data": {"first_reader": "random"}})
-    drawn = BatchMaker(nodules, config)
+    drawn = VolumeBatches(nodules, config)
     moved = 0
     for step in range(6):
         a, b = fixed(step), drawn(step)
@@ -81,7 +81,7 @@ def test_a_drawn_first_reader_changes_only_the_order(nodules):
 
 
 def test_batches_hold_what_they_say(nodules):
-    maker = BatchMaker(nodules, small_config())
+    maker = VolumeBatches(nodules, small_config())
     sizes, empty, filled = set(), 0, 0
     for step in range(maker.epoch_steps):
         batch = maker(step)
@@ -106,18 +106,22 @@ def test_the_papers_settings_train(nodules, tmp_path, name):
     batch = trainer.batches(0)
     assert batch.image.shape == (4, 3 if name == "ugsnet-released" else 1, 64, 64)
     trainer._train_step()
-    assert set(validate(trainer.model.module, nodules[10:], config, trainer.fabric)) >= {"final", "union", "score"}
+    assert set(VolumeValidator(nodules[10:], config)(trainer.model.module, trainer.fabric)) >= {
+        "final",
+        "union",
+        "score",
+    }
 
 
 def test_an_epoch_visits_every_nodule_equally(nodules):
-    maker = BatchMaker(nodules, small_config())
+    maker = VolumeBatches(nodules, small_config())
     assert np.array_equal(np.bincount(maker._order(0)), np.full(12, 4))
 
 
 def test_masks_follow_the_image_through_augmentation(nodules):
     config = small_config()
     config = changed(config, {"augmentation": dict(noise_hu=0.0, shift_hu=0.0, blur=0.0)})
-    batch = BatchMaker(nodules, config)(0)
+    batch = VolumeBatches(nodules, config)(0)
     bright = batch.image[:, 1] > 0.5
     mean = (batch.readers * batch.valid[:, :, None, None]).sum(1) / batch.valid.sum(1)[:, None, None] > 0.5
     agree = 2 * (bright & mean).sum() / (bright.sum() + mean.sum())
@@ -355,7 +359,7 @@ def test_torchrun_with_two_processes(tmp_path):
     data, run = write_folder(tmp_path / "data"), tmp_path / "run"
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "LungNoduleUncertainty")]),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("", "LungNoduleUncertainty", "SoftMaskLabeler")),
         "OMP_NUM_THREADS": "1",
     }
     command = [

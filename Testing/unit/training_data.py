@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import SimpleITK as sitk
 
-from Training.data.folder import Nodule
+from Training.data.nodule import Nodule
 
 
 def make_nodule(number: int, shape=(16, 32, 32), spacing=0.8) -> Nodule:

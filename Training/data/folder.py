@@ -1,102 +1,52 @@
-"""The folder dataset, in memory: nodule cubes with several readers' masks (the layout of `prepare-lidc`).
+"""A data folder in memory: nodule cubes with several readers' masks, in the layout that `prepare-lidc` writes.
 
-A folder with `images.csv` instead holds single images (`image_sets`), which come as nodules of depth one.
+A folder with `images.csv` instead holds single images (see `Training.data.images`), which come as nodules of depth one.
 """
 
 import csv
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from tqdm import tqdm
 
-from LungNoduleKit.errors import NoduleError
+from .images.items import load_images
+from .images.manifest import TABLE as IMAGES
+from .native_slices import on_native_slices
+from .nodule import MAX_READERS, DatasetError, Nodule
 
-MAX_READERS = 4
-NODULES, IMAGES = "nodules.csv", "images.csv"
-
-
-class DatasetError(NoduleError):
-    """A data folder that can't be used; the message names the file and the reason."""
-
-
-@dataclass
-class Nodule:
-    """One nodule: HU (z, y, x) int16, readers (R, z, y, x) bool with R = 2 to 4, voxel spacing in mm (z, y, x).
-
-    soft: (z, y, x) float32 in [0, 1], where it comes with a soft label of its own.
-    """
-
-    nodule_id: str
-    patient_id: str
-    fold: int
-    hu: np.ndarray
-    readers: np.ndarray
-    spacing: np.ndarray
-    row: dict = field(repr=False, default_factory=dict)
-    soft: np.ndarray | None = None
-
-    @property
-    def consensus(self) -> np.ndarray:
-        """The mask of what at least half of the readers include."""
-        return 2 * self.readers.sum(0) >= len(self.readers)
-
-    def center(self) -> np.ndarray:
-        """Centroid of the consensus in voxels (z, y, x)."""
-        return np.argwhere(self.consensus).mean(0)
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """Words that go with its scores, for figures per group."""
-        return {}
-
-    @property
-    def matting_window(self) -> tuple[float, float] | None:
-        """The values between which matting sees it; None: those of CT."""
-        return None
+NODULES = "nodules.csv"
 
 
-def read_readers(path) -> np.ndarray:
-    """Readers' masks (R, z, y, x) of a `.seg.nrrd` that holds one layer a reader."""
-    image = sitk.ReadImage(str(path))
-    array = sitk.GetArrayFromImage(image)
-    array = array[None] if image.GetNumberOfComponentsPerPixel() == 1 else np.moveaxis(array, -1, 0)
-    return array > 0
-
-
-def is_image_set(folder) -> bool:
+def is_image_set(folder: str | Path) -> bool:
     """Whether a data folder holds single images (`images.csv`) and no nodules."""
     return (Path(folder) / IMAGES).is_file() and not (Path(folder) / NODULES).is_file()
 
 
-def load_folder(folder, *, nodules=None, native_slices: bool = False, progress: bool = True) -> list[Nodule]:
-    """Every nodule of `nodules.csv`, or every image of `images.csv` (see `image_sets`).
+def load_folder(
+    folder: str | Path, *, nodules: Collection[str] | None = None, native_slices: bool = False, progress: bool = True
+) -> list[Nodule]:
+    """Every nodule of `nodules.csv`, or every image of `images.csv`.
 
     nodules: the ids wanted (all). native_slices: on the slices of their scans in place of interpolated ones, where they
-    are further apart than the cubes' voxels (see `native_slices`). Raises DatasetError naming what is missing or
+    are farther apart than the cubes' voxels (see `native_slices`). Raises DatasetError naming what is missing or
     inconsistent.
     """
-    from tqdm import tqdm
-
     folder = Path(folder)
     if is_image_set(folder):
-        from .images import load_images
-
-        return load_images(folder, nodules=nodules, progress=progress)
+        return list(load_images(folder, nodules=nodules, progress=progress))
     rows = [r for r in read_table(folder) if nodules is None or r["nodule_id"] in nodules]
     if not rows:
         raise DatasetError(f"{folder / NODULES}: lists no nodule")
     read = [read_nodule(folder, row) for row in tqdm(rows, desc="reading nodules", disable=not progress, leave=False)]
     if not native_slices:
         return read
-    from .native_slices import on_native_slices
-
-    return [
-        on_native_slices(n) for n in tqdm(read, desc="finding the scans' slices", disable=not progress, leave=False)
-    ]
+    bar = tqdm(read, desc="finding the native slices", disable=not progress, leave=False)
+    return [on_native_slices(nodule) for nodule in bar]
 
 
-def read_table(folder) -> list[dict]:
+def read_table(folder: str | Path) -> list[dict[str, str]]:
     """The rows of a folder's `nodules.csv`. Raises DatasetError if there is none."""
     table = Path(folder) / NODULES
     if not table.is_file():
@@ -108,7 +58,7 @@ def read_table(folder) -> list[dict]:
         return list(csv.DictReader(stream))
 
 
-def read_nodule(folder, row: dict) -> Nodule:
+def read_nodule(folder: str | Path, row: dict[str, str]) -> Nodule:
     """A nodule's two files. Raises DatasetError."""
     name = row["nodule_id"]
     ct_path, readers_path = Path(folder) / f"{name}_ct.nrrd", Path(folder) / f"{name}_readers.seg.nrrd"
@@ -123,3 +73,11 @@ def read_nodule(folder, row: dict) -> Nodule:
         raise DatasetError(f"{readers_path}: {len(readers)} readers; 2 to {MAX_READERS} are wanted")
     spacing = np.array(image.GetSpacing()[::-1])
     return Nodule(name, row["patient_id"], int(row["fold"]), hu, readers, spacing, row)
+
+
+def read_readers(path: Path) -> np.ndarray:
+    """Readers' masks (R, z, y, x) of a `.seg.nrrd` that holds one layer a reader."""
+    image = sitk.ReadImage(str(path))
+    array = sitk.GetArrayFromImage(image)
+    array = array[None] if image.GetNumberOfComponentsPerPixel() == 1 else np.moveaxis(array, -1, 0)
+    return array > 0

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .folder import Nodule
+from .nodule import Nodule
 
 FINEST = 1.2  # slices less than so many voxels apart are as good as the cube's own
 _STEP = 0.02  # voxels: how finely places are tried
@@ -38,7 +38,7 @@ def find_slices(hu: np.ndarray, distance: float):
     if distance < FINEST:
         return None
     values = hu.reshape(count, -1).astype(np.float32)
-    sampled, best = values[:, :: max(values.shape[1] // 600, 1)], (np.inf, None)
+    sampled, best = values[:, :: max(values.shape[1] // 600, 1)], (np.inf, 0.0)
     for first in np.arange(0, distance, _STEP):
         weights, places = _weights(count, first, distance)
         known = weights.sum(1) > 1 - 1e-6  # between two slices that take part
@@ -49,7 +49,7 @@ def find_slices(hu: np.ndarray, distance: float):
         rest = sampled[known] - basis @ (basis.T @ sampled[known])
         residual = float(np.sqrt((rest**2).sum() / (spare * sampled.shape[1])))
         if residual < best[0]:
-            best = (residual, first)
+            best = (residual, float(first))
     if best[0] > _RESIDUAL_HU:
         return None
     weights, places = _weights(count, best[1], distance)

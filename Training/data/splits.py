@@ -5,16 +5,25 @@ nodules.
 """
 
 import hashlib
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
 
 from ..config import Config
-from .folder import DatasetError, Nodule
+from .nodule import DatasetError, Nodule
 
 # What of a configuration's table `data` decides who is tested; `validation_share` and `split_seed` divide the others.
 SPLIT_KEYS = ("least_readers", "shares", "split", "folds")
-Parts = tuple[list[Nodule], list[Nodule], list[Nodule]]
 
 
-def _order(seed, name: str) -> str:
+class Split(NamedTuple):
+    """Nodules to train on, to choose checkpoints by, and to test."""
+
+    training: list[Nodule]
+    validation: list[Nodule]
+    test: list[Nodule]
+
+
+def _order(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
 
 
@@ -23,7 +32,7 @@ def nodule_fold(nodule_id: str, folds: int = 5, seed: int = 0) -> int:
     return int(_order(seed, nodule_id), 16) % folds
 
 
-def patient_folds(nodules: list[Nodule], folds: int) -> dict[str, int]:
+def patient_folds(nodules: Sequence[Nodule], folds: int) -> dict[str, int]:
     """The fold of every patient, with about as many nodules in each fold (those with most nodules are dealt first)."""
     counts: dict[str, int] = {}
     for nodule in nodules:
@@ -36,18 +45,21 @@ def patient_folds(nodules: list[Nodule], folds: int) -> dict[str, int]:
 
 
 def split(
-    nodules: list[Nodule], fold: int | None, validation_share: float, seed: int = 0, by: str = "patient", folds: int = 0
-) -> Parts:
-    """(training, validation, test) lists. Test is `fold` (none if None); validation is carved from the rest.
+    nodules: Sequence[Nodule],
+    fold: int | None,
+    validation_share: float,
+    seed: int = 0,
+    by: Literal["patient", "nodule"] = "patient",
+    folds: int = 0,
+) -> Split:
+    """Test is `fold` (none if None); validation is carved from the rest.
 
     by: `patient` (folds of nodules.csv, or `folds` new ones) or `nodule`, the papers' own split, for measuring its leak
     only. What is picked for validation is decided by a hash of seed and patient (or nodule), so it depends on nothing
     else. With `patient`, no patient is in two of the lists, which is checked.
     """
-    if by not in ("patient", "nodule"):
-        raise DatasetError(f"data.split is patient or nodule, got {by!r}")
 
-    def group(nodule):
+    def group(nodule: Nodule) -> str:
         return nodule.patient_id if by == "patient" else nodule.nodule_id
 
     if by == "nodule":
@@ -65,30 +77,32 @@ def split(
     chosen = set(groups[: round(validation_share * len(groups))])
     training = [n for n in rest if group(n) not in chosen]
     validation = [n for n in rest if group(n) in chosen]
-    return _apart((training, validation, test), group, by)
+    return _apart(Split(training, validation, test), group, by)
 
 
-def proportional_split(nodules: list[Nodule], shares, draw: int) -> Parts:
-    """(training, validation, test) by patient, with nodules in the proportion of the three `shares`.
+def proportional_split(nodules: Sequence[Nodule], shares: Sequence[float], draw: int) -> Split:
+    """A split by patient, with nodules in the proportion of the three `shares`.
 
     DSNet's papers have 387, 55 and 544 nodules. Every `draw` is another such split.
     """
     if len(shares) != 3 or min(shares) < 0 or not (shares[0] and shares[2]):
-        raise DatasetError(f"data.shares: three numbers are wanted, for training, validation and test, got {shares}")
+        raise DatasetError(
+            f"data.shares: three numbers are needed, for training, validation and test, got {list(shares)}"
+        )
     patients: dict[str, list[Nodule]] = {}
     for nodule in nodules:
         patients.setdefault(nodule.patient_id, []).append(nodule)
-    parts: Parts = ([], [], [])
+    parts = Split([], [], [])
     for patient in sorted(patients, key=lambda p: _order(draw, p)):
         # To the part that lacks most of its share.
         lacking = [share / sum(shares) - len(part) / len(nodules) for share, part in zip(shares, parts, strict=True)]
         parts[lacking.index(max(lacking))].extend(patients[patient])
-    if not (parts[0] and parts[2]):
-        raise DatasetError(f"data.shares {shares}: {len(patients)} patients are too few for them")
+    if not (parts.training and parts.test):
+        raise DatasetError(f"data.shares {list(shares)}: {len(patients)} patients are too few for them")
     return _apart(parts, lambda nodule: nodule.patient_id, "patient")
 
 
-def _apart(parts: Parts, group, by: str) -> Parts:
+def _apart(parts: Split, group: Callable[[Nodule], str], by: str) -> Split:
     names = [{group(n) for n in part} for part in parts]
     shared = names[0] & names[1] | names[0] & names[2] | names[1] & names[2]
     if shared:
@@ -96,8 +110,8 @@ def _apart(parts: Parts, group, by: str) -> Parts:
     return parts
 
 
-def configured_split(nodules: list[Nodule], fold: int | None, config: Config) -> Parts:
-    """The split that a training configuration's table `data` asks for. Raises DatasetError where there is none."""
+def configured_split(nodules: Sequence[Nodule], fold: int | None, config: Config) -> Split:
+    """The split that a training configuration's table `data` says. Raises DatasetError where there is none."""
     data = config.data
     wanted = [n for n in nodules if len(n.readers) >= data.least_readers]
     if not wanted:

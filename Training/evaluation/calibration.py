@@ -16,7 +16,7 @@ from LungNoduleUncertaintyLib.models.size_calibration import calibrated
 from LungNoduleUncertaintyLib.outlining.masks import high_confidence, nested_masks
 from LungNoduleUncertaintyLib.outlining.probability_maps import probability_maps
 
-from ..data.folder import Nodule
+from ..data.nodule import Nodule
 from ..metrics import dice
 from .nodules import center_point, compare, nodule_image, place, summarize
 

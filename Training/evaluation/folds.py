@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.folder import DatasetError
+from ..data.nodule import DatasetError
 from ..metrics import mean_interval
 from .nodules import Score, read_csv, summarize
 

@@ -16,7 +16,7 @@ from LungNoduleUncertaintyLib import NoduleError, segment_nodule
 from LungNoduleUncertaintyLib.measuring.measurements import equivalent_diameter_mm
 from LungNoduleUncertaintyLib.models.bundle import Model
 
-from ..data.folder import DatasetError, Nodule
+from ..data.nodule import DatasetError, Nodule
 from ..metrics import dice, generalized_energy_distance
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.folder import DatasetError, load_folder
+from ..data.folder import load_folder
+from ..data.nodule import DatasetError
 from ..metrics import another_panel, dice, one_against_others, panel_counts
 
 

@@ -19,7 +19,8 @@ from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib.models.bundle import file_sha256
 
 from ..config import Config, ConfigError, read_config
-from ..data.folder import DatasetError, load_folder
+from ..data.folder import load_folder
+from ..data.nodule import DatasetError, fingerprint
 from ..data.splits import configured_split
 from ..metrics import catalog
 from ..metrics.per_nodule import score_human, score_nodule
@@ -90,30 +91,23 @@ def run(job, data, *, device: str = "auto", threads: int = 0, progress: bool = T
 
 
 def _run(job, given, data, device, progress):
-    from lightning_fabric import Fabric
-
     from ..runs import build_network, conditions, load_run
-    from ..sampling import single_slices as slice_task
+    from ..sampling import slice_images
     from ..trainers.registry import make_trainer
 
     # Options that have come since the job was prepared have their defaults.
     config, fold = read_config(given["config"], str(job / "job.json")), given["fold"]
     nodules = load_folder(data, progress=progress)
-    if slice_task.fingerprint(nodules) != given["data"]["sha256"]:
+    if fingerprint(nodules) != given["data"]["sha256"]:
         raise DatasetError(f"{data}: isn't the data that {job.name} was prepared for")
     training, validation, test = configured_split(nodules, fold, config)
-    under_torchrun = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    fabric = Fabric(
-        accelerator=device,
-        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        strategy="ddp" if under_torchrun else "auto",
-        precision=config.training.precision,
-    )
-    fabric.launch()
     begun = time.monotonic()
-    trainer = make_trainer(config, training, validation, job, fabric=fabric, progress=progress, checkpoint_seconds=30.0)
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    how = {"device": device, "devices": devices, "progress": progress, "checkpoint_seconds": 30.0}
+    trainer = make_trainer(config, training, validation, job, **how)
     best = trainer.train()
     trained = time.monotonic()
+    fabric = trainer.fabric
     if fabric.global_rank:
         return
     _, state = load_run(job)
@@ -124,8 +118,8 @@ def _run(job, given, data, device, progress):
         pooled = _finish_super_resolution(job, network, test, config, fold, fabric)
     else:
         # Scored is one slice a nodule, also where the network has learnt several.
-        slices = slice_task.cut_slices(test, replace(config, data=replace(config.data, slices=1)))
-        maps = slice_task.predict_slices(network, slices, config, fabric)
+        slices = slice_images.cut_slices(test, replace(config, data=replace(config.data, slices=1)))
+        maps = slice_images.predict_slices(network, slices, config, fabric)
         _write_predictions(job / "predictions.npz", slices, maps, config)
         scores, human, pooled = score(slices, maps, fold)
         write_rows(job / "scores.csv", scores)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..config import ConfigError
 from ..data.folder import IMAGES, is_image_set, load_folder
+from ..data.nodule import fingerprint
 from . import characteristics, definition, engines, jobs, timing
 from .kinds import KINDS
 
@@ -185,7 +186,5 @@ def _fitting(experiments: list, folder: Path, every: bool) -> list:
 
 def _data(folder: Path, progress: bool) -> dict:
     """Name, fingerprint and size of the data."""
-    from ..sampling.single_slices import fingerprint
-
     nodules = load_folder(folder, progress=progress)
     return {"name": folder.name, "sha256": fingerprint(nodules), "nodules": len(nodules)}

@@ -4,90 +4,109 @@ Maps are (B, 1, H, W). z is a network's map: sigmoid(z) is the binary probabilit
 whose opacity alpha is (tanh(z) + 1) / 2. Discriminators give logits of any shape. Losses are means over the batch.
 """
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from typing import get_args
 
 import torch
 from torch.nn import functional
 
-DICE_FORMS = ("squared", "plain")
-SOFT_RANGES = ("signed", "unit")
-GAN_FORMS = ("nonsaturating", "saturating", "lsgan")
+from ..config import DiceForm, GanForm, SoftScale
 
 
-def _check(name, value, known):
-    if value not in known:
-        raise ValueError(f"unknown {name} {value!r}; available: {', '.join(known)}")
+def _check(name: str, value: str, kind: object) -> None:
+    """Raises ValueError for a word that isn't one of the Literal `kind`."""
+    if value not in get_args(kind):
+        raise ValueError(f"unknown {name} {value!r}; available: {', '.join(get_args(kind))}")
 
 
-def _check_shapes(what, first, second):
+def _check_shapes(what: str, first: torch.Tensor, second: torch.Tensor) -> None:
     if first.shape != second.shape:  # broadcasting would give a loss, and a wrong one
         raise ValueError(f"{what}: shapes {tuple(first.shape)} and {tuple(second.shape)} differ")
 
 
-def dice_loss(z: torch.Tensor, mask: torch.Tensor, form: str = "squared", smooth: float = 1e-6) -> torch.Tensor:
+def dice_loss(z: torch.Tensor, mask: torch.Tensor, form: DiceForm = "squared", smooth: float = 1e-6) -> torch.Tensor:
     """1 - Dice of p = sigmoid(z) and a mask y in [0, 1], per sample, then the mean.
 
     form: `squared`, 1 - 2 sum(p y) / (sum(p^2) + sum(y^2)) (v2, Eq. 15), which equals sum((p - y)^2) over the same
     denominator; `plain`, with sum(p) + sum(y) below (v1, Eq. 2, its counts of pixels made differentiable). `smooth`
     makes the loss of two empty maps zero.
     """
-    _check("form of Dice", form, DICE_FORMS)
+    _check("form of Dice", form, DiceForm)
     _check_shapes("Dice", z, mask)
     p, y = torch.sigmoid(z).flatten(1), mask.flatten(1)
     total = (p.square() + y.square() if form == "squared" else p + y).sum(1)
     return (1 - (2 * (p * y).sum(1) + smooth) / (total + smooth)).mean()
 
 
-def soft_mask_l1(z: torch.Tensor, alpha: torch.Tensor, scale: str = "signed") -> torch.Tensor:
+def soft_mask_l1(z: torch.Tensor, alpha: torch.Tensor, scale: SoftScale = "signed") -> torch.Tensor:
     """Mean |soft mask predicted - given| (v2, Eq. 16), alpha in [0, 1].
 
     scale: `signed` compares in [-1, 1], tanh(z) with 2 alpha - 1, as v2; `unit` compares opacities, half as much.
     """
-    _check("scale of the soft mask", scale, SOFT_RANGES)
+    _check("scale of the soft mask", scale, SoftScale)
     _check_shapes("soft mask", z, alpha)
     difference = (torch.tanh(z) - (2 * alpha - 1)).abs().mean()
     return difference if scale == "signed" else difference / 2
 
 
-def _cross_entropy(logits, real: bool):
+def _cross_entropy(logits: torch.Tensor, real: bool) -> torch.Tensor:
     return functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 
-def discriminator_loss(real: torch.Tensor, fake: torch.Tensor, form: str = "nonsaturating") -> torch.Tensor:
-    """What the discriminator minimises, from its logits of real and of (detached) fake samples.
+def discriminator_loss(real: torch.Tensor, fake: torch.Tensor, form: GanForm = "nonsaturating") -> torch.Tensor:
+    """What the discriminator minimizes, from its logits of real and of (detached) fake samples.
 
     -log D(real) - log(1 - D(fake)) (Eq. 18 with its sign turned), or for `lsgan` half the squared distances to 1 and 0.
     """
-    _check("form of the GAN loss", form, GAN_FORMS)
+    _check("form of the GAN loss", form, GanForm)
     if form == "lsgan":
         return 0.5 * ((real - 1).square().mean() + fake.square().mean())
     return _cross_entropy(real, True) + _cross_entropy(fake, False)
 
 
-def generator_loss(fake: torch.Tensor, form: str = "nonsaturating") -> torch.Tensor:
-    """What the generator minimises, from the discriminator's logits of its samples.
+def generator_loss(fake: torch.Tensor, form: GanForm = "nonsaturating") -> torch.Tensor:
+    """What the generator minimizes, from the discriminator's logits of its samples.
 
     form: `nonsaturating` -log D(fake); `saturating` log(1 - D(fake)), Eq. 18 itself, whose gradient vanishes where the
     discriminator is sure, and which is negative; `lsgan` half the squared distance to 1.
     """
-    _check("form of the GAN loss", form, GAN_FORMS)
+    _check("form of the GAN loss", form, GanForm)
     if form == "lsgan":
         return 0.5 * (fake - 1).square().mean()
     return _cross_entropy(fake, True) if form == "nonsaturating" else -_cross_entropy(fake, False)
 
 
+def _total(parts: Mapping[str, torch.Tensor], weights: Mapping[str, float]) -> torch.Tensor:
+    """The weighted sum of a loss's parts."""
+    return reduce(operator.add, [weights[name] * part for name, part in parts.items()])
+
+
 class DSNetLoss:
     """0.5 Dice(final) + 100 L1(soft) + 1 GAN. A part whose weight is zero isn't computed, for ablations."""
 
-    def __init__(self, weights=(0.5, 100.0, 1.0), dice="squared", scale="signed", gan="nonsaturating"):
-        _check("form of Dice", dice, DICE_FORMS)
-        _check("scale of the soft mask", scale, SOFT_RANGES)
-        _check("form of the GAN loss", gan, GAN_FORMS)
+    def __init__(
+        self,
+        weights: Sequence[float] = (0.5, 100.0, 1.0),
+        dice: DiceForm = "squared",
+        scale: SoftScale = "signed",
+        gan: GanForm = "nonsaturating",
+    ):
+        _check("form of Dice", dice, DiceForm)
+        _check("scale of the soft mask", scale, SoftScale)
+        _check("form of the GAN loss", gan, GanForm)
         if len(weights) != 3 or min(weights) < 0 or max(weights) == 0:
             raise ValueError(f"weights are three numbers (Dice, L1, GAN), none negative, one positive; got {weights}")
         self.weights, self.dice, self.scale, self.gan = tuple(weights), dice, scale, gan
 
-    def __call__(self, out: dict, mask=None, alpha=None, fake=None) -> dict[str, torch.Tensor]:
+    def __call__(
+        self,
+        out: Mapping[str, torch.Tensor],
+        mask: torch.Tensor | None = None,
+        alpha: torch.Tensor | None = None,
+        fake: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
         """Parts `dice`, `soft`, `gan` and their weighted sum `total`.
 
         out: DSNet's `final` and `soft`; mask, alpha: binary and soft mask of the same size; fake: the discriminator's
@@ -95,17 +114,18 @@ class DSNetLoss:
         something else is missing or sizes differ.
         """
         needed = zip(("dice", "soft", "gan"), self.weights, (mask, alpha, fake), strict=True)
-        given = {name: (weight, value) for name, weight, value in needed if weight}
-        missing = [name for name, (_, value) in given.items() if value is None]
+        wanted = {name: (weight, value) for name, weight, value in needed if weight}
+        given = {name: value for name, (_, value) in wanted.items() if value is not None}
+        missing = [name for name in wanted if name not in given]
         if missing:
             raise ValueError(f"loss: nothing given for {', '.join(missing)}, whose weight isn't zero")
-        losses = {
+        losses: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
             "dice": lambda y: dice_loss(out["final"].float(), y, self.dice),
             "soft": lambda y: soft_mask_l1(out["soft"].float(), y, self.scale),
             "gan": lambda y: generator_loss(y, self.gan),
         }
-        parts = {name: losses[name](value.float()) for name, (_, value) in given.items()}
-        return {**parts, "total": sum(given[name][0] * part for name, part in parts.items())}
+        parts = {name: losses[name](value.float()) for name, value in given.items()}
+        return {**parts, "total": _total(parts, {name: weight for name, (weight, _) in wanted.items()})}
 
 
 def total_variation(image: torch.Tensor) -> torch.Tensor:
@@ -126,15 +146,17 @@ class SuperResolutionLoss:
         variation: float = 0.0,
         perceptual: Callable[[torch.Tensor], torch.Tensor] | None = None,
         perceptual_weight: float = 6e-3,
-        gan: str = "nonsaturating",
+        gan: GanForm = "nonsaturating",
     ):
-        _check("form of the GAN loss", gan, GAN_FORMS)
+        _check("form of the GAN loss", gan, GanForm)
         if min(adversarial, variation, perceptual_weight) < 0:
             raise ValueError(f"weights must not be negative, got {adversarial}, {variation} and {perceptual_weight}")
         self.adversarial, self.variation, self.gan = adversarial, variation, gan
         self.perceptual, self.perceptual_weight = perceptual, perceptual_weight
 
-    def __call__(self, image: torch.Tensor, target: torch.Tensor, fake=None) -> dict[str, torch.Tensor]:
+    def __call__(
+        self, image: torch.Tensor, target: torch.Tensor, fake: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """Parts `content`, `adversarial`, `variation`, `perceptual` as used, and their weighted sum `total`.
 
         image, target: (B, C, 4H, 4W), predicted and true; fake: the discriminator's logits of `image`, None while the
@@ -153,4 +175,4 @@ class SuperResolutionLoss:
                 wanted = self.perceptual(target)
             parts["perceptual"] = functional.mse_loss(self.perceptual(image), wanted)
             weights["perceptual"] = self.perceptual_weight
-        return {**parts, "total": sum(weights[name] * part for name, part in parts.items())}
+        return {**parts, "total": _total(parts, weights)}

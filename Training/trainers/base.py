@@ -5,9 +5,11 @@ resume needs) and `best.safetensors` (the averaged weights with the best validat
 """
 
 import json
+import os
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -17,8 +19,8 @@ from tqdm import tqdm
 from LungNoduleKit.files import write_whole
 from LungNoduleKit.records import record_dict
 
-from ..config import Config, ConfigError, read_config
-from ..data.folder import Nodule
+from ..config import Config, ConfigError, Precision, read_config
+from ..data.nodule import Nodule
 from ..losses.uncertainty import UncertaintyLoss
 from ..runs import CONFIG, WEIGHTS, build_network, conditions
 from ..sampling.tasks import make_task
@@ -26,39 +28,58 @@ from .optimization import MovingAverage, learning_rate_factor, make_optimizer
 from .teacher import teach
 from .warm_start import warm_start
 
+#: The loss of a step: its parts and their weighted sum `total`.
+Losses = dict[str, torch.Tensor]
+
+
+def start_fabric(precision: Precision, device: str = "auto", devices: int = 1) -> Fabric:
+    """Lightning Fabric, started: `devices` of the kind `device`, under DDP where they are several or torchrun asks."""
+    under_torchrun = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    strategy = "ddp" if devices > 1 or under_torchrun else "auto"
+    fabric = Fabric(accelerator=device, devices=devices, strategy=strategy, precision=precision)
+    fabric.launch()
+    return fabric
+
 
 class Trainer:
-    """Trains one network on one split. `train()` returns the best validation figures."""
+    """Trains one network on one split. `train()` returns the best validation figures.
+
+    folder: the run's. device, devices: where to train, see `start_fabric`. checkpoint_seconds: between two checkpoints
+    within an epoch.
+    """
 
     def __init__(
         self,
         config: Config,
-        training: list[Nodule],
-        validation: list[Nodule],
-        folder,
+        training: Sequence[Nodule],
+        validation: Sequence[Nodule],
+        folder: str | Path,
         *,
-        fabric=None,
+        device: str = "auto",
+        devices: int = 1,
         progress: bool = True,
         checkpoint_seconds: float = 120.0,
     ):
         self.config, self.folder, self.progress = config, Path(folder), progress
         self.training, self.validation = training, validation
-        self.fabric = fabric or Fabric(precision=config.training.precision)
+        self.fabric = start_fabric(config.training.precision, device, devices)
         self.checkpoint_seconds = checkpoint_seconds
         torch.manual_seed(config.seed)
         network = self._network()
         if self.fabric.device.type == "cpu" or config.training.precision != "32-true":
-            network = network.to(memory_format=torch.channels_last)
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = make_optimizer(network.parameters(), config.optimizer)
         self.model, self.optimizer = self.fabric.setup(network, optimizer)
         self.average = MovingAverage(self.model.module, config.training.ema)
         rank, world = self.fabric.global_rank, self.fabric.world_size
         self.batches, self.validate = make_task(config, training, validation, rank, world)
-        self.loss = UncertaintyLoss(**asdict(config.loss))
-        self.step, self.best, self.moved = 0, {"score": -1.0}, True
+        self.loss = UncertaintyLoss(config.loss)
+        self.step, self.moved = 0, True
+        self.best: dict[str, float] = {"score": -1.0}
         self.total_steps = config.training.epochs * self.batches.epoch_steps
+        self.board: Any = None
 
-    # -- what other tasks do otherwise ---------------------------------------------------------------------------------
+    # -- what trainers of other networks do otherwise ------------------------------------------------------------------
     def _network(self) -> torch.nn.Module:
         """The network to train, with the weights that it starts from."""
         network = build_network(self.config)
@@ -67,20 +88,40 @@ class Trainer:
         teach(network, self.config, self.folder)
         return network
 
+    def _train_step(self) -> Losses:
+        """One batch; the optimizer moves after every `accumulate` batches (and the remainder at an epoch's end)."""
+        self.model.train()
+        accumulate = self.config.training.accumulate
+        within = self.step % self.batches.epoch_steps
+        moves = (within + 1) % accumulate == 0 or within + 1 == self.batches.epoch_steps
+        batch = self.batches(self.step).to(self.fabric.device)
+        with self.fabric.no_backward_sync(self.model, enabled=not moves):
+            with self.fabric.autocast():
+                image = batch.image.contiguous(memory_format=torch.channels_last)
+                logits = self.model(image)
+            parts = self.loss(logits, batch.readers, batch.valid)
+            self.fabric.backward(parts["total"] / accumulate)
+        if moves:
+            self._move(self.model, self.optimizer)
+            self.average.update(self.model.module, self.step)
+        self.step, self.moved = self.step + 1, moves
+        return parts
+
     def _counts(self) -> bool:
         """Whether the weights of now may become the run's best ones."""
         return True
 
-    def _more_state(self) -> dict:
-        """What a resume needs beside the network and its optimiser."""
+    def _more_state(self) -> dict[str, Any]:
+        """What a resume needs beside the network and its optimizer."""
         return {}
 
-    def _load_more_state(self, state: dict) -> None:
+    def _load_more_state(self, state: dict[str, Any]) -> None:
         """Take back `_more_state`."""
 
     # -- state ---------------------------------------------------------------------------------------------------------
     @property
     def checkpoint(self) -> Path:
+        """The resume point."""
         return self.folder / "last.ckpt"
 
     def save(self) -> None:
@@ -102,10 +143,10 @@ class Trainer:
         if not self.checkpoint.is_file():
             return False
         state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
-        # Options that have come since it was written have their defaults.
+        # Options that it doesn't name have their defaults.
         written = read_config(json.loads(state["config"]), str(self.checkpoint))
         if record_dict(written) != record_dict(self.config):
-            raise ConfigError(f"{self.checkpoint}: written by another configuration; give another --output")
+            raise ConfigError(f"{self.checkpoint}: written by another configuration; set another --output")
         self.model.module.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.state = state["average"]
@@ -113,16 +154,16 @@ class Trainer:
         self._load_more_state(state)
         return True
 
-    def _log(self, **values) -> None:
+    def _log(self, epoch: int, **values: float) -> None:
         if self.fabric.global_rank == 0:
             with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps(values) + "\n")
+                stream.write(json.dumps({"epoch": epoch, **values}) + "\n")
             for key, value in values.items():
                 if isinstance(value, float) and self.board:
-                    self.board.add_scalar(key, value, values["epoch"])
+                    self.board.add_scalar(key, value, epoch)
 
     def _start(self) -> None:
-        self.board = None
+        """Write what is known of the run before its first step; only the first rank writes."""
         if self.fabric.global_rank:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -141,76 +182,59 @@ class Trainer:
             self.fabric.print("TensorBoard isn't installed: figures go to log.jsonl only")
 
     # -- loop ----------------------------------------------------------------------------------------------------------
-    def train(self, stop_at_step: int | None = None) -> dict:
+    def train(self, stop_at_step: int | None = None) -> dict[str, float]:
         """Run to the end (or to `stop_at_step`, as a kill would), resuming from `last.ckpt` if it is there."""
         self._start()
         if self.resume():
             self.fabric.print(f"resumed at step {self.step} of {self.total_steps}")
-        epoch_steps, last_save = self.batches.epoch_steps, time.monotonic()
         while self.step < self.total_steps:
-            epoch, begun = self.step // epoch_steps, time.monotonic()
-            sums: dict[str, float] = {}
-            end = (epoch + 1) * epoch_steps
-            bar = tqdm(
-                total=epoch_steps,
-                initial=self.step % epoch_steps,
-                desc=f"epoch {epoch + 1}",
-                leave=False,
-                disable=not self.progress or self.fabric.global_rank > 0,
-            )
-            count = 0
-            while self.step < end:
+            epoch, begun = self.step // self.batches.epoch_steps + 1, time.monotonic()
+            figures = self._train_epoch(epoch, stop_at_step)
+            if self.step == stop_at_step:
+                return self.best
+            due = epoch % self.config.training.validate_every == 0 or self.step == self.total_steps
+            if self.validation and due:
+                figures.update(self._validate(epoch))
+            self._log(epoch, seconds=time.monotonic() - begun, lr=self._rate(), **figures)
+            self.save()
+        if not self.validation and self.fabric.global_rank == 0:
+            self._write_best()
+        return self.best
+
+    def _train_epoch(self, epoch: int, stop_at_step: int | None) -> dict[str, float]:
+        """Steps to the end of the epoch (or to `stop_at_step`); mean losses."""
+        epoch_steps, last_save = self.batches.epoch_steps, time.monotonic()
+        sums: dict[str, float] = {}
+        count, end = 0, epoch * epoch_steps
+        with tqdm(
+            total=epoch_steps,
+            initial=self.step % epoch_steps,
+            desc=f"epoch {epoch}",
+            leave=False,
+            disable=not self.progress or self.fabric.global_rank > 0,
+        ) as bar:
+            while self.step < end and (self.step != stop_at_step or not count):
                 parts = self._train_step()
                 count += 1
                 for key, value in parts.items():
                     sums[key] = sums.get(key, 0.0) + float(value.detach())
                 bar.update()
                 bar.set_postfix(loss=f"{sums['total'] / count:.4f}")
-                if self.step == stop_at_step:
-                    return self.best
                 # Between the batches of one accumulated step a resume would lose the gradient gathered so far.
-                if self.moved and time.monotonic() - last_save > self.checkpoint_seconds and self.step < end:
+                due = self.moved and time.monotonic() - last_save > self.checkpoint_seconds
+                if due and self.step < end and self.step != stop_at_step:
                     self.save()
                     last_save = time.monotonic()
-            bar.close()
-            figures = {f"loss_{key}": value / count for key, value in sums.items()}
-            due = (epoch + 1) % self.config.training.validate_every == 0 or self.step == self.total_steps
-            if self.validation and due:
-                figures.update(self._validate(epoch + 1))
-            self._log(epoch=epoch + 1, seconds=time.monotonic() - begun, lr=self._rate(), **figures)
-            self.save()
-            last_save = time.monotonic()
-        if not self.validation and self.fabric.global_rank == 0:
-            self._write_best()
-        return self.best
+        return {f"loss_{key}": value / count for key, value in sums.items()}
 
     def _rate(self) -> float:
-        factor = learning_rate_factor(
-            self.config.schedule, self.step / self.batches.epoch_steps, self.config.training.epochs
-        )
+        """The learning rate of now."""
+        progress = self.step / self.batches.epoch_steps
+        factor = learning_rate_factor(self.config.schedule, progress, self.config.training.epochs)
         return self.config.optimizer.lr * factor
 
-    def _train_step(self) -> dict:
-        """One batch; the optimiser moves after every `accumulate` batches (and the remainder at an epoch's end)."""
-        self.model.train()
-        accumulate = self.config.training.accumulate
-        within = self.step % self.batches.epoch_steps
-        moves = (within + 1) % accumulate == 0 or within + 1 == self.batches.epoch_steps
-        batch = self.batches(self.step).to(self.fabric.device)
-        with self.fabric.no_backward_sync(self.model, enabled=not moves):
-            with self.fabric.autocast():
-                image = batch.image.contiguous(memory_format=torch.channels_last)
-                logits = self.model(image)
-            parts = self.loss(logits, batch.readers, batch.valid)
-            self.fabric.backward(parts["total"] / accumulate)
-        if moves:
-            self._move(self.model, self.optimizer)
-            self.average.update(self.model.module, self.step)
-        self.step, self.moved = self.step + 1, moves
-        return parts
-
-    def _move(self, model, optimizer) -> None:
-        """One step of an optimiser at the schedule's present rate, with gradients clipped if asked for."""
+    def _move(self, model: Any, optimizer: Any) -> None:
+        """One step of an optimizer at the schedule's present rate, with gradients clipped if `clip_norm` says so."""
         for group in optimizer.param_groups:
             group["lr"] = self._rate()
         if self.config.training.clip_norm:
@@ -218,7 +242,7 @@ class Trainer:
         optimizer.step()
         optimizer.zero_grad()
 
-    def _validate(self, epoch: int) -> dict:
+    def _validate(self, epoch: int) -> dict[str, float]:
         kept = {key: value.clone() for key, value in self.model.module.state_dict().items()}
         self.model.module.load_state_dict(self.average.state)
         figures = self.validate(self.model.module, self.fabric)

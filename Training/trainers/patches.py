@@ -4,13 +4,19 @@ CF-CNN and DB-ResNet sample voxels by their difficulty, most near the nodule's b
 isn't published as code, so the weights here are this project's (`pixel_weights`).
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from ..config import ConfigError, Patch
+from ..config import Config, ConfigError, Patch
+from ..data.nodule import Nodule
 from ..losses.uncertainty import mean_annotation
-from .base import Trainer
+from ..sampling.batch import Batch
+from .base import Losses, Trainer
 
 
 def boundary_distance(mask: torch.Tensor) -> torch.Tensor:
@@ -62,25 +68,27 @@ def sample_pixels(mask: torch.Tensor, options: Patch, generator: torch.Generator
 class PatchTrainer(Trainer):
     """Learns BCE of drawn pixels against what `loss` names as target of `final`: a function of seed, step and rank."""
 
-    def __init__(self, config, training, validation, folder, **options):
+    def __init__(
+        self, config: Config, training: Sequence[Nodule], validation: Sequence[Nodule], folder: str | Path, **how: Any
+    ):
+        self.options = config.patch or Patch()
         if "dice" in config.loss.fusion:
             raise ConfigError("a patch classifier learns single pixels, which have no Dice: loss.fusion must be bce")
         if config.training.accumulate != 1:
             raise ConfigError(
                 "training.accumulate must be 1 for a patch classifier: patch.per_slice says how much it learns"
             )
-        self.options = config.patch or Patch()
         if self.options.per_slice < 1 or not 0 <= self.options.nodule_share <= 1:
             raise ConfigError("patch.per_slice must be at least 1 and patch.nodule_share between 0 and 1")
-        super().__init__(config, training, validation, folder, **options)
+        super().__init__(config, training, validation, folder, **how)
 
-    def _points(self, batch) -> torch.Tensor:
+    def _points(self, batch: Batch) -> torch.Tensor:
         """The pixels that this step learns; chance comes from the seed, the step and the rank alone."""
         mask = mean_annotation(batch.readers, batch.valid)[:, 0] >= 0.5
         rng = np.random.default_rng([self.config.seed, 3, self.step, self.fabric.global_rank])
         return sample_pixels(mask, self.options, torch.Generator().manual_seed(int(rng.integers(2**62))))
 
-    def _train_step(self) -> dict:
+    def _train_step(self) -> Losses:
         self.model.train()
         batch = self.batches(self.step)
         points = self._points(batch).to(self.fabric.device)

@@ -1,17 +1,41 @@
 """Which trainer a network needs: the plain one, one with a discriminator, or that of the patch classifiers."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from ..config import PATCH_CLASSIFIERS, Config
+from ..data.nodule import Nodule
 from .adversarial import DSNetTrainer, SuperResolutionTrainer
 from .base import Trainer
 from .patches import PatchTrainer
 
-TRAINERS = {
+TRAINERS: dict[str, type[Trainer]] = {
     "dsnet": DSNetTrainer,
     "srgan_generator": SuperResolutionTrainer,
     **dict.fromkeys(PATCH_CLASSIFIERS, PatchTrainer),
 }
 
 
-def make_trainer(config: Config, *args, **options) -> Trainer:
-    """The trainer that the configuration's network needs."""
-    return TRAINERS.get(config.network.name, Trainer)(config, *args, **options)
+def make_trainer(
+    config: Config,
+    training: Sequence[Nodule],
+    validation: Sequence[Nodule],
+    folder: str | Path,
+    *,
+    device: str = "auto",
+    devices: int = 1,
+    progress: bool = True,
+    checkpoint_seconds: float = 120.0,
+) -> Trainer:
+    """The trainer that the configuration's network needs; see `Trainer`."""
+    kind = TRAINERS.get(config.network.name, Trainer)
+    return kind(
+        config,
+        training,
+        validation,
+        folder,
+        device=device,
+        devices=devices,
+        progress=progress,
+        checkpoint_seconds=checkpoint_seconds,
+    )

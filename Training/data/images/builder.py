@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..folder import DatasetError
+from ..nodule import DatasetError
 from .manifest import TABLE, check_rows, write_manifest
 from .pixels import write_png
 from .softening import soften

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..folder import DatasetError, Nodule
+from ..nodule import DatasetError, Nodule
 from .manifest import BOX, GROUPS, TABLE, read_manifest
 from .pixels import as_mask, as_soft, as_values, pick_slice, read_file
 

@@ -15,11 +15,13 @@ The first two, the groups, patient and fold are wanted; the other columns may be
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from LungNoduleKit.files import write_whole
 
-from ..folder import DatasetError
+from ..nodule import DatasetError
 
 TABLE = "images.csv"
 GROUPS = ("dataset", "organ", "modality")
@@ -33,7 +35,7 @@ _WHOLE = ("fold", "slice", "value_offset", *BOX)
 _REAL = ("spacing_row_mm", "spacing_column_mm")
 
 
-def read_manifest(folder) -> list[dict]:
+def read_manifest(folder: str | Path) -> list[dict[str, Any]]:
     """The rows of a folder's `images.csv`, with `image_id` in every one and numbers as int, float or None.
 
     Raises DatasetError, naming table and row, for columns or values that are missing or no numbers, an image_id that
@@ -57,9 +59,10 @@ def read_manifest(folder) -> list[dict]:
     return rows
 
 
-def check_rows(rows: list[dict], where: str) -> None:
+def check_rows(rows: Sequence[Mapping[str, Any]], where: str) -> None:
     """Raises DatasetError for an image_id that occurs twice and for a patient in several folds."""
-    seen, folds = set(), {}
+    seen: set[str] = set()
+    folds: dict[str, int] = {}
     for row in rows:
         if row["image_id"] in seen:
             raise DatasetError(f"{where}: image_id {row['image_id']} occurs twice")
@@ -68,7 +71,7 @@ def check_rows(rows: list[dict], where: str) -> None:
             raise DatasetError(f"{where}: patient {row['patient_id']} is in several folds")
 
 
-def write_manifest(path: Path, rows: list[dict]) -> None:
+def write_manifest(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows whole or not at all; columns that no row fills are left out."""
     used = [name for name in COLUMNS if name in WANTED or any(row.get(name) not in (None, "") for row in rows)]
     text = io.StringIO(newline="")
@@ -78,8 +81,8 @@ def write_manifest(path: Path, rows: list[dict]) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
 
 
-def _row(row: dict, where: str) -> dict:
-    out = {name: (row.get(name) or "").strip() for name in COLUMNS}
+def _row(row: Mapping[str, str | None], where: str) -> dict[str, Any]:
+    out: dict[str, Any] = {name: (row.get(name) or "").strip() for name in COLUMNS}
     for name in ("image", "mask", "patient_id", "fold"):
         if not out[name]:
             raise DatasetError(f"{where}: {name} is empty")

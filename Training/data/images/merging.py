@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from ..folder import DatasetError
+from ..nodule import DatasetError
 from .builder import Summary, new_folder
 from .manifest import TABLE, check_rows, read_manifest, write_manifest
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...sampling.single_slices import largest_slice
-from ..folder import DatasetError, read_nodule, read_table
+from ..folder import read_nodule, read_table
+from ..nodule import DatasetError
 from .builder import Sample
 from .pixels import as_mask, as_soft, read_file, to_gray
 from .sources import Cases
@@ -29,10 +29,10 @@ def lidc(source, window: tuple[float, float] | None, min_readers: int = 2) -> Ca
         nodule = read_nodule(source, row)
         if len(nodule.readers) < min_readers:
             return []
-        z = largest_slice(nodule)
+        z = nodule.largest_slice()
         image, offset = _values(nodule.hu[z], window)
         known = ("LIDC-IDRI", "lung", "CT", nodule.patient_id)
-        spacing = tuple(float(step) for step in nodule.spacing[1:])
+        spacing = float(nodule.spacing[1]), float(nodule.spacing[2])
         fold = nodule.fold
         return [Sample(nodule.nodule_id, image, nodule.consensus[z], *known, spacing, fold=fold, value_offset=offset)]
 
@@ -81,7 +81,7 @@ def soft_masks(source, window: tuple[float, float] | None, undecided: str = "acc
                 image,
                 as_mask(layers["binary"]),
                 *(dataset, organ, "CT", f"{dataset}-{row['patient']}"),
-                tuple(steps) if len(steps) == 2 else None,
+                (steps[0], steps[1]) if len(steps) == 2 else None,
                 as_soft(layers["soft"], source / "soft" / f"{name}.png"),
                 value_offset=offset,
             )

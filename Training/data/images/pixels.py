@@ -8,7 +8,7 @@ import SimpleITK as sitk
 from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.files import read_image
 
-from ..folder import DatasetError
+from ..nodule import DatasetError
 
 # Formats without a pixel size in mm that could be relied on.
 _PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
@@ -34,7 +34,8 @@ def read_file(path) -> tuple[np.ndarray, tuple[float, float]]:
     if image.GetDimension() == 2:
         values = values[None]
     pictures = Path(path).suffix.lower() in _PICTURES
-    return values, (1.0, 1.0) if pictures else tuple(float(step) for step in image.GetSpacing()[1::-1])
+    column, row = (1.0, 1.0) if pictures else image.GetSpacing()[:2]
+    return values, (float(row), float(column))
 
 
 def pick_slice(volume: np.ndarray, index: int | None, path) -> np.ndarray:

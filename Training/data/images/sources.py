@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..folder import DatasetError
+from ..nodule import DatasetError
 from .builder import Sample
 from .pixels import as_mask, read_file, to_gray
 

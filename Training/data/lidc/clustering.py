@@ -8,7 +8,7 @@ share pixels, which no tolerance separates, are told apart by their centers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -18,8 +18,6 @@ from scipy.spatial import cKDTree
 from LungNoduleKit.errors import NoduleError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .database import Annotation, Scan
 
 READERS = 4
@@ -29,7 +27,7 @@ def cluster(
     scan: Scan,
     annotations: list[Annotation],
     *,
-    units: str = "mm",
+    units: Literal["mm", "index"] = "mm",
     tolerance: float | None = None,
     factor: float = 0.9,
     min_tolerance: float = 0.1,
@@ -72,7 +70,7 @@ def _points(scan: Scan, annotation: Annotation, units: str) -> np.ndarray:
     return points
 
 
-def _parts(scan, group):
+def _parts(scan: Scan, group: list[Annotation]) -> list[list[Annotation]]:
     if len(group) <= READERS:
         return [group]
     tree = linkage(np.array([_points(scan, a, "mm").mean(0) for a in group]), method="average")
@@ -83,14 +81,14 @@ def _parts(scan, group):
     return [[a for a, own in zip(group, labels, strict=True) if own == label] for label in np.unique(labels)]
 
 
-def _distances(clouds, limit):
+def _distances(clouds: list[np.ndarray], limit: float) -> np.ndarray:
     """Smallest distances between point clouds, symmetric (n, n); infinite where they exceed `limit`."""
     low, high = np.array([c.min(0) for c in clouds]), np.array([c.max(0) for c in clouds])
     gaps = np.maximum(np.maximum(low[:, None] - high[None], low[None] - high[:, None]), 0)
     near = np.linalg.norm(gaps, axis=-1) <= limit
     out = np.full(near.shape, np.inf)
     np.fill_diagonal(out, 0)
-    trees = {}
+    trees: dict[int, cKDTree] = {}
     for first, second in np.argwhere(np.triu(near, 1)):
         tree = trees.setdefault(first, cKDTree(clouds[first]))
         # The bound is exclusive in SciPy, hence the small allowance.

@@ -7,28 +7,32 @@ do that take the outline for the nodule's border.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from LungNoduleKit.errors import NoduleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from .database import Annotation, Contour, Scan
+    from .database import Annotation, Contour
 
 
-def contour_pixels(ij) -> np.ndarray:
+#: (row, column), whole pixels.
+Pixels: TypeAlias = Sequence[int] | np.ndarray
+
+
+def contour_pixels(ij: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
     """The pixels (n, 2) of a closed outline, each once; vertices that aren't neighbors are joined by a line.
 
     `ij` holds the vertices, (m, 2) whole pixels (row, column), m >= 1; the last one is joined to the first.
     """
-    steps = _steps(ij)
-    return np.unique(np.concatenate([_line(*step) for step in steps]), axis=0)
+    return np.unique(np.concatenate([_line(*step) for step in _steps(ij)]), axis=0)
 
 
-def fill_contour(ij, start, shape) -> tuple[np.ndarray, np.ndarray]:
+def fill_contour(
+    ij: np.ndarray | Sequence[Sequence[int]], start: Pixels, shape: Pixels
+) -> tuple[np.ndarray, np.ndarray]:
     """(inside, outline), bool of `shape`, for the window of the slice that starts at pixel `start` (row, column).
 
     Inside are pixels that the outline winds around (so that an outline drawn twice, or one that crosses or touches
@@ -36,7 +40,7 @@ def fill_contour(ij, start, shape) -> tuple[np.ndarray, np.ndarray]:
     Raises `NoduleError` if the outline leaves the window.
     """
     steps = _steps(ij) - np.asarray(start)
-    pixels = np.unique(np.concatenate([_line(*step) for step in steps]), axis=0)
+    pixels = contour_pixels(ij) - np.asarray(start)
     if (pixels < 0).any() or (pixels >= shape).any():
         raise NoduleError(f"contour: it leaves the window of {tuple(shape)} pixels at {tuple(start)}")
     outline = np.zeros(shape, bool)
@@ -53,7 +57,7 @@ def fill_contour(ij, start, shape) -> tuple[np.ndarray, np.ndarray]:
 
 
 def slice_mask(
-    contours: Iterable[Contour], start, shape, *, include_contour: bool = False, exclusions: bool = True
+    contours: Iterable[Contour], start: Pixels, shape: Pixels, *, include_contour: bool = False, exclusions: bool = True
 ) -> np.ndarray:
     """One slice's mask, bool of `shape`, in the window that starts at pixel `start` (row, column).
 
@@ -80,31 +84,14 @@ def bounding_box(annotations: Iterable[Annotation]) -> np.ndarray:
     return np.stack([pixels.min(0), pixels.max(0)])
 
 
-def annotation_mask(annotation: Annotation, scan: Scan, *, box=None, padding: int = 0, **options):
-    """(mask, first): an annotation's mask on the scan's slices of the database, bool (z, y, x), ascending z.
-
-    `first` is the (slice, row, column) of the mask's first voxel, in voxels of the whole scan. `box`, (2, 3) with first
-    and last (slice, row, column), or the annotation's own bounding box enlarged by `padding` voxels, is what is
-    returned. Options as for `slice_mask`. The image isn't needed.
-    """
-    slices = {}
-    for contour in annotation.contours:
-        slices.setdefault(scan.slice_index(contour.z_mm), []).append(contour)
-    if box is None:
-        pixels = bounding_box([annotation])
-        box = np.column_stack([[min(slices), max(slices)], pixels]) + np.array([[-padding], [padding]])
-    box = np.asarray(box)
-    first = tuple(int(n) for n in box[0])
-    mask = np.zeros(box[1] - box[0] + 1, bool)
-    for k, contours in slices.items():
-        if not 0 <= k - first[0] < len(mask):
-            raise NoduleError(f"annotation {annotation.annotation_id}: it leaves the box {box.tolist()}")
-        mask[k - first[0]] = slice_mask(contours, first[1:], mask.shape[1:], **options)
-    return mask, first
-
-
 def stacked_masks(
-    annotations: Sequence[Annotation], heights: np.ndarray, start, shape, *, tolerance: float, **options
+    annotations: Sequence[Annotation],
+    heights: Sequence[float] | np.ndarray,
+    start: Pixels,
+    shape: Pixels,
+    *,
+    tolerance: float,
+    **options: bool,
 ) -> np.ndarray:
     """Masks of several readers, bool (readers, z, y, x), on slices at ascending `heights` (z in mm).
 
@@ -114,7 +101,7 @@ def stacked_masks(
     heights = np.asarray(heights, float)
     masks = np.zeros((len(annotations), len(heights), *shape), bool)
     for mask, annotation in zip(masks, annotations, strict=True):
-        slices = {}
+        slices: dict[int, list[Contour]] = {}
         for contour in annotation.contours:
             k = int(np.abs(heights - contour.z_mm).argmin())
             if abs(heights[k] - contour.z_mm) > tolerance:
@@ -128,10 +115,12 @@ def stacked_masks(
     return masks
 
 
-def interpolate_slices(masks: np.ndarray, heights, wanted) -> np.ndarray:
-    """Masks (..., z, y, x) on slices at ascending `heights`, interpolated linearly along z at `wanted`, cut at 0.5.
+def interpolate_slices(
+    masks: np.ndarray, heights: Sequence[float] | np.ndarray, wanted: Sequence[float] | np.ndarray
+) -> np.ndarray:
+    """Masks (..., z, y, x) on slices at ascending `heights`, interpolated linearly along z at `wanted`.
 
-    Half is inside. Beyond the first and last slice there is background, reached within one slice spacing.
+    What reaches 0.5 is inside. Beyond the first and last slice there is background, reached within one slice spacing.
     """
     heights, wanted = np.asarray(heights, float), np.asarray(wanted, float)
     gaps = np.diff(heights) if len(heights) > 1 else np.ones(1)
@@ -146,7 +135,7 @@ def interpolate_slices(masks: np.ndarray, heights, wanted) -> np.ndarray:
     return np.round(mixed, 6) >= 0.5
 
 
-def _steps(ij):
+def _steps(ij: np.ndarray | Sequence[Sequence[int]]) -> np.ndarray:
     """Edges (m, 2, 2) of the closed outline: from each vertex to the next, the last to the first."""
     vertices = np.asarray(ij)
     if vertices.ndim != 2 or vertices.shape[1:] != (2,) or not len(vertices):
@@ -155,7 +144,7 @@ def _steps(ij):
     return np.stack([vertices, np.roll(vertices, -1, axis=0)], axis=1)
 
 
-def _line(start, end):
+def _line(start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Pixels of an 8-connected line, both ends included."""
     count = int(np.abs(end - start).max())
     if count <= 1:

