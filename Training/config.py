@@ -53,7 +53,7 @@ class Data:
     task: Task = "volume"
     #: Task volume: learns from the scans' slices alone, not from what is interpolated between them.
     native_slices: bool = False
-    #: Pixels.
+    #: Pixels of the square that is cut around the nodule.
     crop: int = 48
     #: Task slice: crops are `crop` pixels of this size; 0: of the scan's pixels.
     pixel_mm: float = 0.0
@@ -61,6 +61,7 @@ class Data:
     fit: Literal["crop", "pad"] = "crop"
     #: Crops are resized to this (64 for the papers' crops of 50); 0 keeps their size.
     net_size: int = 0
+    #: Pixels of the crop for nodules that fill the other one.
     large_crop: int = 64
     #: Share of batches cut with the large crop.
     large_crop_share: float = 0.2
@@ -74,13 +75,13 @@ class Data:
     reference: Literal["label1", "consensus"] = "label1"
     #: Task slice: what a soft output learns (see Training.data.soft_labels); given: the soft mask of the data itself.
     soft_label: SoftLabel = ""
-    #: Task slice.
+    #: Task slice: every epoch in another order.
     shuffle: bool = True
     #: Label_1 is the first reader (fixed), or one drawn anew each time (random).
     first_reader: Literal["fixed", "random"] = "fixed"
     #: Slices beyond the union's ends that may be drawn, so that the stack learns to end.
     empty_margin: int = 3
-    #: Of the training patients.
+    #: Share of the training patients.
     validation_share: float = 0.12
     #: Picks the validation patients; -1: as `seed`. Fix it to compare seeds on the same patients.
     split_seed: int = -1
@@ -99,17 +100,23 @@ class Data:
 class Augmentation:
     """Random changes of a batch."""
 
+    #: Mirrored left to right, and the stack upside down, each with probability 0.5.
     flip: bool = True
     #: Turns by 90 degrees, which need no interpolation.
     quarter_turns: bool = False
+    #: At most so far, to either side.
     rotate_degrees: float = 180.0
     #: Of the images; the others stay as they are.
     rotate_share: float = 1.0
+    #: Smallest and largest magnification.
     scale: tuple[float, float] = (0.8, 1.25)
+    #: Standard deviation of the point around the nodule's center, along each axis.
     point_jitter_mm: float = 1.5
+    #: Largest standard deviation of the noise that is added.
     noise_hu: float = 20.0
+    #: At most so much is added to all HU of an image.
     shift_hu: float = 30.0
-    #: Probability.
+    #: Probability that an image is blurred.
     blur: float = 0.2
     #: At most so much is added, of the window's width.
     brightness: float = 0.0
@@ -125,8 +132,11 @@ class Augmentation:
 class Loss:
     """What a network's outputs learn; see Training.losses.uncertainty."""
 
+    #: Of union and intersection (Multi-Confidence Mask).
     mcm: LossKind = "bce"
+    #: Of the single branch and final.
     fusion: LossKind = "bce"
+    #: Of mcm, the single branch and final.
     weights: tuple[float, float, float] = (0.5, 0.5, 1.0)
     #: Of the single branch and final: all readers, or the first one alone.
     target: Literal["readers", "first"] = "readers"
@@ -134,7 +144,9 @@ class Loss:
     final_readers: Literal["", "readers", "first"] = ""
     #: Every annotation, or what at least half of the readers include.
     final_target: Literal["annotations", "consensus"] = "annotations"
+    #: Of Dice in bce+dice.
     dice_weight: float = 1.0
+    #: Sigmoid applied twice, as the code released with UGS-Net-V1 does by mistake.
     double_sigmoid: bool = False
     #: Of final and side outputs: structure (F3Net's loss) or structure_released in place of fusion.
     form: Literal["", "structure", "structure_released"] = ""
@@ -169,7 +181,9 @@ class DSNet:
 class SuperResolution:
     """Training of the network srgan_generator."""
 
+    #: Weight of the adversarial part.
     adversarial: float = 1e-3
+    #: Weight of the total variation.
     variation: float = 0.0
     gan: GanForm = "nonsaturating"
     discriminator_width: int = 64
@@ -197,9 +211,12 @@ class Optimizer:
     """Step rule and initial learning rate."""
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
+    #: The learning rate that the schedule starts from.
     lr: float = 1e-3
     weight_decay: float = 0.0
+    #: Of sgd.
     momentum: float = 0.9
+    #: Of adam and adamw.
     betas: tuple[float, float] = (0.9, 0.999)
 
 
@@ -208,8 +225,11 @@ class Schedule:
     """How the learning rate falls; see Training.trainers.optimization."""
 
     name: Literal["cosine", "cosine_restarts", "poly", "constant", "step"] = "cosine"
+    #: Epochs in which the rate rises from zero; not of cosine_restarts.
     warmup_epochs: float = 1
+    #: Of cosine_restarts: epochs to the first restart.
     restart_epochs: float = 50
+    #: Of cosine_restarts: every period is so many times the last one.
     restart_factor: float = 2
     #: Of the schedule step: times step_factor every so many epochs.
     step_epochs: float = 50
@@ -223,13 +243,17 @@ class Training:
     """How long a run is, in which steps, and what it starts from."""
 
     epochs: int = 40
+    #: Slices of a step, of one process.
     batch: int = 32
+    #: Batches whose gradients make one step.
     accumulate: int = 1
     #: Lightning Fabric's.
     precision: Precision = "32-true"
     #: Decay of the moving average of the weights; 0: none.
     ema: float = 0.0
+    #: Largest norm of the gradient; 0: not clipped.
     clip_norm: float = 0.0
+    #: Epochs between two validations.
     validate_every: int = 1
     #: A file of weights to start from (see Training.trainers.warm_start).
     init_from: str = ""
@@ -246,7 +270,9 @@ class Training:
 class Config:
     """A training configuration; tables of single networks are None beside the other networks."""
 
+    #: Of the run folder and the exported model; without it that of the file.
     name: str = "unnamed"
+    #: Of the network's first weights and of all that is drawn.
     seed: int = 0
     network: Network = Network()
     input: SliceInput = field(default_factory=SliceInput)

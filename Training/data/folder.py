@@ -70,7 +70,7 @@ def read_nodule(folder: str | Path, row: dict[str, str]) -> Nodule:
     if readers.shape[1:] != hu.shape:
         raise DatasetError(f"{readers_path}: grid {readers.shape[1:]} differs from the CT's {hu.shape}")
     if not 2 <= len(readers) <= MAX_READERS:
-        raise DatasetError(f"{readers_path}: {len(readers)} readers; 2 to {MAX_READERS} are wanted")
+        raise DatasetError(f"{readers_path}: {len(readers)} readers; 2 to {MAX_READERS} are needed")
     spacing = np.array(image.GetSpacing()[::-1])
     return Nodule(name, row["patient_id"], int(row["fold"]), hu, readers, spacing, row)
 

@@ -17,7 +17,7 @@ _STEP = 0.02  # voxels: how finely places are tried
 _RESIDUAL_HU = 3.0  # what may be left unexplained (root mean square; rounding to 5.2 HU leaves 1.5)
 
 
-def _weights(count: int, first: float, distance: float):
+def _weights(count: int, first: float, distance: float) -> tuple[np.ndarray, np.ndarray]:
     """(weights (voxels, slices) of a linear interpolation, places of the slices in voxels).
 
     Slices beyond the cube's ends belong to it as far as they are the nearest one of some voxel.
@@ -28,10 +28,10 @@ def _weights(count: int, first: float, distance: float):
     return np.maximum(0, 1 - np.abs(np.arange(count)[:, None] - places) / distance), places
 
 
-def find_slices(hu: np.ndarray, distance: float):
+def find_slices(hu: np.ndarray, distance: float) -> tuple[np.ndarray, np.ndarray] | None:
     """(places of the scan's slices in voxels along z, their HU (slices, y, x) float32), or None if there are none.
 
-    hu: (z, y, x); distance: of two slices, in voxels. None where slices are hardly further apart than voxels, or where
+    hu: (z, y, x); distance: of two slices, in voxels. None where slices are hardly farther apart than voxels, or where
     the cube isn't a linear interpolation of slices so far apart.
     """
     count = len(hu)

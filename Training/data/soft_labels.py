@@ -1,5 +1,6 @@
 """Soft labels of a nodule's slice for training: DSNet's soft mask and what it is compared with."""
 
+from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
@@ -21,7 +22,13 @@ GIVEN = "given"  # not made here: the soft mask that comes with an image (see Tr
 MATTING_WINDOW_HU = (-1000.0, 400.0)
 
 
-def soft_label(kind: SoftLabel, hu: np.ndarray, readers: np.ndarray, spacing_mm, window=None) -> np.ndarray:
+def soft_label(
+    kind: SoftLabel,
+    hu: np.ndarray,
+    readers: np.ndarray,
+    spacing_mm: Sequence[float],
+    window: tuple[float, float] | None = None,
+) -> np.ndarray:
     """The soft label (H, W) float32 in [0, 1] of one slice.
 
     hu: (H, W), HU; readers: (R, H, W) bool; spacing_mm: (row, column); window: the values that matting sees as 0 and 1

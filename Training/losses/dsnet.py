@@ -1,7 +1,7 @@
 """Losses of DSNet (binary Dice, soft mask, adversarial) and of its super-resolution teacher.
 
 Maps are (B, 1, H, W). z is a network's map: sigmoid(z) is the binary probability, tanh(z) the soft mask in [-1, 1],
-whose opacity alpha is (tanh(z) + 1) / 2. Discriminators give logits of any shape. Losses are means over the batch.
+whose opacity alpha is (tanh(z) + 1) / 2. Discriminators return logits of any shape. Losses are means over the batch.
 """
 
 import operator
@@ -22,7 +22,7 @@ def _check(name: str, value: str, kind: object) -> None:
 
 
 def _check_shapes(what: str, first: torch.Tensor, second: torch.Tensor) -> None:
-    if first.shape != second.shape:  # broadcasting would give a loss, and a wrong one
+    if first.shape != second.shape:  # broadcasting would make a loss of them, a wrong one
         raise ValueError(f"{what}: shapes {tuple(first.shape)} and {tuple(second.shape)} differ")
 
 
@@ -129,7 +129,7 @@ class DSNetLoss:
 
 
 def total_variation(image: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference of vertical plus that of horizontal neighbours, of (B, C, H, W)."""
+    """Mean squared difference of vertical plus that of horizontal neighbors, of (B, C, H, W)."""
     return image.diff(dim=2).square().mean() + image.diff(dim=3).square().mean()
 
 

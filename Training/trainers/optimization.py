@@ -1,13 +1,14 @@
-"""Optimisers, learning-rate schedules and the moving average of weights."""
+"""Optimizers, learning-rate schedules and the moving average of weights."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 
 from ..config import Optimizer, Schedule
 
 
-def make_optimizer(parameters, options: Optimizer) -> torch.optim.Optimizer:
+def make_optimizer(parameters: Iterable[torch.nn.Parameter], options: Optimizer) -> torch.optim.Optimizer:
     """Adam, AdamW or SGD from the configuration's `optimizer` table."""
     lr, decay = options.lr, options.weight_decay
     if options.name == "sgd":
@@ -54,6 +55,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: torch.nn.Module, step: int) -> None:
+        """Move towards the model's weights after a step (0, 1, ...)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for key, value in model.state_dict().items():
             if self.decay and value.is_floating_point():

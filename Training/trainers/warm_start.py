@@ -22,7 +22,7 @@ def input_names(options: SliceInput) -> list[tuple]:
 def warm_start(network: torch.nn.Module, config: Config) -> None:
     """Load the weights that `training.init_from` names: a `.safetensors` file of a run or of a bundle.
 
-    Input channels that its run didn't have (slices further off, the point) start with weights of zero, so that the
+    Input channels that its run didn't have (slices farther off, the point) start with weights of zero, so that the
     network begins where the other one ended. What that run saw stands beside the file, in its `config.json`
     or in the bundle's `metadata.json`. Raises ConfigError when the weights don't fit.
     """

@@ -1,4 +1,4 @@
-"""Sets of single images with one mask each: a folder with `images.csv`, which the slice protocol takes as it is.
+"""Sets of single images with one mask each: a folder with `images.csv`, which the task slice takes as it is.
 
 items      a row of the table as the `Nodule` that training knows, of depth one and with one reader
 manifest   the table: its columns, and what is wrong with it

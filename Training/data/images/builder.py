@@ -6,12 +6,14 @@ A set is written beside its place and moved there when it is whole, so a run tha
 import hashlib
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ..nodule import DatasetError
 from .manifest import TABLE, check_rows, write_manifest
@@ -51,7 +53,7 @@ class Summary:
 
 def build(
     cases: Sequence[Callable[[], list[Sample]]],
-    output,
+    output: str | Path,
     *,
     folds: int = 5,
     seed: int = 0,
@@ -68,13 +70,12 @@ def build(
     for samples without one, see `softening.soften`.
     Raises DatasetError if `output` exists, there are fewer patients than folds, or samples don't fit together.
     """
-    from tqdm import tqdm
-
     if tile < 0 or folds < 1:
         raise DatasetError(
             f"folds {folds} and tiles of {tile} pixels: at least 1 fold, and 0 (no tiles) or more pixels"
         )
-    rows, count, cut = [], 0, 0
+    rows: list[dict[str, Any]] = []
+    count = cut = 0
     with new_folder(output) as folder:
         for case in tqdm(cases, desc="images", disable=not progress, leave=False):
             for sample in case():
@@ -94,7 +95,7 @@ def build(
 
 
 @contextmanager
-def new_folder(output):
+def new_folder(output: str | Path) -> Iterator[Path]:
     """A temporary folder beside `output`, which it becomes at the end; on failure it is removed."""
     output = Path(output)
     if output.exists():
@@ -115,7 +116,7 @@ def _soft(sample: Sample, band: str) -> np.ndarray | None:
     return soften(image, sample.mask, band, sample.spacing_mm, hu=bool(sample.value_offset))
 
 
-def _write(sample: Sample, folder: Path) -> dict:
+def _write(sample: Sample, folder: Path) -> dict[str, Any]:
     """A sample's files; its row of the table."""
     name = sample.image_id
     if not name or name != Path(name).name:
@@ -147,7 +148,7 @@ def _write(sample: Sample, folder: Path) -> dict:
     }
 
 
-def _tiles(shape, tile: int) -> list[tuple[str, dict]]:
+def _tiles(shape: tuple[int, ...], tile: int) -> list[tuple[str, dict[str, int]]]:
     """(ending of the name, box) of an image's tiles; none where it stays whole."""
     if not tile or max(shape) <= tile:
         return []
@@ -159,8 +160,8 @@ def _tiles(shape, tile: int) -> list[tuple[str, dict]]:
     ]
 
 
-def _deal(rows: list[dict], folds: int, seed: int, output) -> None:
-    """Gives every patient without a fold one of them."""
+def _deal(rows: list[dict[str, Any]], folds: int, seed: int, output: str | Path) -> None:
+    """Assign a fold to every patient without one."""
     patients = {row["patient_id"] for row in rows if row["fold"] is None}
     if patients and len(patients) < folds:
         raise DatasetError(f"{output}: {len(patients)} patients can't be split into {folds} folds (see --folds)")

@@ -1,10 +1,13 @@
 """A single image as the item that training knows: a nodule of depth one with one reader."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ..nodule import DatasetError, Nodule
 from .manifest import BOX, GROUPS, TABLE, read_manifest
@@ -36,23 +39,25 @@ class ImageItem(Nodule):
         return None if low < 0 else (_GRAY[0], max(_GRAY[1], high))
 
 
-def load_images(folder, *, nodules=None, progress: bool = True) -> list[ImageItem]:
+def load_images(
+    folder: str | Path, *, nodules: Collection[str] | None = None, progress: bool = True
+) -> list[ImageItem]:
     """Read `images.csv` and its files into memory; `nodules`, if given, are the image_ids wanted.
 
     Raises DatasetError naming table or file for whatever is missing, unreadable, or of another size than its image.
     """
-    from tqdm import tqdm
-
     folder = Path(folder)
     rows = [row for row in read_manifest(folder) if nodules is None or row["image_id"] in nodules]
     if not rows:
-        raise DatasetError(f"{folder / TABLE}: lists none of the images wanted")
+        raise DatasetError(f"{folder / TABLE}: lists none of these images")
     # Slices and tiles of one file follow each other.
     read = lru_cache(maxsize=3)(lambda path: read_file(path))
     return [_item(folder, row, read) for row in tqdm(rows, desc="reading images", disable=not progress, leave=False)]
 
 
-def _item(folder: Path, row: dict, read) -> ImageItem:
+def _item(
+    folder: Path, row: dict[str, Any], read: Callable[[Path], tuple[np.ndarray, tuple[float, float]]]
+) -> ImageItem:
     path = folder / row["image"]
     volume, spacing = read(path)
     values = as_values(_part(pick_slice(volume, row["slice"], path), row, path), row["value_offset"] or 0, path)
@@ -73,7 +78,7 @@ def _item(folder: Path, row: dict, read) -> ImageItem:
     return ImageItem(row["image_id"], *known, values[None], mask[None, None], np.array([1.0, rows, columns]), row, soft)
 
 
-def _part(values: np.ndarray, row: dict, path) -> np.ndarray:
+def _part(values: np.ndarray, row: dict[str, Any], path: Path) -> np.ndarray:
     if row["rows"] is None:
         return values
     top, left, rows, columns = (row[name] for name in BOX)
@@ -84,5 +89,5 @@ def _part(values: np.ndarray, row: dict, path) -> np.ndarray:
     return values[top : top + rows, left : left + columns]
 
 
-def _size(volume) -> str:
+def _size(volume: np.ndarray) -> str:
     return " x ".join(map(str, volume.shape[1:]))

@@ -10,7 +10,7 @@
     value_offset                       added to the file's values (-32768 gives HU of DeepLesion's PNGs)
     first_row, first_column, rows, columns   the part of the image that is meant; empty: all of it
 
-The first two, the groups, patient and fold are wanted; the other columns may be missing.
+The first two, the groups, patient and fold are needed; the other columns may be missing.
 """
 
 import csv

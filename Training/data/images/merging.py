@@ -1,7 +1,11 @@
 """Several sets of images as one, for figures per data set, organ or modality."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from ..nodule import DatasetError
 from .builder import Summary, new_folder
@@ -10,21 +14,20 @@ from .manifest import TABLE, check_rows, read_manifest, write_manifest
 _FILES = ("image", "mask", "soft")
 
 
-def merge_sets(folders, output, *, progress: bool = True) -> Summary:
+def merge_sets(folders: Sequence[str | Path], output: str | Path, *, progress: bool = True) -> Summary:
     """Writes the images of all `folders` as the new folder `output`, each set's files in a folder of its name.
 
     Folds, patients and names of images stay. Raises DatasetError if `output` exists, a file is missing, or two sets
     have a folder's name, an image_id, or a patient in other folds in common.
     """
-    from tqdm import tqdm
-
-    folders = [Path(folder) for folder in folders]
-    names = [folder.resolve().name for folder in folders]
+    sources = [Path(folder) for folder in folders]
+    names = [source.resolve().name for source in sources]
     if len(set(names)) < len(names):
-        raise DatasetError(f"{' '.join(map(str, folders))}: folders of one name can't be merged; rename one")
-    rows, files = [], set()
+        raise DatasetError(f"{' '.join(map(str, sources))}: folders of one name can't be merged; rename one")
+    rows: list[dict[str, Any]] = []
+    files: set[Any] = set()
     with new_folder(output) as target:
-        for folder, name in zip(folders, names, strict=True):
+        for folder, name in zip(sources, names, strict=True):
             for row in tqdm(read_manifest(folder), desc=name, disable=not progress, leave=False):
                 for key in _FILES:
                     if row[key]:

@@ -17,7 +17,7 @@ HU_OFFSET = 32768
 DECISIONS = ("accept", "reject")
 
 
-def lidc(source, window: tuple[float, float] | None, min_readers: int = 2) -> Cases:
+def lidc(source: str | Path, window: tuple[float, float] | None, min_readers: int = 2) -> Cases:
     """The slice with the largest >= 50 % consensus of every nodule of a folder with `nodules.csv`, with that consensus.
 
     window: HU that become 0 to 255; None keeps HU. Folds are those of `nodules.csv`. Raises DatasetError.
@@ -39,7 +39,9 @@ def lidc(source, window: tuple[float, float] | None, min_readers: int = 2) -> Ca
     return [partial(case, row) for row in rows]
 
 
-def soft_masks(source, window: tuple[float, float] | None, undecided: str = "accept", organ: str = "lung") -> Cases:
+def soft_masks(
+    source: str | Path, window: tuple[float, float] | None, undecided: str = "accept", organ: str = "lung"
+) -> Cases:
     """The cases of a data set that `SoftMaskLabelerLib build` made, in DSNet's LNSM layout, with their own soft masks.
 
     The truth is alpha >= 0.5, as the papers'. Rejected and failed cases are left out, and with `undecided="reject"`
@@ -90,8 +92,8 @@ def soft_masks(source, window: tuple[float, float] | None, undecided: str = "acc
     return [partial(case, row) for row in kept]
 
 
-def _values(hu: np.ndarray, window) -> tuple[np.ndarray, int]:
-    """(values to write, offset that gives HU back)."""
+def _values(hu: np.ndarray, window: tuple[float, float] | None) -> tuple[np.ndarray, int]:
+    """(values to write, offset that makes HU of them)."""
     if window is not None:
         return to_gray(hu, *window), 0
     return (hu.astype(np.int32) + HU_OFFSET).clip(0, 65535).astype(np.uint16), -HU_OFFSET

@@ -15,7 +15,7 @@ _PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
-def read_file(path) -> tuple[np.ndarray, tuple[float, float]]:
+def read_file(path: str | Path) -> tuple[np.ndarray, tuple[float, float]]:
     """(values (z, y, x), pixel size in mm (row, column)) of a 2D or 3D image; colors become gray (BT.601 luma).
 
     Gray values of colors are rounded, those of others have the file's type. Pictures have no size: (1, 1). Raises
@@ -38,7 +38,7 @@ def read_file(path) -> tuple[np.ndarray, tuple[float, float]]:
     return values, (float(row), float(column))
 
 
-def pick_slice(volume: np.ndarray, index: int | None, path) -> np.ndarray:
+def pick_slice(volume: np.ndarray, index: int | None, path: str | Path) -> np.ndarray:
     """The slice (y, x) of values (z, y, x). Raises DatasetError if there is no such one, or it is left open."""
     if index is None and len(volume) > 1:
         raise DatasetError(f"{path}: a volume of {len(volume)} slices; column slice has to say which one")
@@ -48,7 +48,7 @@ def pick_slice(volume: np.ndarray, index: int | None, path) -> np.ndarray:
     return volume[index]
 
 
-def as_values(values: np.ndarray, offset: int, path) -> np.ndarray:
+def as_values(values: np.ndarray, offset: int, path: str | Path) -> np.ndarray:
     """int16 of the values plus `offset`. Raises DatasetError where they don't fit or would be lost by rounding."""
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
@@ -70,7 +70,7 @@ def as_mask(values: np.ndarray) -> np.ndarray:
     return values * 2.0 >= highest if highest > 0 else np.zeros(values.shape, bool)
 
 
-def as_soft(values: np.ndarray, path) -> np.ndarray:
+def as_soft(values: np.ndarray, path: str | Path) -> np.ndarray:
     """float32 in [0, 1]: whole numbers are shares of their type's largest. Raises DatasetError for others."""
     if values.dtype.kind == "u":
         return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
@@ -80,7 +80,7 @@ def as_soft(values: np.ndarray, path) -> np.ndarray:
 
 
 def to_gray(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """uint8: [low, high] becomes 0 to 255, what lies beyond is cut off."""
+    """uint8: [low, high] becomes 0 to 255, what lies beyond is clipped."""
     share = (values.astype(np.float32) - low) / max(high - low, 1e-6)
     return np.rint(share.clip(0, 1) * 255).astype(np.uint8)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from LungNoduleKit.errors import NoduleError
 
-from . import build, merge_sets
+from . import build, merge_sets, nodules, sources
 
 SETS = {
     "isbi2012": "image/N.png + label/N.png, or train-volume.tif + train-labels.tif: 30 EM sections, folds are blocks",
@@ -85,7 +86,7 @@ def add_merge_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def run(args) -> int:
+def run(args: argparse.Namespace) -> int:
     """The command `prepare-images`."""
     for option, sets in _FOR.items():
         if getattr(args, option) is not None and args.set not in sets:
@@ -112,21 +113,20 @@ def run(args) -> int:
     return 0
 
 
-def run_merge(args) -> int:
+def run_merge(args: argparse.Namespace) -> int:
     """The command `merge-images`."""
     done = merge_sets(args.folders, args.output, progress=not args.quiet)
     print(f"{args.output}: {done.images} images, {done.rows} rows, {done.patients} patients")
     return 0
 
 
-def _cases(args):
-    from . import nodules, sources
-
+def _cases(args: argparse.Namespace) -> sources.Cases:
+    """The images that the options name, which are read when they are written."""
     if args.set == "isbi2012":
         return sources.isbi2012(args.source, args.folds, args.foreground or "membrane")
     window = tuple(args.window) if args.window else None
     if window and window[0] >= window[1]:
-        raise ImagesError(f"--window {window[0]:g} {window[1]:g}: its ends have to rise")
+        raise ImagesError(f"--window {window[0]:g} {window[1]:g}: the second has to be larger")
     if args.set in ("lidc", "deeplesion"):
         keeps_hu = (args.values or {"lidc": "gray", "deeplesion": "hu"}[args.set]) == "hu"
         if keeps_hu and window:
@@ -154,7 +154,7 @@ def _cases(args):
     )
 
 
-def _modality(words) -> dict[str, str] | str:
+def _modality(words: Sequence[str] | None) -> dict[str, str] | str:
     if not words:
         return ""
     if len(words) == 1 and "=" not in words[0]:

@@ -1,5 +1,7 @@
 """Soft masks for images that come with a mask alone, at the images' own resolution, before tiles are cut or resized."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from SoftMaskLabelerLib import SoftMaskError, closed_form_alpha, trimap_from_mask
@@ -10,7 +12,9 @@ from ..soft_labels import MATTING_WINDOW_HU
 BANDS = ("none", "pixel", "tenth")
 
 
-def soften(image: np.ndarray, mask: np.ndarray, band: str, spacing_mm=None, *, hu: bool = False) -> np.ndarray | None:
+def soften(
+    image: np.ndarray, mask: np.ndarray, band: str, spacing_mm: Sequence[float] | None = None, *, hu: bool = False
+) -> np.ndarray | None:
     """Closed-form matting around the mask's edge (DSNet's first strategy): (y, x) float32 in [0, 1]; None for `none`.
 
     image: (y, x), of HU (which are seen between -1000 and 400) or of whole numbers without sign. band: `tenth` of the

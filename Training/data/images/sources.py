@@ -16,20 +16,20 @@ from .pixels import as_mask, read_file, to_gray
 
 VOLUME_ENDINGS = (".mhd", ".mha", ".nrrd", ".nii", ".nii.gz")
 PICTURE_ENDINGS = (".png", ".tif", ".tiff")
-# What an MR volume's values are cut at, in percent of its voxels: they have no unit.
+# Percentiles of an MR volume's voxels between which its values are taken: they have no unit.
 MR_PERCENTILES = (0.5, 99.5)
 
 Cases = list[Callable[[], list[Sample]]]
 
 
-def isbi2012(source, folds: int = 5, foreground: str = "membrane") -> Cases:
+def isbi2012(source: str | Path, folds: int = 5, foreground: str = "membrane") -> Cases:
     """ISBI 2012's EM challenge (Arganda-Carreras et al. 2015): 30 sections of one volume, membranes 0 and cells 255.
 
     Either `image/N.png` with `label/N.png`, or the challenge's `train-volume.tif` with `train-labels.tif`. foreground:
-    `membrane`, what the challenge asks for, or `cells`. Neighbouring sections look alike, so a fold is a block of
+    `membrane`, as the challenge has it, or `cells`. Neighboring sections look alike, so a fold is a block of
     sections that follow each other (five blocks of six), which also counts as the "patient": validation takes whole
     blocks too. What leaks all the same: all blocks are of one animal and one imaging session, and the sections at the
-    two ends of a block have a neighbour in the next one. Sections are 50 nm apart, pixels 4 nm; spacings are left open
+    two ends of a block have a neighbor in the next one. Sections are 50 nm apart, pixels 4 nm; spacings are left open
     (a pixel counts as 1 mm). Raises DatasetError.
     """
     source = Path(source)
@@ -52,7 +52,7 @@ def isbi2012(source, folds: int = 5, foreground: str = "membrane") -> Cases:
     if len(loaders) < folds:
         raise DatasetError(f"{source}: {len(loaders)} sections can't be split into {folds} folds")
 
-    def case(number: int, load) -> list[Sample]:
+    def case(number: int, load: Callable[[], tuple[np.ndarray, np.ndarray]]) -> list[Sample]:
         image, label = load()
         cells, block = as_mask(label), number * folds // len(loaders)
         mask = cells if foreground == "cells" else ~cells
@@ -63,7 +63,7 @@ def isbi2012(source, folds: int = 5, foreground: str = "membrane") -> Cases:
 
 
 def volumes(
-    source, suffix: str, dataset: str, organ: str, modality: str, window: tuple[float, float] | None = None
+    source: str | Path, suffix: str, dataset: str, organ: str, modality: str, window: tuple[float, float] | None = None
 ) -> Cases:
     """Every slice with foreground of volumes `NAME.ext` with `NAME<suffix>.ext`, at any depth below `source`.
 
@@ -97,7 +97,7 @@ def volumes(
 
 
 def pairs(
-    source,
+    source: str | Path,
     suffix: str = "_mask",
     *,
     dataset: str = "",
@@ -126,31 +126,31 @@ def pairs(
     if pattern and not pattern.groups:
         raise DatasetError(f"patient pattern {patient!r}: it has no group in parentheses")
 
-    def known(name: str) -> dict:
+    def known(name: str) -> tuple[str, str, str, str]:
+        """(data set, organ, modality, patient) of a file's name."""
         words = name.split("_")
         if cosmos and len(words) < 3:
             raise DatasetError(f"{name}: Cosmos55k's names are dataset_organ_...")
-        own = {"dataset": dataset or words[0], "organ": organ or words[1]} if cosmos else None
-        own = own or {"dataset": dataset or source.name, "organ": organ}
-        own["modality"] = modality.get(own["dataset"], "") if isinstance(modality, dict) else modality
+        named = dataset or (words[0] if cosmos else source.name)
+        shown = organ or (words[1] if cosmos else "")
+        kind = modality.get(named, "") if isinstance(modality, dict) else modality
+        person = "_".join(words[:-1]) if cosmos and len(words) > 3 and words[-1].isdigit() else name
         if pattern:
             match = pattern.search(name)
             if not match:
                 raise DatasetError(f"{name}: the patient pattern {patient!r} isn't in it")
-            own["patient_id"] = match.group(1)
-        else:
-            own["patient_id"] = "_".join(words[:-1]) if cosmos and len(words) > 3 and words[-1].isdigit() else name
-        return own
+            person = match.group(1)
+        return named, shown, kind, person
 
     def case(path: Path, mask_path: Path) -> list[Sample]:
         image, mask = read_file(path)[0], read_file(mask_path)[0]
         if image.shape != mask.shape or len(image) > 1:
             raise DatasetError(
-                f"{mask_path}: {mask.shape} pixels, the image has {image.shape}; one slice each is wanted"
+                f"{mask_path}: {mask.shape} pixels, the image has {image.shape}; one slice each is needed"
             )
         if image.dtype not in (np.uint8, np.uint16):
-            raise DatasetError(f"{path}: {image.dtype} values; 8 or 16 bits without sign are wanted")
-        return [Sample(path.stem, image[0], as_mask(mask[0]), **known(path.stem))]
+            raise DatasetError(f"{path}: {image.dtype} values; 8 or 16 bits without sign are needed")
+        return [Sample(path.stem, image[0], as_mask(mask[0]), *known(path.stem))]
 
     return [partial(case, *pair) for pair in found]
 

@@ -45,8 +45,8 @@ def nodule_cube(
 
     In plane it has `size` x `size` of the image's own pixels around the nodule, without interpolation. Along z it is
     sampled at the pixel spacing, from `margin` voxels below to `margin` above the nodule, at most `size` slices. Masks
-    are interpolated linearly between slices and cut at 0.5; options as for `contours.slice_mask`. Outside of the
-    image there is air. Raises `CubeError` if a reader's mask is empty or the nodule leaves the cube.
+    are interpolated linearly between slices, and what reaches 0.5 is inside; options as for `contours.slice_mask`.
+    Outside of the image there is air. Raises `CubeError` if a reader's mask is empty or the nodule leaves the cube.
     """
     spacing = image.GetSpacing()[0]
     heights = slice_heights(image)
@@ -85,7 +85,9 @@ def nodule_cube(
     return Cube(grid, hu, readers)
 
 
-def cube_row(nodule_id: str, scan: Scan, fold: int, cube: Cube, annotations: Sequence[Annotation], slice_mm) -> dict:
+def cube_row(
+    nodule_id: str, scan: Scan, fold: int, cube: Cube, annotations: Sequence[Annotation], slice_mm: float
+) -> dict[str, str]:
     """The nodule's line of `nodules.csv`: counts, spacings, volumes in mm³ and mean ratings, as text."""
     voxel = cube.grid.voxel_volume_mm3
     consensus = 2 * cube.readers.sum(0) >= len(cube.readers)

