@@ -1,8 +1,10 @@
 """A training run: its network, built from its configuration; its folder, read again; the conditions of the run."""
 
-import json
+from __future__ import annotations
+
 import platform
 import subprocess
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -10,11 +12,13 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from LungNoduleKit.records import read_json, read_record_file
 from LungNoduleUncertaintyLib import networks
+from LungNoduleUncertaintyLib.networks.blocks import Network
 
 from .config import Config, ConfigError, read_config
 
-CONFIG, WEIGHTS = "config.json", "best.safetensors"
+CONFIG, WEIGHTS, SPLIT, CONDITIONS = "config.json", "best.safetensors", "split.json", "conditions.json"
 
 
 def input_channels(config: Config) -> int:
@@ -22,12 +26,17 @@ def input_channels(config: Config) -> int:
     return config.input.channels
 
 
-def build_network(config: Config) -> torch.nn.Module:
-    """The configuration's network; `in_channels` follows from the input table."""
+def build_network(config: Config) -> Network:
+    """The configuration's network; `in_channels` follows from the input table. Raises ConfigError."""
     options = {"in_channels": input_channels(config), **config.network.options}
     if options["in_channels"] != input_channels(config):
         raise ConfigError(f"network.in_channels is {options['in_channels']}, the input has {input_channels(config)}")
-    return networks.create(config.network.name, config.network.preset, **options)
+    try:
+        return networks.create(config.network.name, config.network.preset, **options)
+    except (ValueError, TypeError) as error:
+        if isinstance(error, TypeError) and "unexpected keyword" not in str(error):
+            raise  # no option of the configuration
+        raise ConfigError(f"network {config.network.name}: {error}") from error
 
 
 def is_run(folder: str | Path) -> bool:
@@ -38,7 +47,7 @@ def is_run(folder: str | Path) -> bool:
 def load_run(folder: str | Path) -> tuple[Config, dict[str, torch.Tensor]]:
     """(configuration, averaged weights) of a run folder. Options that it doesn't name have their defaults."""
     path = Path(folder) / CONFIG
-    config = read_config(json.loads(path.read_text(encoding="utf-8")), str(path))
+    config = read_config(read_json(path, ConfigError), str(path))
     return config, load_file(path.with_name(WEIGHTS))
 
 
@@ -52,14 +61,60 @@ def _git_commit() -> str:
         return "unknown"
 
 
-def conditions() -> dict[str, str]:
-    """Date, commit, versions and hardware, for every log and bundle."""
+@dataclass(frozen=True)
+class SplitPart:
+    """Ids of the patients, sorted, and of the nodules of a part of a split."""
+
+    patients: tuple[str, ...] = ()
+    nodules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """What a run was fitted to, and what chose its best weights: `split.json`."""
+
+    training: SplitPart
+    validation: SplitPart
+
+
+def read_split(folder: str | Path) -> Split:
+    """The split of a run folder. Raises ConfigError that names the file and the key."""
+    return read_record_file(Split, Path(folder) / SPLIT, ConfigError)
+
+
+def patients_of(folder: str | Path, *parts: str) -> set[str]:
+    """The patients of these parts (`training`, `validation`) of a run's split."""
+    split = read_split(folder)
+    return {patient for part in parts for patient in getattr(split, part).patients}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Date, commit, versions and hardware, for every log and bundle; precision and processor where times matter."""
+
+    date: str = ""
+    commit: str = ""
+    torch: str = ""
+    numpy: str = ""
+    python: str = ""
+    device: str = ""
+    precision: str | None = None
+    processor: str | None = None
+
+
+def conditions() -> Conditions:
+    """Those of now."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "commit": _git_commit(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "device": device,
-    }
+    return Conditions(
+        date=datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        commit=_git_commit(),
+        torch=torch.__version__,
+        numpy=np.__version__,
+        python=platform.python_version(),
+        device=device,
+    )
+
+
+def read_conditions(folder: str | Path) -> Conditions:
+    """The conditions that a run folder was made under. Raises ConfigError that names the file and the key."""
+    return read_record_file(Conditions, Path(folder) / CONDITIONS, ConfigError)

@@ -103,10 +103,12 @@ def parser_of(module, *arguments):
     def stop(self, *_, **__):
         raise Found(self)
 
-    main = importlib.import_module(f"{module}.__main__").main
+    program = importlib.import_module(f"{module}.__main__")
+    if hasattr(program, "make_parser"):
+        return program.make_parser()
     with mock.patch.object(argparse.ArgumentParser, "parse_args", stop):
         try:
-            main(list(arguments))
+            program.main(list(arguments))
         except Found as found:
             return found.args[0]
     raise LookupError(f"python -m {module} parses no arguments")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import SimpleITK as sitk
 
 from .errors import ImageError, OutputError
+from .records import record_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -43,6 +45,12 @@ def write_whole(path: str | Path, writer: Callable[[Path], object]) -> None:
     A file that was at `path` stays as it was on failure. `OutputError` if the output can't be written.
     """
     write_all([(path, writer)])
+
+
+def write_record(path: str | Path, record: Any, indent: int = 2) -> None:
+    """The JSON file that `records.read_record_file` reads; it appears whole or not at all. Raises `OutputError`."""
+    text = json.dumps(record_dict(record), indent=indent) + "\n"
+    write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
 
 
 def write_all(outputs: Iterable[tuple[str | Path, Callable[[Path], object]]]) -> None:

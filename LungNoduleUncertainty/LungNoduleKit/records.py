@@ -6,6 +6,7 @@ The standard library alone, because bundles are read inside Slicer, where nothin
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -73,6 +74,20 @@ def record_dict(record: Any) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     return plain(record)
+
+
+def read_record_file(kind: type[R], path: str | Path, error: type[Exception] = RecordError) -> R:
+    """`read_record` of a JSON file. Raises `error` also where there is no such file or it isn't valid JSON."""
+    return read_record(kind, read_json(path, error), str(path), error)
+
+
+def read_json(path: str | Path, error: type[Exception] = RecordError) -> Any:
+    """The values of a JSON file. Raises `error` where there is no such file or it isn't valid JSON."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as reason:
+        text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+        raise error(f"{path}: can't be read as JSON ({text})") from reason
 
 
 @cache

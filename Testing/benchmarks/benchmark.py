@@ -162,10 +162,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
-    from Training.trainers.base import conditions
+    from LungNoduleKit.records import record_dict
+    from Training.runs import conditions
 
     figures = {
-        "conditions": {**conditions(), "device": f"CPU, {args.threads} threads"},
+        "conditions": {**record_dict(conditions()), "device": f"CPU, {args.threads} threads"},
         "one_nodule": one_nodule(args.threads),
         "start_up": shell_import(),
         "ms_per_64x64_slice": networks_per_slice(args.threads),

@@ -13,7 +13,7 @@ from LungNoduleKit.records import record_dict
 from LungNoduleUncertaintyLib import load_model
 from Training.__main__ import main
 from Training.config import ConfigError, Network, changed, load_config
-from Training.evaluation.export import run_model
+from Training.evaluation.models import run_model
 from Training.metrics import peak_signal_to_noise_ratio, structural_similarity
 from Training.sampling.super_resolution import SuperResolutionBatches, bicubic, measure, reduced
 from Training.trainers.adversarial import DSNetTrainer, SuperResolutionTrainer
@@ -193,7 +193,7 @@ def test_the_generator_learns_to_beat_bicubic(nodules, tmp_path):
     config = changed(config, {"super_resolution": {"adversarial": 0.0}})
     run = trainer(config, nodules, tmp_path)
     run.train()
-    from Training.evaluation.export import run_model
+    from Training.evaluation.models import run_model
 
     network = run_model(tmp_path).networks[0]
     ours = measure(lambda x: network(x)["image"], nodules[8:], config)["psnr"].mean()

@@ -9,6 +9,7 @@ import torch
 from figure_jobs import SIZE, make_config, nodules, noisy_maps, write_job
 from LungNoduleUncertaintyLib import networks
 from Training.experiments import definition
+from Training.experiments.rows import jobs_of
 from Training.report.figures import FIGURES, save
 from Training.report.figures.attention import _auc, spatial_attention
 from Training.report.store import JobStore
@@ -100,5 +101,5 @@ def test_the_definition_needs_no_job_of_its_own():
     known = {}
     for name in ("dsnet_ablation", "dsnet_parts"):
         for row in definition.load(name, "compact").rows:
-            known[definition.jobs_of(row, 0, "x")[-1][0]] = name
-    assert all(definition.jobs_of(row, 0, "x")[-1][0] in known for row in shown.rows)
+            known[jobs_of(row, 0, "x")[-1][0]] = name
+    assert all(jobs_of(row, 0, "x")[-1][0] in known for row in shown.rows)

@@ -11,6 +11,7 @@ from figure_jobs import make_config, nodules, noisy_maps, write_job
 from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.networks import feature_enhancement as ife
 from Training.experiments import definition
+from Training.experiments.rows import jobs_of
 from Training.report.figures import FIGURES, save
 from Training.report.figures.channel_scores import (
     ALONE,
@@ -180,6 +181,6 @@ def test_the_figures_show_what_was_asked_for_and_name_the_rest(results, tmp_path
 
 
 def test_the_definition_needs_no_job_of_its_own():
-    known = {definition.jobs_of(row, 0, "x")[-1][0] for row in definition.load("ife_table1", "compact").rows}
+    known = {jobs_of(row, 0, "x")[-1][0] for row in definition.load("ife_table1", "compact").rows}
     for name in ("ife_channels", "ife_groups", "ife_qualitative"):
-        assert {definition.jobs_of(row, 0, "x")[-1][0] for row in definition.load(name, "compact").rows} <= known
+        assert {jobs_of(row, 0, "x")[-1][0] for row in definition.load(name, "compact").rows} <= known

@@ -7,21 +7,16 @@ import numpy as np
 import pytest
 
 from fake_model import bright_model
+from LungNoduleKit.files import write_record
 from LungNoduleKit.geometry import Grid
+from LungNoduleKit.records import record_dict
 from Training.data.nodule import DatasetError, Nodule
-from Training.evaluation.calibration import Case, calibrate, cut, probability_cases
+from Training.evaluation.calibration import NoduleMaps, calibrate, maps_of_nodules
 from Training.evaluation.folds import pool
-from Training.evaluation.nodules import (
-    Score,
-    compare,
-    evaluate_nodule,
-    human_scores,
-    nodule_image,
-    read_csv,
-    summarize,
-    summary_table,
-    write_csv,
-)
+from Training.evaluation.nodules import evaluate_nodule, nodule_image
+from Training.evaluation.reader_agreement import ReaderFigures, reader_figures
+from Training.evaluation.score import Score, compare, read_scores, write_scores
+from Training.evaluation.summary import Evaluation, evaluation_of, summarize
 
 
 def soft_ball(radius=6.0, size=40, name="N0") -> Nodule:
@@ -43,8 +38,8 @@ def test_figures_of_perfect_and_empty_masks():
     nothing = np.zeros_like(inner)
     empty = compare(nodule, nothing, nothing, nothing)
     assert (empty.final, empty.hc, empty.union) == (0.0, 0.0, 0.0)
-    assert summarize([perfect, empty])["failures"] == 0.5
-    assert summarize([perfect, empty])["final"] == 0.5
+    assert summarize([perfect, empty]).failures == 0.5
+    assert summarize([perfect, empty]).final == 0.5
 
 
 def test_coverage_counts_reader_volumes():
@@ -53,18 +48,18 @@ def test_coverage_counts_reader_volumes():
     small, large = nodule.readers[order[1]], nodule.readers[order[2]]
     score = compare(nodule, small, large & ~small, small)
     assert sum(score.readers_inside) == 2
-    assert summarize([score])["coverage"] == 0.5
+    assert summarize([score]).coverage == 0.5
     assert 0 < score.width_ratio < 1
 
 
-def test_the_human_row_leaves_the_reader_out():
+def test_the_readers_row_leaves_the_reader_out():
     nodule = soft_ball()
     same = Nodule("same", "p", 0, nodule.hu, np.stack([nodule.consensus] * 4), np.ones(3))
-    assert human_scores([same])["final"] == 1.0
-    assert human_scores([same])["coverage"] == 1.0
-    assert 0.5 < human_scores([nodule])["final"] < 1.0
+    assert reader_figures([same]).final == 1.0
+    assert reader_figures([same]).coverage == 1.0
+    assert 0.5 < reader_figures([nodule]).final < 1.0
     # The smallest and the largest of four nested outlines lie outside of what the other three span.
-    assert human_scores([nodule])["coverage"] == 0.5
+    assert reader_figures([nodule]).coverage == 0.5
 
 
 def test_evaluation_goes_through_the_product(tmp_path):
@@ -74,21 +69,22 @@ def test_evaluation_goes_through_the_product(tmp_path):
         assert min(score.final, score.hc, score.union) > 0.95
         assert score.jitter == 1.0
         assert not score.error
-    table = summary_table(scores, nodules)
-    assert table["four"]["nodules"] == table["all"]["nodules"] == 2
-    assert table["four"]["coverage"] == 1.0
-    write_csv(scores, tmp_path / "scores.csv")
+    table = evaluation_of(scores, nodules, model="bright", data="balls", slices="cubes")
+    assert table.four.nodules == table.all.nodules == 2
+    assert table.four.coverage == 1.0
+    write_scores(tmp_path / "scores.csv", scores)
     with (tmp_path / "scores.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["nodule_id"] for row in rows] == ["N5.0", "N7.0"]
     assert float(rows[0]["final"]) == pytest.approx(scores[0].final, abs=1e-4)
-    assert summarize(read_csv(tmp_path / "scores.csv")) == pytest.approx(summarize(scores), abs=1e-4)
+    again = record_dict(summarize(read_scores(tmp_path / "scores.csv")))
+    assert again == pytest.approx(record_dict(summarize(scores)), abs=1e-4)
 
 
 def test_a_table_that_isnt_one_is_named(tmp_path):
     (tmp_path / "other.csv").write_text("nodule_id,final\nN0,much\n")
     with pytest.raises(DatasetError, match=r"other.csv: isn't an evaluation's table"):
-        read_csv(tmp_path / "other.csv")
+        read_scores(tmp_path / "other.csv")
 
 
 def test_pooled_folds_count_every_nodule_once(tmp_path):
@@ -100,27 +96,33 @@ def test_pooled_folds_count_every_nodule_once(tmp_path):
             for i, d in enumerate(dices)
         ]
         paths.append(tmp_path / f"{fold}.json")
-        write_csv(rows, paths[-1].with_suffix(".csv"))
-        human = {"final": fold / 2, "coverage": 0.5, "nodules": len(rows)}
-        figures = {"four": summarize(rows), "all": summarize(rows), "human_four": human, "human_all": human}
-        paths[-1].write_text(json.dumps({"data": "d", "fold": fold, "model": "m", **figures}))
+        write_scores(paths[-1].with_suffix(".csv"), rows)
+        readers, own = ReaderFigures(fold / 2, 0.5, len(rows)), summarize(rows)
+        groups = {"four": own, "all": own, "human_four": readers, "human_all": readers}
+        write_record(paths[-1], Evaluation(data="d", fold=fold, model="m", slices="cubes", **groups))
     pooled = pool(paths)
-    assert pooled["four"]["final"] == pytest.approx(0.7)
-    assert pooled["four"]["final_interval"] == pytest.approx([0.6, 0.8], abs=0.001)
-    assert pooled["four"]["final_folds_sd"] == pytest.approx(0.0)
-    assert pooled["four"]["coverage_interval"] == [0.5, 0.5]
-    assert pooled["four"]["width_ratio"] == 2.0
-    assert pooled["human_four"] == {"final": pytest.approx(1 / 6), "coverage": pytest.approx(0.5), "nodules": 3}
-    assert [fold["fold"] for fold in pooled["folds"]] == [0, 1]
-    assert "final_interval" not in pool(paths[1:])["four"]  # of one patient
+    assert pooled.four.final == pytest.approx(0.7)
+    assert pooled.four.final_interval == pytest.approx([0.6, 0.8], abs=0.001)
+    assert pooled.four.final_folds_sd == pytest.approx(0.0)
+    assert pooled.four.coverage_interval == (0.5, 0.5)
+    assert pooled.four.width_ratio == 2.0
+    assert pooled.human_four == ReaderFigures(pytest.approx(1 / 6), pytest.approx(0.5), 3)
+    assert [fold.fold for fold in pooled.folds] == [0, 1]
+    assert pool(paths[1:]).four.final_interval is None  # of one patient
     with pytest.raises(DatasetError, match=r"0.json: N00 \(and 1 more\) are in an earlier evaluation too"):
         pool([*paths, paths[0]])
-    assert pooled["slices"] == "cubes"
-    paths[1].write_text(json.dumps({**json.loads(paths[1].read_text()), "slices": "own"}))
-    with pytest.raises(DatasetError, match=r"1.json: some were measured on own slices and others on cubes"):
+    assert pooled.slices == "cubes"
+    paths[1].write_text(json.dumps({**json.loads(paths[1].read_text()), "slices": "native"}))
+    with pytest.raises(DatasetError, match=r"1.json: some were measured on native slices and others on cubes"):
         pool(paths)
     paths[0].write_text("{}")
-    with pytest.raises(DatasetError, match="isn't the summary of an evaluation"):
+    with pytest.raises(DatasetError, match=r"0.json: lacks 'model', 'data', 'slices', 'four'"):
+        pool(paths)
+    paths[0].write_text(json.dumps({**json.loads(paths[1].read_text()), "median": 1.0}))
+    with pytest.raises(DatasetError, match=r"0.json: unknown key 'median'"):
+        pool(paths)
+    paths[0].unlink()
+    with pytest.raises(DatasetError, match=r"0.json: can't be read as JSON \(No such file"):
         pool(paths)
 
 
@@ -130,24 +132,24 @@ def test_nothing_found_is_a_failure_and_not_left_out():
     score = evaluate_nodule(dark, bright_model(), jitter=2)
     assert score.final == score.jitter == 0.0
     assert "no nodule found" in score.error
-    assert summarize([score])["errors"] == 1
+    assert summarize([score]).errors == 1
 
 
-def test_calibration_finds_the_cuts():
+def test_calibration_finds_the_thresholds():
     """The bright model's maps are steep around fixed HU values; readers drawn elsewhere move the thresholds there."""
     nodules = [soft_ball(r, name=f"N{r}") for r in (5.0, 6.0, 7.0)]
-    cases = probability_cases(bright_model(), nodules, progress=False)
-    thresholds, slopes, figures = calibrate(cases, coverage=0.9, width=1.3, progress=False)
+    maps = maps_of_nodules(bright_model(), nodules, progress=False)
+    thresholds, slopes, figures = calibrate(maps, coverage=0.9, width=1.3, progress=False)
     assert slopes == {}  # this model needs none, and the simplest that is as good wins
-    assert figures["final"] > 0.95
-    assert figures["hc"] > 0.95
-    assert figures["coverage"] >= 0.9
-    hc, lc, final = cut(cases[0], thresholds)
+    assert figures.final > 0.95
+    assert figures.hc > 0.95
+    assert figures.coverage >= 0.9
+    hc, lc, final = maps[0].masks(thresholds)
     assert hc.shape == nodules[0].hu.shape
     assert not (hc & lc).any()
     assert not (hc & ~final).any()
     lower = {**thresholds, "union": 0.1, "intersection": 0.9}
-    wide_hc, wide_lc, _ = cut(cases[0], lower)
+    wide_hc, wide_lc, _ = maps[0].masks(lower)
     assert (wide_hc | wide_lc).sum() >= (hc | lc).sum()
     assert wide_hc.sum() <= hc.sum()
 
@@ -166,11 +168,11 @@ def test_calibration_finds_the_slope_for_size():
         readers = np.stack([distance < outlines[name] for name in ("intersection", "final", "final", "union")])
         nodule = Nodule(f"N{radius}", f"P{radius}", 0, np.zeros(readers.shape[1:], np.int16), readers, np.ones(3))
         region = Grid.of(nodule_image(nodule))
-        cases.append(Case(nodule, region, maps, (distance < radius).astype(np.float32), 2 * radius))
+        cases.append(NoduleMaps(nodule, region, maps, (distance < radius).astype(np.float32), 2 * radius))
     thresholds, slopes, figures = calibrate(cases, coverage=1.0, width=1.05, progress=False)
     assert slopes == {"intersection": 0.8}
-    assert figures["hc"] > 0.99
-    assert figures["union"] > 0.99
-    plain = [compare(c.nodule, *cut(c, thresholds)) for c in cases]
+    assert figures.hc > 0.99
+    assert figures.union > 0.99
+    plain = [compare(c.nodule, *c.masks(thresholds)) for c in cases]
     assert np.mean([s.hc for s in plain]) < 0.95
     assert thresholds["final"] == pytest.approx(0.5, abs=0.03)

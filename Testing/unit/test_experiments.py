@@ -22,6 +22,8 @@ from Training.data.folder import load_folder
 from Training.data.nodule import DatasetError, fingerprint
 from Training.data.splits import SPLIT_KEYS
 from Training.experiments import definition, engines, jobs
+from Training.experiments.jobs import JobError
+from Training.experiments.rows import _differing, default_width, job_id
 from training_data import write_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +73,7 @@ def arguments(table, data, output, *more):
 def test_shipped_definitions_build_their_networks(name, profile):
     experiment = definition.load(name, profile)
     assert len({row.key for row in experiment.rows}) == len(experiment.rows)
-    named = {experiment.options.get(key) for key in ("reference", "baseline", "ours", "control")} - {None}
+    named = {getattr(experiment.options, key) for key in ("reference", "baseline", "ours", "control")} - {None}
     assert named <= {row.key for row in experiment.rows}
     for row in experiment.rows:
         network = row.config.network
@@ -81,9 +83,7 @@ def test_shipped_definitions_build_their_networks(name, profile):
             full = definition.load(name, "full")
             own = next(r for r in full.rows if r.key == row.key).config.network
             divisor = 8 if row.config.data.soft_label else 4
-            assert divisor * network.options["width"] == own.options.get(
-                "width", definition._default_width(network.name)
-            )
+            assert divisor * network.options["width"] == own.options.get("width", default_width(network.name))
 
 
 def test_table_one_has_every_network_and_tables_share_jobs():
@@ -91,7 +91,7 @@ def test_table_one_has_every_network_and_tables_share_jobs():
     wanted = {"fcn32s", "unet", "r2_unet", "r2_attention_unet", "attention_unet", "nested_unet", "channel_unet"}
     assert {r.config.network.name for r in table1.rows} == wanted | {"nnunet", "ugsnet_v1", "ugsnet"}
     ids = {
-        name: {row.key: definition.job_id(row.config, 0, "x") for row in definition.load(name, "compact").rows}
+        name: {row.key: job_id(row.config, 0, "x") for row in definition.load(name, "compact").rows}
         for name in ("table1", "table2", "table3", "leak", "ambiguity")
     }
     for name in ("table2", "table3", "leak", "ambiguity"):
@@ -103,11 +103,11 @@ def test_table_one_has_every_network_and_tables_share_jobs():
 
 def test_an_option_added_later_keeps_the_names_of_known_jobs():
     row = definition.load("table1", "compact").rows[1]
-    before = definition.job_id(row.config, 0, "x")
-    assert definition._beyond({"data": {"crop": 3, "new": 1}}, {"data": {"crop": 2, "new": 1}}) == {"data": {"crop": 3}}
-    assert definition.job_id(changed(row.config, {"name": "other"}), 0, "x") == before
-    assert definition.job_id(changed(row.config, {"seed": 5}), 0, "x") != before
-    assert definition.job_id(row.config, 0, "y") != before
+    before = job_id(row.config, 0, "x")
+    assert _differing({"data": {"crop": 3, "new": 1}}, {"data": {"crop": 2, "new": 1}}) == {"data": {"crop": 3}}
+    assert job_id(changed(row.config, {"name": "other"}), 0, "x") == before
+    assert job_id(changed(row.config, {"seed": 5}), 0, "x") != before
+    assert job_id(row.config, 0, "y") != before
 
 
 @pytest.mark.parametrize("row", definition.load("table1", "tiny").rows, ids=lambda row: row.key)
@@ -116,7 +116,7 @@ def test_every_network_of_the_table_works_in_the_predictor(row, tmp_path):
     from safetensors.torch import save_file
 
     from LungNoduleUncertaintyLib.outlining.prediction import predict_cube
-    from Training.evaluation.export import run_model
+    from Training.evaluation.models import run_model
     from Training.runs import build_network
 
     if row.key == "nnunet":
@@ -153,10 +153,15 @@ def test_presets_change_the_base_and_keep_the_network():
         (TABLE.replace("epochs = 3", "epoch = 3"), "unknown key 'training.epoch'"),
         ('title = "a"\nsource = "b"\nkind = "table"', "has no rows"),
         (
-            'title = "a"\nsource = "b"\nkind = "table"\n[use]\nexperiment = "small"\nrows = ["x"]\n[[rows]]\nkey="y"',
-            "no row",
+            'title = "a"\nsource = "b"\nkind = "table"\n[use]\nexperiment = "small"\nrows = ["x"]\n[[rows]]\n'
+            'key="y"\nlabel="Y"\nnetwork.name = "unet"',
+            "no row 'x'",
         ),
         ("title = ", "not valid TOML"),
+        (TABLE.replace("source", "sources"), "small.toml: unknown key 'sources'"),
+        (TABLE.replace("options.reference", "options.references"), "'options.references' must be a table"),
+        (TABLE.replace('label = "UGS-Net"', 'labels = "UGS-Net"'), r"unknown key 'rows\[1\].labels'"),
+        (TABLE.replace('name = "unet"', 'name = "you-net"'), "row unet: network.name 'you-net' is none of"),
     ],
 )
 def test_bad_definitions_are_named(tmp_path, text, message):
@@ -196,7 +201,7 @@ def test_an_experiment_has_folds_of_its_own(data, tmp_path, capsys):
 
 def test_a_profile_may_add_to_one_experiment():
     other = definition.load("dsnet_networks", "compact").rows[0].config.training
-    own = definition.load("generalisation", "compact").rows[0].config.training
+    own = definition.load("generalization", "compact").rows[0].config.training
     assert own.epochs > other.epochs
     assert replace(own, epochs=other.epochs) == other
 
@@ -346,13 +351,18 @@ def test_a_failing_job_is_tried_again_reported_and_costs_no_other(table, data, t
 def test_a_job_refuses_other_data_and_a_second_process(table, data, tmp_path):
     nodules = load_folder(data, progress=False)
     row = definition.load(table, "tiny").rows[0]
-    job = jobs.prepare(tmp_path, "one", row.config, 0, {"name": "d", "sha256": "0", "nodules": len(nodules)})
+    job = jobs.prepare(tmp_path, jobs.Job("one", row.config, 0, jobs.DataSet("d", "0", len(nodules))))
     with pytest.raises(DatasetError, match="isn't the data"):
-        jobs.run(job, data, device="cpu", progress=False)
-    with jobs.claimed(job), pytest.raises(OSError, match="another process"), jobs.claimed(job):
+        jobs.run_job(job, data, device="cpu", progress=False)
+    with jobs.claimed(job), pytest.raises(JobError, match="another process"), jobs.claimed(job):
         pass
-    with pytest.raises(ConfigError, match="prepared by"):
-        jobs.run(tmp_path / "nowhere", data)
+    with pytest.raises(JobError, match="prepared by"):
+        jobs.run_job(tmp_path / "nowhere", data)
+    given = json.loads((job / jobs.JOB).read_text(encoding="utf-8"))
+    given["config"]["training"]["epoch"] = 3
+    (job / jobs.JOB).write_text(json.dumps(given), encoding="utf-8")
+    with pytest.raises(JobError, match=r"one/job.json: unknown key 'config.training.epoch'"):
+        jobs.run_job(job, data)
 
 
 def test_launch_command_and_environment(tmp_path, monkeypatch):

@@ -173,7 +173,7 @@ def test_a_table_in_the_released_forms_stands_beside_the_first_one_if_asked_for(
 def test_the_table_tests_every_enhanced_network_against_its_plain_one():
     table = definition.load("ife_table1", "compact")
     rows = {row.key: row.config.network for row in table.rows}
-    own = table.options["references"]
+    own = table.options.references
     assert set(own) == {key for key, network in rows.items() if network.options.get("enhance")}
     for key, plain in own.items():
         assert rows[key].name == rows[plain].name

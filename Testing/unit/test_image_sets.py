@@ -289,7 +289,7 @@ def test_an_experiment_on_images_from_end_to_end(isbi, tmp_path, capsys):
 def test_a_definition_for_images_gives_its_teacher_the_same_window():
     from Training.experiments import definition
 
-    experiment = definition.load("generalisation", "compact")
+    experiment = definition.load("generalization", "compact")
     assert all(row.config.input.window_hu == (0.0, 255.0) for row in experiment.rows)
     assert {row.config.data.net_size for row in experiment.rows} == {64}
     teacher = next(row.teacher for row in experiment.rows if row.key == "dsnet")

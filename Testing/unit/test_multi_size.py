@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from Training.config import Config, ConfigError, Schedule, changed, load_config
-from Training.experiments.definition import job_id
+from Training.experiments.rows import job_id
 from Training.sampling.augmentation import augment
 from Training.sampling.batch import Batch, Crops
 from Training.sampling.single_slices import SliceBatches

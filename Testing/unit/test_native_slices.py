@@ -229,8 +229,6 @@ def test_other_views_want_voxels_of_one_size():
 
 def test_evaluation_is_on_native_slices_unless_cubes_are_asked_for(tmp_path, monkeypatch, capsys):
     """From the command line; which of the two it was stands in the summary."""
-    from Training import __main__ as command
-
     data = write_folder(tmp_path / "data", 6)
     asked = []
 
@@ -238,12 +236,12 @@ def test_evaluation_is_on_native_slices_unless_cubes_are_asked_for(tmp_path, mon
         asked.append(options["native_slices"])
         return load_folder(folder, progress=False, **options)
 
-    monkeypatch.setattr("Training.data.folder.load_folder", loading)
-    monkeypatch.setattr(command, "_load_for_evaluation", lambda *_: (bright_model(), None))
+    monkeypatch.setattr("Training.evaluation.evaluate.load_folder", loading)
+    monkeypatch.setattr("Training.evaluation.evaluate._load", lambda *_: (bright_model(), set()))
     for extra in ([], ["--cubes"]):
         output = tmp_path / f"figures{len(extra)}"
         assert main(["evaluate", "any", "--data", str(data), "--output", str(output), *extra]) == 0
-        assert json.loads(output.with_suffix(".json").read_text())["slices"] == ("cubes" if extra else "own")
+        assert json.loads(output.with_suffix(".json").read_text())["slices"] == ("cubes" if extra else "native")
     assert asked == [True, False]
     capsys.readouterr()
 

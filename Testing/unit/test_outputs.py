@@ -22,6 +22,7 @@ from LungNoduleUncertaintyLib.measuring.size_classes import size_classes, size_s
 from LungNoduleUncertaintyLib.models import outputs
 from LungNoduleUncertaintyLib.models.bundle import Model, write_bundle
 from LungNoduleUncertaintyLib.models.metadata import metadata_sha256, read_metadata
+from LungNoduleUncertaintyLib.models.network_input import Averaging
 from LungNoduleUncertaintyLib.models.outputs import outputs_of_network
 from LungNoduleUncertaintyLib.models.store import DEFAULT_BUNDLE, find_bundle
 from LungNoduleUncertaintyLib.segments import SEGMENTS
@@ -371,7 +372,7 @@ UGSNET = {"name": "ugsnet", "width": 8, "levels": 2, "attention_pool": 2}
 def exported(run, tmp_path, **more):
     from Training.evaluation.export import export_bundle
 
-    given = {"thresholds": CALIBRATED, "averaging": {"flips": [[]], "views": ["axial"]}, "figures": FIGURES, **more}
+    given = {"thresholds": CALIBRATED, "averaging": Averaging(), "figures": FIGURES, **more}
     folder = export_bundle([run], tmp_path / "bundle", version="1", **given)
     return load_model(folder, "cpu"), (folder / "MODEL_CARD.md").read_text()
 
@@ -436,7 +437,7 @@ def test_export_without_calibration_and_with_other_figures(run, tmp_path):
 
 
 def test_runs_of_all_networks_are_compared_with_three_segments(run):
-    from Training.evaluation.export import run_model
+    from Training.evaluation.models import run_model
 
     for number, network in enumerate((UNET, DSNET, UGSNET)):
         found = run_model(run(network, f"run{number}"))
@@ -445,21 +446,23 @@ def test_runs_of_all_networks_are_compared_with_three_segments(run):
 
 
 def test_final_alone_is_evaluated_by_final_alone(tmp_path):
-    from Training.evaluation.nodules import evaluate_ensemble, evaluate_nodule, summary_table, write_csv
+    from Training.evaluation.nodules import evaluate_ensemble, evaluate_nodule
+    from Training.evaluation.score import write_scores
+    from Training.evaluation.summary import summarize
     from training_data import make_nodule
 
     nodules = [make_nodule(n) for n in range(2)]
     alone = model(SOFT)
     scores = [evaluate_nodule(n, alone, jitter=2) for n in nodules]
     assert all(s.final > 0.8 and s.hc is None and s.union is None and s.interval_mm3 is None for s in scores)
-    table = summary_table(scores, nodules)
-    assert {"final", "final_sd", "ged", "failures", "jitter"} <= table["all"].keys()
-    assert not {"hc", "union", "coverage", "width_ratio"} & table["all"].keys()
-    assert 0 < table["all"]["ged"] < 1
+    figures = record_dict(summarize(scores))
+    assert {"final", "final_sd", "ged", "failures", "jitter"} <= figures.keys()
+    assert not {"hc", "union", "coverage", "width_ratio"} & figures.keys()
+    assert 0 < figures["ged"] < 1
     nothing = evaluate_nodule(nodules[0], model(SOFT, thresholds={"final": 0.9999}))
     assert nothing.error
     assert (nothing.final, nothing.hc) == (0.0, None)
-    write_csv(scores, tmp_path / "s.csv")
+    write_scores(tmp_path / "s.csv", scores)
     header, first, _ = (line.split(",") for line in (tmp_path / "s.csv").read_text().splitlines())
     row = dict(zip(header, first, strict=True))
     assert (row["hc"], row["interval_mm3"], row["readers_inside"]) == ("", "", "")

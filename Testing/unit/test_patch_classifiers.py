@@ -15,6 +15,7 @@ from LungNoduleUncertaintyLib.networks.mcroi_cnn import channels
 from LungNoduleUncertaintyLib.networks.patch_classifier import PatchStack, between, nearest_slices, resize, stretch
 from Training.config import PATCH_CLASSIFIERS, ConfigError, Network, Patch, changed, load_config
 from Training.experiments import definition
+from Training.experiments.rows import jobs_of
 from Training.trainers.patches import PatchTrainer, boundary_distance, pixel_weights, sample_pixels
 from Training.trainers.registry import TRAINERS, make_trainer
 from training_data import make_nodule, write_folder
@@ -366,17 +367,18 @@ def test_a_row_of_the_tiny_profile_runs_and_its_network_predicts_cubes(tmp_path)
     from LungNoduleUncertaintyLib.outlining.prediction import predict_cube
     from Training.data.folder import load_folder
     from Training.data.nodule import fingerprint
-    from Training.evaluation.export import run_model
+    from Training.evaluation.models import run_model
     from Training.experiments import jobs
 
     data = write_folder(tmp_path / "nodules")
     nodules = load_folder(data, progress=False)
     row = next(row for row in definition.load("dsnet_networks", "tiny").rows if row.key == "db_resnet")
-    (identity, config), *others = definition.jobs_of(row, 0, fingerprint(nodules))
+    (identity, config), *others = jobs_of(row, 0, fingerprint(nodules))
     assert not others
-    job = jobs.prepare(tmp_path / "jobs", identity, config, 0, {"sha256": fingerprint(nodules)})
-    manifest = jobs.run(job, data, device="cpu", threads=1, progress=False)
-    assert manifest["network"] == "db_resnet"
+    data_set = jobs.DataSet("nodules", fingerprint(nodules), len(nodules))
+    job = jobs.prepare(tmp_path / "jobs", jobs.Job(identity, config, 0, data_set))
+    manifest = jobs.run_job(job, data, device="cpu", threads=1, progress=False)
+    assert manifest.network == "db_resnet"
     with np.load(job / "predictions.npz") as found:
         assert found["final"].shape == found["hu"].shape
     hu = np.random.default_rng(0).normal(-600, 300, (3, 32, 32)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The doctors' table: agreement of readers, consensus and network against counts by hand, and what the report says."""
+"""Readers and network: agreement of readers, consensus and network against counts by hand, and what the report says."""
 
 import json
 
@@ -9,6 +9,7 @@ from figure_jobs import make_config, nodules, noisy_maps, write_job
 from report_results import write_results
 from Training.config import changed
 from Training.experiments import definition
+from Training.experiments.rows import jobs_of
 from Training.metrics import MetricError, consensus, dice
 from Training.metrics.agreement import pair_numbers, reader_agreement
 from Training.report import JobStore, make_report
@@ -160,11 +161,11 @@ def test_without_a_finished_job_there_is_nothing_to_show(results):
 
 
 def test_the_definition_shares_its_jobs_and_has_the_papers_numbers():
-    doctors, others = definition.load("dsnet_doctors", "compact"), definition.load("dsnet_networks", "compact")
-    shared = {row.key: definition.jobs_of(row, 0, "x") for row in others.rows}
+    doctors, others = definition.load("dsnet_readers", "compact"), definition.load("dsnet_networks", "compact")
+    shared = {row.key: jobs_of(row, 0, "x") for row in others.rows}
     for row in doctors.rows[:2]:
-        assert definition.jobs_of(row, 0, "x") == shared[row.key]
-    paper = doctors.options["paper"]
+        assert jobs_of(row, 0, "x") == shared[row.key]
+    paper = doctors.options.paper
     assert np.mean(list(paper["pairs"].values())) == pytest.approx(70.34, abs=0.005)
     assert len(paper["readers"]) == len(paper["network"]) == 4
 

@@ -4,233 +4,241 @@ A job is a folder. It can be killed at any moment: training goes on from its las
 rest is written whole or not at all, and `manifest.json`, written last, says that the job is done.
 """
 
+from __future__ import annotations
+
+import argparse
 import contextlib
-import csv
 import json
 import os
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import torch
 
-from LungNoduleKit.files import write_whole
-from LungNoduleKit.records import record_dict
+from LungNoduleKit.errors import NoduleError
+from LungNoduleKit.files import write_record
+from LungNoduleKit.records import read_record_file
 from LungNoduleUncertaintyLib.models.bundle import file_sha256
 
-from ..config import Config, ConfigError, read_config
+from ..config import Config
 from ..data.folder import load_folder
-from ..data.nodule import DatasetError, fingerprint
+from ..data.nodule import DatasetError, Nodule, fingerprint
 from ..data.splits import configured_split
-from ..metrics import catalog
-from ..metrics.per_nodule import score_human, score_nodule
+from ..runs import WEIGHTS, Conditions, build_network, conditions, load_run
+from ..trainers.registry import make_trainer
+from .scoring import score_job
 
-EXAMPLES = 6  # images that a super-resolution job keeps
-
-
-def write_json(path: Path, content) -> None:
-    """Write JSON whole or not at all."""
-    write_whole(path, lambda target: Path(target).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8"))
+JOB, MANIFEST, LOG, OUTPUT = "job.json", "manifest.json", "log.jsonl", "output.log"
+_CHECKPOINT_SECONDS = 30.0
 
 
-def prepare(folder: Path, identity: str, config: Config, fold: int, data: dict) -> Path:
-    """The job's folder with its `job.json`; nothing is touched if it is there already."""
-    job = folder / identity
-    job.mkdir(parents=True, exist_ok=True)
-    if not (job / "job.json").is_file():
-        write_json(job / "job.json", {"id": identity, "config": record_dict(config), "fold": fold, "data": data})
-    return job
+class JobError(NoduleError):
+    """A job that can't be run."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """The data folder that a job is for: its name, the SHA-256 of its content (`fingerprint`), and how many nodules."""
+
+    name: str
+    sha256: str
+    nodules: int
+
+    @classmethod
+    def of(cls, folder: Path, progress: bool = True) -> DataSet:
+        """Of a data folder, which is read whole."""
+        nodules = load_folder(folder, progress=progress)
+        return cls(folder.name, fingerprint(nodules), len(nodules))
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done: `job.json`. id: the folder's name; fold: the test fold."""
+
+    id: str
+    config: Config
+    fold: int
+    data: DataSet
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many patients and nodules a part of a split has."""
+
+    patients: int
+    nodules: int
+
+    @classmethod
+    def of(cls, nodules: list[Nodule]) -> Counts:
+        """Of a list of nodules."""
+        return cls(len({nodule.patient_id for nodule in nodules}), len(nodules))
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """The sizes of a job's split."""
+
+    training: Counts
+    validation: Counts
+    test: Counts
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Time spent: on all epochs, on prediction and scoring, on training in the last session."""
+
+    train: float
+    predict: float
+    last_session: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was done: `manifest.json`. best: figures of the best weights; pooled: figures over all nodules."""
+
+    job: str
+    network: str
+    config: Config
+    fold: int
+    data: DataSet
+    split: SplitCounts
+    patients_in_training_and_test: int
+    weights_sha256: str
+    parameters: int
+    best: dict[str, float]
+    seconds: Seconds
+    conditions: Conditions
+    processes: int
+    pooled: dict[str, float]
+
+
+def prepare(folder: Path, job: Job) -> Path:
+    """The job's folder below `folder` with its `job.json`; nothing is touched if it is there already."""
+    path = folder / job.id
+    path.mkdir(parents=True, exist_ok=True)
+    if not (path / JOB).is_file():
+        write_record(path / JOB, job, indent=1)
+    return path
+
+
+def read_job(job: Path) -> Job:
+    """What a job's folder is for. Raises JobError."""
+    if not (job / JOB).is_file():
+        raise JobError(f"{job / JOB}: not found; jobs are prepared by `experiment`")
+    return read_record_file(Job, job / JOB, JobError)
+
+
+def read_manifest(job: Path) -> Manifest:
+    """What was done in a job's folder. Raises JobError."""
+    return read_record_file(Manifest, job / MANIFEST, JobError)
 
 
 def is_done(job: Path) -> bool:
     """Whether the job's result is complete."""
-    return (job / "manifest.json").is_file()
+    return (job / MANIFEST).is_file()
 
 
 @contextlib.contextmanager
-def claimed(job: Path):
-    """Hold the job for this process; another one that wants it gets an OSError. The claim ends with the process."""
-    stream = (job / "lock").open("a")
-    try:
+def claimed(job: Path) -> Iterator[None]:
+    """Hold the job for this process; the claim ends with the process. Raises JobError if another one holds it."""
+    with (job / "lock").open("a") as stream:
         try:
             import fcntl
 
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # Windows: two runners at once aren't guarded against
+        except ImportError:  # Windows: nothing keeps two runners from one job
             pass
         except BlockingIOError as error:
-            raise BlockingIOError(f"{job}: another process is running this job") from error
+            raise JobError(f"{job}: another process is running this job") from error
         yield
-    finally:
-        stream.close()
 
 
-def run(job, data, *, device: str = "auto", threads: int = 0, progress: bool = True) -> dict:
+def run_job(job: Path, data: Path, *, device: str = "auto", threads: int = 0, progress: bool = True) -> Manifest | None:
     """Run a prepared job to its end, or go on with it; returns its manifest. A finished job costs nothing.
 
-    data: the data folder. Raises DatasetError when its content isn't what the job was prepared for.
+    data: the data folder. Under torchrun only the first process has the manifest, None the others. Raises DatasetError
+    when the data aren't those that the job was prepared for, JobError when another process runs it.
     """
-    import torch
-
     job = Path(job)
-    path = job / "job.json"
-    if not path.is_file():
-        raise ConfigError(f"{path}: not found; jobs are prepared by `experiment`")
+    given = read_job(job)
     if is_done(job):
-        return json.loads((job / "manifest.json").read_text(encoding="utf-8"))
+        return read_manifest(job)
     if threads:
         torch.set_num_threads(threads)
-    given = json.loads(path.read_text(encoding="utf-8"))
     if int(os.environ.get("RANK", "0")):  # under torchrun the first process holds the job and writes its result
         _run(job, given, data, device, progress)
-        return {}
+        return None
     with claimed(job):
         if not is_done(job):
             _run(job, given, data, device, progress)
-    return json.loads((job / "manifest.json").read_text(encoding="utf-8"))
+    return read_manifest(job)
 
 
-def _run(job, given, data, device, progress):
-    from ..runs import build_network, conditions, load_run
-    from ..sampling import slice_images
-    from ..trainers.registry import make_trainer
-
-    # Options that have come since the job was prepared have their defaults.
-    config, fold = read_config(given["config"], str(job / "job.json")), given["fold"]
+def _run(job: Path, given: Job, data: Path, device: str, progress: bool) -> None:
+    config, fold = given.config, given.fold
     nodules = load_folder(data, progress=progress)
-    if fingerprint(nodules) != given["data"]["sha256"]:
+    if fingerprint(nodules) != given.data.sha256:
         raise DatasetError(f"{data}: isn't the data that {job.name} was prepared for")
     training, validation, test = configured_split(nodules, fold, config)
     begun = time.monotonic()
-    devices = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    how = {"device": device, "devices": devices, "progress": progress, "checkpoint_seconds": 30.0}
-    trainer = make_trainer(config, training, validation, job, **how)
+    trainer = make_trainer(
+        config,
+        training,
+        validation,
+        job,
+        device=device,
+        devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        progress=progress,
+        checkpoint_seconds=_CHECKPOINT_SECONDS,
+    )
     best = trainer.train()
-    trained = time.monotonic()
-    fabric = trainer.fabric
+    trained, fabric = time.monotonic(), trainer.fabric
     if fabric.global_rank:
         return
-    _, state = load_run(job)
     network = build_network(config)
-    network.load_state_dict(state)
+    network.load_state_dict(load_run(job)[1])
     network = network.to(fabric.device)
-    if config.data.task == "super_resolution":
-        pooled = _finish_super_resolution(job, network, test, config, fold, fabric)
-    else:
-        # Scored is one slice a nodule, also where the network has learnt several.
-        slices = slice_images.cut_slices(test, replace(config, data=replace(config.data, slices=1)))
-        maps = slice_images.predict_slices(network, slices, config, fabric)
-        _write_predictions(job / "predictions.npz", slices, maps, config)
-        scores, human, pooled = score(slices, maps, fold)
-        write_rows(job / "scores.csv", scores)
-        write_rows(job / "human.csv", human)
-    parts = {"training": training, "validation": validation, "test": test}
-    manifest = {
-        "job": job.name,
-        "network": config.network.name,
-        "config": record_dict(config),
-        "fold": fold,
-        "data": given["data"],
-        "split": {
-            part: {"patients": len({n.patient_id for n in nodules}), "nodules": len(nodules)}
-            for part, nodules in parts.items()
-        },
-        "patients_in_training_and_test": len({n.patient_id for n in training} & {n.patient_id for n in test}),
-        "weights_sha256": file_sha256(job / "best.safetensors"),
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "best": best,
-        "seconds": {"train": _training_seconds(job), "predict": time.monotonic() - trained},
-        "conditions": conditions(),
-        "processes": fabric.world_size,
-        "pooled": pooled,
-    }
-    manifest["seconds"]["last_session"] = trained - begun
-    write_json(job / "manifest.json", manifest)
-    (job / "last.ckpt").unlink(missing_ok=True)  # three times the weights, and of no use to a finished job
-
-
-def _finish_super_resolution(job, network, test, config, fold, fabric) -> dict:
-    """PSNR and SSIM of every test nodule's slice beside bicubic's; the images of the first ones for the figure."""
-    from ..sampling.super_resolution import bicubic, enlarged_slices, measure
-
-    network.eval()
-    ours = measure(lambda x: network(x)["image"], test, config, fabric.device)
-    plain = measure(bicubic, test, config)
-    rows = [
-        {
-            "nodule_id": nodule.nodule_id,
-            "patient_id": nodule.patient_id,
-            "fold": fold,
-            **{key: float(values[i]) for key, values in ours.items()},
-            **{f"{key}_bicubic": float(values[i]) for key, values in plain.items()},
-        }
-        for i, nodule in enumerate(test)
-    ]
-    write_rows(job / "scores.csv", rows)
-    images = enlarged_slices(lambda x: network(x)["image"], test[:EXAMPLES], config, fabric.device)
-    write_whole(job / "predictions.npz", lambda target: np.savez_compressed(target, **images))
-    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0] if "psnr" in key or "ssim" in key}
+    pooled = score_job(job, network, test, config, fold, fabric)
+    manifest = Manifest(
+        job=job.name,
+        network=config.network.name,
+        config=config,
+        fold=fold,
+        data=given.data,
+        split=SplitCounts(Counts.of(training), Counts.of(validation), Counts.of(test)),
+        patients_in_training_and_test=len({n.patient_id for n in training} & {n.patient_id for n in test}),
+        weights_sha256=file_sha256(job / WEIGHTS),
+        parameters=sum(p.numel() for p in network.parameters()),
+        best=best,
+        seconds=Seconds(_training_seconds(job), time.monotonic() - trained, trained - begun),
+        conditions=conditions(),
+        processes=fabric.world_size,
+        pooled=pooled,
+    )
+    write_record(job / MANIFEST, manifest, indent=1)
+    trainer.checkpoint.unlink(missing_ok=True)  # three times the weights, and of no use to a finished job
 
 
 def _training_seconds(job: Path) -> float:
     """Seconds of all epochs, of every session that worked on them (an epoch begun twice counts its last part)."""
-    lines = (job / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (job / LOG).read_text(encoding="utf-8").splitlines()
     return sum({entry["epoch"]: entry["seconds"] for entry in map(json.loads, lines)}.values())
 
 
-def _write_predictions(path, slices, maps, config):
-    middle = config.input.slice_offsets.index(0)
-    arrays = {
-        "nodule_id": slices.nodule_id,
-        "patient_id": slices.patient_id,
-        "hu": np.round(slices.hu[:, middle]).astype(np.int16),
-        "spacing_mm": slices.spacing_mm,
-        "diameter_mm": slices.diameter_mm,
-        "readers": slices.readers > 0,
-        "valid": slices.valid,
-        **{key: value.astype(np.float16) for key, value in maps.items()},
-    }
-
-    write_whole(path, lambda target: np.savez_compressed(target, **arrays))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `job`."""
+    parser.description = "Run one job that `experiment` has prepared: train, predict and score one network on one fold."
+    add = parser.add_argument
+    add("folder", type=Path, metavar="JOB", help="the job's folder, with its job.json")
+    add("--data", type=Path, required=True, metavar="DIR", help="the data folder that it was prepared for")
+    add("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where to train (auto)")
+    add("--threads", type=int, default=0, metavar="N", help="CPU threads (all cores)")
+    add("--quiet", action="store_true", help="no progress bar")
 
 
-def score(slices, maps: dict, fold: int) -> tuple[list[dict], list[dict], dict]:
-    """(a row a nodule, the readers' own rows, figures over all nodules) of probability maps (N, H, W)."""
-    rows, human = [], []
-    for index in range(len(slices)):
-        count = int(slices.valid[index].sum())
-        readers = slices.readers[index, :count] > 0
-        known = {
-            "nodule_id": str(slices.nodule_id[index]),
-            "patient_id": str(slices.patient_id[index]),
-            "fold": fold,
-            "readers": count,
-            "diameter_mm": float(slices.diameter_mm[index]),
-            **{key: str(words[index]) for key, words in (slices.labels or {}).items()},
-        }
-        own = {key: value[index].astype(np.float32) for key, value in maps.items()}
-        spacing = tuple(float(v) for v in slices.spacing_mm[index])
-        rows.append({**known, **score_nodule(readers, own, spacing_mm=spacing)})
-        # An image with one mask has no other reader to compare with.
-        human.append({**known, **(score_human(readers, spacing_mm=spacing) if count > 1 else {})})
-    fold_maps = catalog.Fold(maps["final"], slices.readers, slices.valid)
-    pooled = {metric.name: metric.function(fold_maps) for metric in catalog.of("fold")}
-    return rows, human, pooled
-
-
-def write_rows(path: Path, rows: list[dict]) -> None:
-    """A CSV of all rows' keys; a figure that a row lacks, or that isn't defined, is an empty cell."""
-    names = list(dict.fromkeys(key for row in rows for key in row))
-
-    def cell(value):
-        if isinstance(value, float):
-            return f"{value:.6g}" if np.isfinite(value) else ""
-        return value
-
-    def write(target):
-        with open(target, "w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, names, restval="")
-            writer.writeheader()
-            writer.writerows({key: cell(value) for key, value in row.items()} for row in rows)
-
-    write_whole(path, write)
+def run(args: argparse.Namespace) -> int:
+    """The command `job`; returns its exit status."""
+    run_job(args.folder, args.data, device=args.device, threads=args.threads, progress=not args.quiet)
+    return 0

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import numpy as np
 
+from LungNoduleKit.errors import NoduleError
+
 __all__ = ["JobError", "JobStore"]
 
 #: How many jobs' decoded prediction arrays are kept; a fold of 200 nodules takes about 10 MB.
 CACHED_PREDICTIONS = 8
 
 
-class JobError(ValueError):
+class JobError(NoduleError):
     """A result of an experiment can't be read; the message is one line that names the file and the reason."""
 
 

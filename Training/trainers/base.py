@@ -16,13 +16,13 @@ from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from LungNoduleKit.files import write_whole
+from LungNoduleKit.files import write_record, write_whole
 from LungNoduleKit.records import record_dict
 
 from ..config import Config, ConfigError, Precision, read_config
 from ..data.nodule import Nodule
 from ..losses.uncertainty import UncertaintyLoss
-from ..runs import CONFIG, WEIGHTS, build_network, conditions
+from ..runs import CONDITIONS, CONFIG, SPLIT, WEIGHTS, Split, SplitPart, build_network, conditions
 from ..sampling.tasks import make_task
 from .optimization import MovingAverage, learning_rate_factor, make_optimizer
 from .teacher import teach
@@ -39,6 +39,10 @@ def start_fabric(precision: Precision, device: str = "auto", devices: int = 1) -
     fabric = Fabric(accelerator=device, devices=devices, strategy=strategy, precision=precision)
     fabric.launch()
     return fabric
+
+
+def _part(nodules: Sequence[Nodule]) -> SplitPart:
+    return SplitPart(tuple(sorted({n.patient_id for n in nodules})), tuple(n.nodule_id for n in nodules))
 
 
 class Trainer:
@@ -168,12 +172,9 @@ class Trainer:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / CONFIG).write_text(json.dumps(record_dict(self.config), indent=2), encoding="utf-8")
-        split = {
-            part: {"patients": sorted({n.patient_id for n in nodules}), "nodules": [n.nodule_id for n in nodules]}
-            for part, nodules in (("training", self.training), ("validation", self.validation))
-        }
-        (self.folder / "split.json").write_text(json.dumps(split), encoding="utf-8")
-        (self.folder / "conditions.json").write_text(json.dumps(conditions(), indent=2), encoding="utf-8")
+        split = Split(_part(self.training), _part(self.validation))
+        write_record(self.folder / SPLIT, split)
+        write_record(self.folder / CONDITIONS, conditions())
         try:
             from torch.utils.tensorboard import SummaryWriter
 

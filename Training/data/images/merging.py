@@ -1,5 +1,6 @@
-"""Several sets of images as one, for figures per data set, organ or modality."""
+"""`python -m Training merge-images`: several sets of images as one, for figures per data set, organ or modality."""
 
+import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,3 +56,18 @@ def _copy(folder: Path, file: str, target: Path, name: str) -> str:
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(part, copy)
     return f"{name}/{Path(file).as_posix()}"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `merge-images`."""
+    parser.description = "Several sets of images as one, e.g. for figures per modality. Folds and patients stay."
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="folders with images.csv")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write; it must not exist")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def run(args: argparse.Namespace) -> int:
+    """The command `merge-images`; returns its exit status."""
+    done = merge_sets(args.folders, args.output, progress=not args.quiet)
+    print(f"{args.output}: {done.images} images, {done.rows} rows, {done.patients} patients")
+    return 0

@@ -1,4 +1,4 @@
-"""`python -m Training prepare-images` and `merge-images`: sets of single images become folders that training reads."""
+"""`python -m Training prepare-images`: a set of single images becomes a folder that training reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from LungNoduleKit.errors import NoduleError
 
-from . import build, merge_sets, nodules, sources
+from . import build, nodules, sources
 
 SETS = {
     "isbi2012": "image/N.png + label/N.png, or train-volume.tif + train-labels.tif: 30 EM sections, folds are blocks",
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "Gray images have values 0 to 255: train with --set input.window_hu=[0,255] --set data.fit=pad\n"
-        "--set data.net_size=64, or run the experiment `generalisation`. Folders with HU (--values hu) take the\n"
+        "--set data.net_size=64, or run the experiment `generalization`. Folders with HU (--values hu) take the\n"
         "configurations for CT."
     )
     add = parser.add_argument
@@ -78,14 +78,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quiet", action="store_true", help="no progress bar")
 
 
-def add_merge_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of `merge-images`."""
-    parser.description = "Several sets of images as one, e.g. for figures per modality. Folds and patients stay."
-    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="folders with images.csv")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write; it must not exist")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
 def run(args: argparse.Namespace) -> int:
     """The command `prepare-images`."""
     for option, sets in _FOR.items():
@@ -110,13 +102,6 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.output}: {done.images} images, {done.rows} rows, {done.patients} patients")
     if done.cut:
         print(f"{done.cut} images aren't whole tiles: their right or lower edges aren't in the table")
-    return 0
-
-
-def run_merge(args: argparse.Namespace) -> int:
-    """The command `merge-images`."""
-    done = merge_sets(args.folders, args.output, progress=not args.quiet)
-    print(f"{args.output}: {done.images} images, {done.rows} rows, {done.patients} patients")
     return 0
 
 

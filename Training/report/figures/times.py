@@ -13,7 +13,7 @@ def times(experiment: dict, jobs) -> list[Drawn]:
     if not timing.path_of(experiment["name"], jobs.root).is_file():
         return []
     content = jobs.beside(experiment["name"], timing.FILE)
-    rows, known = timing.summary(content), content["conditions"]
+    rows, known = timing.summary(timing.timing_of(content, timing.FILE)), content["conditions"]
     labels = {row["key"]: row for row in content["rows"]}
     reference = labels[content["reference"]]["label"]
     caption = (
