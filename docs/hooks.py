@@ -73,8 +73,10 @@ def _target(link, source, uri, config):
 
 
 def _text(text):
-    """Plain text as Markdown within a table's cell or a paragraph."""
-    return re.sub(r"([|<*\[\]])", r"\\\1", " ".join(str(text).split())).replace("\\<", "&lt;")
+    """Plain text, with `code` in it, as Markdown within a table's cell or a paragraph."""
+    parts = " ".join(str(text).split()).split("`")
+    parts[::2] = [re.sub(r"([*_\[\]])", r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]
+    return "`".join(parts).replace("|", "\\|")
 
 
 def _table(header, rows):
@@ -244,10 +246,11 @@ def _record(cls, path):
         hint, note = hints[item.name], notes.get(item.name, "")
         # A field that takes all keys without one of their own (see LungNoduleKit.records).
         key = "any other key" if item.metadata.get("rest") else f"`{item.name}`"
-        rows.append([key, _kind(hint), _default(item), _text(note)])
         inner = next((a for a in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(a)), None)
-        if inner is not None:
-            nested += _record(inner, f"{path}.{item.name}".lstrip("."))
+        place = f"{path}.{item.name}".lstrip(".")
+        kind = _kind(hint) if inner is None else f"[{_kind(hint)}](#{place.replace('.', '-')})"
+        rows.append([key, kind, _default(item), _text(note)])
+        nested += [] if inner is None else _record(inner, place)
     head = [f"### {path} {{: #{path.replace('.', '-')} }}\n"] if path else []
     return [*head, _text(_docstring_notes(cls)[0]) + "\n", _table(["key", "type", "default", "meaning"], rows), *nested]
 
