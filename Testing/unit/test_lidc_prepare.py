@@ -12,11 +12,12 @@ import SimpleITK as sitk
 
 from LungNoduleKit.errors import OutputError
 from LungNoduleKit.segmentation_file import read_segmentation
-from Training.data.folder import load_folder, read_readers
+from Training.data.folder import load_folder
 from Training.data.lidc import prepare as command
 from Training.data.lidc.contours import bounding_box, contour_pixels, interpolate_slices, stacked_masks
 from Training.data.lidc.dicom import SeriesError, SeriesFolders, read_scan, slice_heights
 from Training.data.lidc.prepare import PrepareError, prepare_lidc
+from Training.data.nodule_files import read_readers
 
 REAL = "LIDC-IDRI-0023"
 SMALL = "LIDC-IDRI-0142"  # has a 6 mm nodule of four readers
@@ -144,7 +145,7 @@ def test_a_failing_case_is_recorded_and_the_rest_goes_on(small, tmp_path):
         (failed,) = csv.DictReader(stream)
     assert failed["case"] == f"{REAL}-1"
     assert "isn't in it" in failed["reason"]
-    assert (out / command.TABLE).is_file()
+    assert (out / command.NODULES).is_file()
     small_cubes = prepare_lidc(root, tmp_path / "tiny", size=4, progress=False)
     assert not small_cubes.written
     assert all("more than the cube's 4" in reason for _, reason in small_cubes.failed)

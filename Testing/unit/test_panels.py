@@ -120,7 +120,8 @@ def test_readers_command(tmp_path, capsys):
 @pytest.mark.published("lidc-nodules")
 def test_real_readers(published):
     """Panels of one reader are readers; larger panels agree better and hold more volumes."""
-    from Training.data.folder import load_folder, read_table
+    from Training.data.folder import load_folder
+    from Training.data.nodule_files import read_table
 
     folder = published / "lidc-nodules"
     ids = [row["nodule_id"] for row in read_table(folder) if row["readers"] == "4"][:40]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from LungNoduleKit.files import write_record
 
-from ..data.folder import NODULES, read_table
+from ..data.nodule_files import NODULES, read_table
 
 FILE = "characteristics.json"
 #: Columns of nodules.csv: mean ratings of the readers (LIDC), 1 to 5.

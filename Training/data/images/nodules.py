@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..folder import read_nodule, read_table
 from ..nodule import DatasetError
+from ..nodule_files import read_nodule, read_table
 from .builder import Sample
 from .pixels import as_mask, as_soft, read_file, to_gray
 from .sources import Cases

@@ -21,7 +21,7 @@ from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.files import write_whole
 from LungNoduleKit.segmentation_file import write_segmentation
 
-from ..folder import NODULES
+from ..nodule_files import NODULES
 from . import Annotation, Database, Scan
 from .cubes import Cube, cube_row, nodule_cube
 from .dicom import SeriesFolders, read_scan, slice_heights
