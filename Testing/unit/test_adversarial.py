@@ -217,7 +217,7 @@ def test_a_dsnet_bundle_segments_and_a_generator_is_refused(tmp_path, capsys):
     calibration = tmp_path / "calibration.json"
     thresholds = {"union": 0.25, "intersection": 0.75, "final": 0.5}
     content = {"thresholds": thresholds, "averaging": {"flips": [[]], "views": ["axial"]}}
-    calibration.write_text(json.dumps({**content, "figures": {}, "calibrated_on": "nothing"}))
+    calibration.write_text(json.dumps({**content, "figures": {}, "calibrated_on": "nothing", "slices": "native"}))
     export = ["--version", "1", "--calibration", str(calibration), "--output"]
     assert main(["export", str(run), *export, str(tmp_path / "ds-bundle")]) == 0
     assert main(["export", str(sr), *export, str(tmp_path / "sr-bundle")]) == 0
