@@ -15,7 +15,6 @@ except ImportError:  # Python 3.10
 
 SETTINGS = Path(__file__).resolve().parents[2] / "pyproject.toml"
 CONTRACTS = tomllib.loads(SETTINGS.read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
-OPEN = ("training", "circles")  # not yet kept
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +33,7 @@ def check(tmp_path_factory):
 
 
 @pytest.mark.parametrize("contract", [contract["id"] for contract in CONTRACTS])
-def test_contract(check, contract, request):
-    if contract in OPEN:
-        request.applymarker(pytest.mark.xfail(reason="arrows that still have to be turned", strict=False))
+def test_contract(check, contract):
     done = check(contract)
     assert done.returncode == 0, done.stdout + done.stderr
 
