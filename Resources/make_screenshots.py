@@ -1,13 +1,13 @@
-"""Writes the pictures of slice and 3D views that the README shows.
+"""Draws slice and 3D views of a nodule with its outlines, as the documentation shows them.
 
     python Resources/make_screenshots.py --output FOLDER
     python Resources/make_screenshots.py --ct FILE_OR_DICOM_FOLDER --point R A S --output FOLDER
     python Resources/make_screenshots.py --nodule FOLDER NAME --output FOLDER
 
-Without a CT it takes the generated chest (`LungNoduleUncertaintyLib.phantom.chest`). `--point` is in the world, RAS mm.
-`--nodule` takes FOLDER/NAME_ct.nrrd, and as the point the middle of what half of the readers in
-FOLDER/NAME_readers.seg.nrrd marked. The shipped model segments the nodule into a MRML scene, and Slicer's own
-displayable managers draw it off screen; needed: slicer-core and OpenGL off screen (EGL or OSMesa).
+Without a CT it takes the generated chest (`LungNoduleUncertaintyLib.phantom.chest`). `--point` is in the world, mm, RAS.
+`--nodule` takes FOLDER/NAME_ct.nrrd, and as the point the centroid of the consensus of the readers in
+FOLDER/NAME_readers.seg.nrrd. The shipped model segments the nodule into an MRML scene, and Slicer's own displayable
+managers draw it off screen; needed: slicer-core and OpenGL off screen (EGL or OSMesa).
 
 LIDC-IDRI is CC BY 3.0: cite Armato et al. 2011, doi:10.1118/1.3528204, and The Cancer Imaging Archive,
 doi:10.7937/K9/TCIA.2015.LO9QL9SX, wherever a picture of it is shown.
@@ -33,7 +33,7 @@ def phantom_nodule():
 
 
 def lidc_nodule(folder, name):
-    """(CT, point in RAS) of a nodule that readers marked; the point is the middle of what half of them did."""
+    """(CT, point in RAS) of a nodule that readers outlined; the point is the centroid of their consensus."""
     import numpy as np
     import SimpleITK as sitk
 
