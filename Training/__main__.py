@@ -24,7 +24,8 @@ COMMANDS = {
     "export": ("evaluation.export", "write a run as a model bundle for 3D Slicer and Python"),
     "experiment": ("experiments.runner", "run a table or figure of the papers: train, predict and score its networks"),
     "job": ("experiments.jobs", "run one prepared job of an experiment (`experiment` calls this)"),
-    "report": ("report.cli", "write one page with the tables and figures of the experiments that were run"),
+    "report": ("report.cli", "write pages with the tables and figures of the shipped results, or of your experiments"),
+    "archive": ("report.study", "put the results of your experiments beside the shipped ones"),
 }
 
 _EPILOG = """examples (DATA is the folder that prepare-lidc wrote):

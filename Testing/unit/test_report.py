@@ -11,7 +11,8 @@ import pytest
 
 from report_results import FOLDS, NETWORKS, NODULES, SIZE, write_results
 from Training.metrics import MetricError, paired_test
-from Training.report import JobError, JobStore, add_arguments, make_report, run
+from Training.report import JobError, JobStore, make_report
+from Training.report.cli import add_arguments, run
 from Training.report.tables.paired import holm
 from Training.report.text import show
 

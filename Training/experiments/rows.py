@@ -178,14 +178,19 @@ def _differing(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Values
     return out
 
 
+def beyond_defaults(config: Config) -> Values:
+    """What of a configuration differs from the defaults; its network whole."""
+    defaults = record_dict(read_config({"network": {"name": config.network.name}}, "defaults"))
+    return _differing(record_dict(config), {key: value for key, value in defaults.items() if key != "network"})
+
+
 def job_id(config: Config, fold: int, data_sha256: str) -> str:
     """A job's name: network, a hash of everything that its result depends on, and the fold.
 
     The configuration's own name isn't part of it, so rows of several tables share their jobs; neither is what equals
     the default, so an option that is added later doesn't make known results unknown.
     """
-    defaults = record_dict(read_config({"network": {"name": config.network.name}}, "defaults"))
-    content = _differing(record_dict(config), {key: value for key, value in defaults.items() if key != "network"})
+    content = beyond_defaults(config)
     content.pop("name", None)
     text = json.dumps([JOB_FORMAT, content, data_sha256], sort_keys=True)
     return f"{config.network.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}-fold{fold}"

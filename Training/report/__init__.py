@@ -1,9 +1,12 @@
-"""The report of the experiments: `python -m Training report` writes one page with every table and figure.
+"""The report of the experiments: `python -m Training report` writes pages with every table and figure.
 
-`JobStore` reads results; `add_arguments` and `run` are the command; `make_report` is what it does.
+`read_archive` reads every nodule's figures of the archived results, `StudyStore` one of their studies, `JobStore` a
+folder of your own jobs; `make_report` writes a page of either.
 """
 
-from .cli import add_arguments, make_report, run
+from .archive import read_archive
+from .cli import make_report
 from .store import JobError, JobStore
+from .study import StudyStore
 
-__all__ = ["JobError", "JobStore", "add_arguments", "make_report", "run"]
+__all__ = ["JobError", "JobStore", "StudyStore", "make_report", "read_archive"]

@@ -1,76 +1,119 @@
-"""`python -m Training report`: read the experiments' results, write the page and its files."""
+"""`python -m Training report`: read results, write a page and its files."""
 
+import argparse
 import json
 import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from LungNoduleKit.files import write_whole
 
 from ..experiments.kinds import KINDS
 from . import figures, overview
-from .content import make_section
-from .page import Picture, render
-from .store import JobError, JobStore
+from .archive import RESULTS
+from .content import Section, make_section
+from .page import INDEX, Picture, render, render_index
+from .store import JobError, JobStore, Store
+from .study import StudyStore, available
 
 __all__ = ["add_arguments", "make_report", "run"]
 
-INDEX = "report.json"
 
-
-def add_arguments(parser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `report`."""
     parser.add_argument(
+        "study",
+        nargs="*",
+        metavar="STUDY",
+        help="only these studies of the results (all; what there are is said when one is asked for that isn't there)",
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
         "--experiments",
         type=Path,
-        default=Path("experiments"),
         metavar="DIR",
-        help="results of `experiment`: jobs and a folder an experiment (experiments)",
+        help="your own results of `experiment` (jobs and a folder an experiment) in place of those that are shipped",
+    )
+    source.add_argument(
+        "--results",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="folder with archive.parquet and a summary a study (those of this repository)",
     )
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("report"),
         metavar="DIR",
-        help="where index.html, report.json and the folders figures, tables and data are written; a report that is "
-        "there already is replaced, other files are left alone (report)",
+        help="where index.html, report.json and the folders figures, tables and data are written, of several studies a "
+        "folder each; a report that is there already is replaced, other files are left alone (report)",
     )
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only these experiments, in this order (all)")
     parser.add_argument("--quiet", action="store_true", help="print nothing but problems")
 
 
-def run(args) -> int:
+def run(args: argparse.Namespace) -> int:
     """Write the report; 0 when it is written. What couldn't be drawn is on the page and on standard error."""
-    sections, page = make_report(args.experiments, args.output, args.only)
-    for section in sections:
-        for problem in section.problems:
-            print(f"warning: {section.name}: {problem}", file=sys.stderr)
+    if args.experiments:
+        if args.study:
+            raise JobError("--experiments has no studies; name experiments with --only")
+        return _said(args, "", *make_report(args.experiments, args.output, args.only))
+    names = args.study or available(args.results)
+    if not names:
+        raise JobError(f"{args.results}: holds no results; give your own with --experiments, or others with --results")
+    stores = [StudyStore(name, args.results) for name in names]
+    if not args.study:
+        stores.sort(key=lambda store: store.summary.get("place", len(stores)))
+    if len(stores) == 1:
+        return _said(args, "", *make_report(stores[0], args.output, args.only))
+    if args.only:
+        raise JobError("--only takes one study: name it")
+    for store in stores:
+        _said(args, f"{store.name}: ", *make_report(store, args.output / store.name))
+    index = args.output / "index.html"
+    _write(index, render_index([(store.name, store.summary) for store in stores]).encode("utf-8"))
     if not args.quiet:
-        print(f"{page}: {len(sections)} experiments")
+        print(f"{index}: {len(stores)} studies")
     return 0
 
 
-def make_report(experiments, output, only=None) -> tuple[list, Path]:
+def _said(args: argparse.Namespace, place: str, sections: list[Section], page: Path) -> int:
+    for section in sections:
+        for problem in section.problems:
+            print(f"warning: {place}{section.name}: {problem}", file=sys.stderr)
+    if not args.quiet:
+        print(f"{page}: {len(sections)} sections")
+    return 0
+
+
+def make_report(source: Store | str | Path, output: str | Path, only: list[str] | None = None) -> tuple[list, Path]:
     """(sections, path of index.html). The page is written last; the same results give the same bytes.
 
-    Raises JobError when there is nothing to report or a result can't be read, OutputError when a file can't be written.
+    source: an output folder of `experiment`, or a store. Raises JobError when there is nothing to report or a result
+    can't be read, OutputError when a file can't be written.
     """
-    store = JobStore(experiments)
+    store = source if isinstance(source, Store) else JobStore(source)
     found = _chosen(store, only)
     sections = [make_section(store, experiment, figures.FIGURES) for experiment in found]
     gaps = overview.missing(store, found)
-    facts = overview.facts(store, found)
-    commands = overview.commands(store, found, Path(experiments).name or "experiments")
+    about = store.summary if isinstance(store, StudyStore) else {}
+    facts = overview.facts(store, found) if found else _facts(about)
+    commands = overview.commands(store, found, _folder_name(store))
     conditions = overview.conditions_table(store, found)
     gap_table = overview.missing_table(gaps) if gaps else None
+    if isinstance(store, StudyStore) and not only:
+        sections += store.sections()
 
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     before = _earlier_files(output)
     data = _copy_data(store, overview.used_jobs(store, found), output / "data")
     pictures = _save_figures(sections, output / "figures")
-    tables = [t for section in sections for t in section.tables] + [conditions] + ([gap_table] if gap_table else [])
+    tables = [t for section in sections for t in section.tables] + ([conditions] if found else [])
+    tables += [gap_table] if gap_table else []
     for table in tables:
         _write(output / "tables" / f"{table.name}.csv", table.csv().encode("utf-8"))
     files = [f"tables/{table.name}.csv" for table in tables]
@@ -87,10 +130,21 @@ def make_report(experiments, output, only=None) -> tuple[list, Path]:
     text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     _write(output / INDEX, text.encode("utf-8"))
     page = output / "index.html"
-    _write(page, render(facts, gap_table, commands, sections, conditions, pictures).encode("utf-8"))
+    _write(page, render(facts, gap_table, commands, sections, conditions, pictures, about).encode("utf-8"))
     for name in before - set(files):
         (output / name).unlink(missing_ok=True)
     return sections, page
+
+
+def _facts(about: dict[str, Any]) -> list[tuple[str, str]]:
+    """(term, text) pairs that a study's summary itself says."""
+    terms = {"data": "Data", "date": "Dates", "commit": "Commits", "conditions": "Conditions"}
+    return [(term, str(about[key])) for key, term in terms.items() if about.get(key)]
+
+
+def _folder_name(store: Store) -> str:
+    """How the folder of results is called in the commands for the rest."""
+    return "experiments" if isinstance(store, StudyStore) else store.root.name or "experiments"
 
 
 def _place(experiment: dict) -> tuple:
@@ -100,9 +154,9 @@ def _place(experiment: dict) -> tuple:
     return (not name.startswith("table"), order.index(kind) if kind in KINDS else len(order), name)
 
 
-def _chosen(store: JobStore, only) -> list:
+def _chosen(store: Store, only: list[str] | None) -> list[dict[str, Any]]:
     found = {e["name"]: e for e in sorted(store.experiments(), key=_place)}
-    if not found:
+    if not found and isinstance(store, JobStore):
         raise JobError(f"{store.root}: holds no experiment (a folder with experiment.json)")
     unknown = [name for name in only or () if name not in found]
     if unknown:
@@ -125,16 +179,14 @@ def _earlier_files(output: Path) -> set:
     return {name for name, p in parts if len(p) == 2 and p[0] in {"data", "figures", "tables"} and p[1] != ".."}
 
 
-def _copy_data(store: JobStore, jobs: list, folder: Path) -> dict:
+def _copy_data(store: Store, jobs: list[str], folder: Path) -> dict[str, str]:
     """{file name: job} of the copied CSVs. Readers' own scores are the same for every network of a fold: one file."""
     names, human = {}, {}
     for job in jobs:
         names[f"{job}-scores.csv"] = job
-        _write(folder / f"{job}-scores.csv", _bytes(store.folder(job) / "scores.csv"))
-        if not (store.folder(job) / "human.csv").is_file():
-            continue  # super-resolution has no readers
-        content = _bytes(store.folder(job) / "human.csv")
-        if content not in human:
+        _write(folder / f"{job}-scores.csv", store.scores_csv(job))
+        content = store.human_csv(job)
+        if content is not None and content not in human:
             fold = store.manifest(job).get("fold")
             same = sum(1 for name in human.values() if name.startswith(f"human-fold{fold}"))
             human[content] = f"human-fold{fold}.csv" if not same else f"human-fold{fold}-{same + 1}.csv"
@@ -143,22 +195,15 @@ def _copy_data(store: JobStore, jobs: list, folder: Path) -> dict:
     return names
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise JobError(f"{path}: {error.strerror}") from None
-
-
 def _save_figures(sections: list, folder: Path) -> dict[str, Picture]:
-    """{file stem: picture}; the figures lie in the folder as PNG and SVG."""
+    """{file stem: picture}; the figures lie in the folder as PNG and, if drawn here, as SVG."""
     pictures = {}
     for section in sections:
         for drawn in section.drawn:
             stem = f"{section.name}-{drawn.name}"
-            png, svg = figures.save(replace(drawn, name=stem), folder)
-            files = [(path.suffix[1:].upper(), f"{folder.name}/{path.name}") for path in (png, svg)]
-            pictures[stem] = Picture(png.read_bytes(), files)
+            paths = figures.save(replace(drawn, name=stem), folder)
+            files = [(path.suffix[1:].upper(), f"{folder.name}/{path.name}") for path in paths]
+            pictures[stem] = Picture(paths[0].read_bytes(), files)
     return pictures
 
 

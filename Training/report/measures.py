@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..metrics.catalog import METRICS, TABLES, TRUTHS, Metric, Place
+from ..metrics import catalog
+from ..metrics.catalog import TABLES, TRUTHS, Metric, Place
 from .text import show, show_percent
 
 __all__ = ["MEASURE_SETS", "Measure", "MeasureSet", "explained", "measure_set", "measures_of", "of_images"]
@@ -54,7 +55,7 @@ def _measure(metric: Metric, place: Place, truth: str) -> Measure:
 
 def measures_of(table: str, truth: str = "consensus") -> tuple[Measure, ...]:
     """The measures of one of `TABLES`, from left to right, against a truth where the table leaves that open."""
-    placed = [(place, metric) for metric in METRICS for place in metric.places if place.table == table]
+    placed = [(place, metric) for metric in catalog.METRICS for place in metric.places if place.table == table]
     return tuple(_measure(metric, place, truth) for place, metric in sorted(placed, key=lambda pair: pair[0].order))
 
 

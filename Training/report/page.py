@@ -2,6 +2,7 @@
 
 import base64
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,9 +13,11 @@ from .figures.drawn import DPI
 from .measures import explained
 from .tables.table import Cell, Table
 
-__all__ = ["TEMPLATES", "Picture", "render"]
+__all__ = ["INDEX", "TEMPLATES", "Picture", "render", "render_index"]
 
 TEMPLATES = Path(__file__).parent / "templates"
+#: File of the page's numbers.
+INDEX = "report.json"
 TITLE = "Experiments: what was run and what it shows"
 #: CSS pixels in an inch: figures keep their size in inches on the page.
 CSS_DPI = 96
@@ -73,34 +76,45 @@ def render(
     sections: list[Section],
     conditions: Table,
     pictures: dict[str, Picture],
-    title: str = TITLE,
+    about: Mapping[str, Any] | None = None,
 ) -> str:
     """The whole page as HTML text; everything in it is inline.
 
     facts: (term, text) pairs; gaps: results that are missing; commands: (what, command) pairs; pictures: by
-    "<experiment>-<figure>".
+    "<experiment>-<figure>"; about: of a study its title, notes and the commands that it was made with.
     """
-    contents = [("overview", "What was run"), ("missing", "What was not run")]
+    about = about or {}
+    measured = bool(conditions.rows) or gaps is not None or not about
+    contents = [("overview", "What was run"), *([("missing", "What was not run")] if measured else [])]
     contents += [(f"experiment-{s.name}", s.title) for s in sections]
-    contents += [("measures", "What the measures mean"), ("conditions", "Conditions of every run")]
-    kinds = sorted({kind for picture in pictures.values() for kind, _ in picture.files})
-    files = f"every figure as {' and '.join(kinds)} in figures, " if kinds else ""
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            title=title,
-            contents=contents,
-            facts=facts,
-            findings=[(section, sentence) for section in sections for sentence in section.sentences],
-            files=f"Beside this page: {files}every table unrounded in tables, each nodule's scores in data, and all "
-            "numbers in report.json.",
-            gaps=gaps,
-            commands=commands,
-            sections=sections,
-            pictures=pictures,
-            measures=explained(),
-            conditions=conditions,
-        )
-        + "\n"
+    if measured:
+        contents += [("measures", "What the measures mean"), ("conditions", "Conditions of every run")]
+    kinds = list(dict.fromkeys(kind for picture in pictures.values() for kind, _ in picture.files))
+    files = "every figure as " + " and ".join(kinds) + " in figures, " if kinds else ""
+    scores = ", each nodule's scores in data" if measured else ""
+    return _page(
+        "page.html",
+        title=about.get("title") or TITLE,
+        notes=about.get("notes", ""),
+        ran=about.get("commands", []),
+        measured=measured,
+        contents=contents,
+        facts=facts,
+        findings=[(section, sentence) for section in sections for sentence in section.sentences],
+        files=f"Beside this page: {files}every table unrounded in tables{scores}, and all numbers in {INDEX}.",
+        gaps=gaps,
+        commands=commands,
+        sections=sections,
+        pictures=pictures,
+        measures=explained(),
+        conditions=conditions,
     )
+
+
+def render_index(studies: list[tuple[str, Mapping[str, Any]]]) -> str:
+    """The page that leads to several studies' pages: (name, summary) pairs."""
+    return _page("index.html", title="Results", studies=studies)
+
+
+def _page(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(**values) + "\n"

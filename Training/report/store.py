@@ -10,12 +10,13 @@ import csv
 import json
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from LungNoduleKit.errors import NoduleError
 
-__all__ = ["JobError", "JobStore"]
+__all__ = ["JobError", "JobStore", "Store"]
 
 #: How many jobs' decoded prediction arrays are kept; a fold of 200 nodules takes about 10 MB.
 CACHED_PREDICTIONS = 8
@@ -25,20 +26,89 @@ class JobError(NoduleError):
     """A result of an experiment can't be read; the message is one line that names the file and the reason."""
 
 
-class JobStore:
-    """Reads results under ``folder``, the output folder of ``python -m Training experiment``.
+class Store:
+    """What report and figures read results from: a folder of jobs, or a study of the archive.
 
-    Everything read once is kept (predictions: of the last ``CACHED_PREDICTIONS`` jobs). Callers must not change what
-    they get. Raises JobError where the folder or a file is absent or unreadable.
+    Callers must not change what they get. Everything raises JobError where a file is absent or unreadable.
     """
 
-    def __init__(self, folder):
+    root: Path
+
+    def experiments(self) -> list[dict[str, Any]]:
+        """Every experiment's dict, ordered by name."""
+        raise NotImplementedError
+
+    def jobs(self) -> list[str]:
+        """Ids of every finished job, sorted, whether or not an experiment names it."""
+        raise NotImplementedError
+
+    def done(self, job: str) -> bool:
+        """Whether the job has finished."""
+        raise NotImplementedError
+
+    def manifest(self, job: str) -> dict[str, Any]:
+        """The job's manifest."""
+        raise NotImplementedError
+
+    def scores(self, job: str) -> dict[str, np.ndarray]:
+        """scores.csv as {column: (N,) array}: float64 with NaN for empty cells, or str (ids and other words)."""
+        raise NotImplementedError
+
+    def human(self, job: str) -> dict[str, np.ndarray]:
+        """human.csv, as ``scores``: one reader against the others."""
+        raise NotImplementedError
+
+    def scores_csv(self, job: str) -> bytes:
+        """scores.csv as a file's content."""
+        raise NotImplementedError
+
+    def human_csv(self, job: str) -> bytes | None:
+        """human.csv as a file's content; None for a job without readers (super-resolution)."""
+        raise NotImplementedError
+
+    def predictions(self, job: str) -> dict[str, np.ndarray]:
+        """Arrays of predictions.npz as {name: array} (N nodules, grid (H, W))."""
+        raise NotImplementedError
+
+    def recorded(self, experiment: dict[str, Any]) -> Any:
+        """The section of an experiment as it was archived, for a store without predictions; else None."""
+        return None
+
+    def row_jobs(self, row: dict[str, Any]) -> dict[int, str]:
+        """The finished jobs of an experiment's row: {fold (int): job id}, ordered by fold."""
+        jobs = {}
+        for fold, job in (row.get("jobs") or {}).items():
+            try:
+                number = int(fold)
+            except ValueError:
+                raise JobError(f"{self.root}: row {row.get('key')!r} has a fold {fold!r} that is no number") from None
+            if job and self.done(job):
+                jobs[number] = job
+        return dict(sorted(jobs.items()))
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise JobError(f"{path}: {_reason(error)}") from None
+        if not isinstance(content, dict):
+            raise JobError(f"{path}: not a JSON object")
+        return content
+
+
+class JobStore(Store):
+    """Reads results under ``folder``, the output folder of ``python -m Training experiment``.
+
+    Everything read once is kept (predictions: of the last ``CACHED_PREDICTIONS`` jobs).
+    """
+
+    def __init__(self, folder: str | Path):
         self.root = Path(folder)
         if not self.root.is_dir():
             raise JobError(f"{self.root}: no such folder")
-        self._json = {}
-        self._tables = {}
-        self._arrays = OrderedDict()
+        self._json: dict[Path, dict[str, Any]] = {}
+        self._tables: dict[Path, dict[str, np.ndarray]] = {}
+        self._arrays: OrderedDict[Path, dict[str, np.ndarray]] = OrderedDict()
 
     def folder(self, job: str) -> Path:
         """The folder of a job; JobError for a name that is none (it may come from a file that someone edited)."""
@@ -47,7 +117,7 @@ class JobStore:
             raise JobError(f"{name!r}: not a job's name")
         return self.root / "jobs" / name
 
-    def experiments(self) -> list:
+    def experiments(self) -> list[dict[str, Any]]:
         """Every experiment's dict, ordered by folder name; ``name`` is set from the folder where it is missing."""
         found = []
         for path in sorted(self.root.glob("*/experiment.json")):
@@ -59,36 +129,30 @@ class JobStore:
             found.append(experiment)
         return found
 
-    def jobs(self) -> list:
-        """Ids of every finished job, sorted, whether or not an experiment names it."""
+    def jobs(self) -> list[str]:
         return sorted(path.parent.name for path in self.root.glob("jobs/*/manifest.json"))
 
     def done(self, job: str) -> bool:
-        """Whether the job has its manifest, that is, has finished."""
         return (self.folder(job) / "manifest.json").is_file()
 
-    def manifest(self, job: str) -> dict:
-        """The job's manifest."""
+    def manifest(self, job: str) -> dict[str, Any]:
         return self._read_json(self.folder(job) / "manifest.json")
 
-    def json(self, job: str, name: str) -> dict:
+    def json(self, job: str, name: str) -> dict[str, Any]:
         """Another JSON file of the job, such as ``conditions.json`` or ``split.json``."""
         return self._read_json(self.folder(job) / name)
 
-    def beside(self, experiment: str, name: str) -> dict:
+    def beside(self, experiment: str, name: str) -> dict[str, Any]:
         """A JSON file of an experiment's own folder, such as ``timing.json``."""
         return self._read_json(self.root / experiment / name)
 
-    def scores(self, job: str) -> dict:
-        """scores.csv as {column: (N,) array}: float64 with NaN for empty cells, or str (ids and other words)."""
+    def scores(self, job: str) -> dict[str, np.ndarray]:
         return self._read_table(self.folder(job) / "scores.csv")
 
-    def human(self, job: str) -> dict:
-        """human.csv, as ``scores``: one reader against the others."""
+    def human(self, job: str) -> dict[str, np.ndarray]:
         return self._read_table(self.folder(job) / "human.csv")
 
-    def predictions(self, job: str) -> dict:
-        """Arrays of predictions.npz as {name: array} (N nodules, grid (H, W)), read whole on the first request."""
+    def predictions(self, job: str) -> dict[str, np.ndarray]:
         path = self.folder(job) / "predictions.npz"
         if path in self._arrays:
             self._arrays.move_to_end(path)
@@ -103,30 +167,19 @@ class JobStore:
             self._arrays.popitem(last=False)
         return arrays
 
-    def row_jobs(self, row: dict) -> dict:
-        """The finished jobs of an experiment's row: {fold (int): job id}, ordered by fold."""
-        jobs = {}
-        for fold, job in (row.get("jobs") or {}).items():
-            try:
-                number = int(fold)
-            except ValueError:
-                raise JobError(f"{self.root}: row {row.get('key')!r} has a fold {fold!r} that is no number") from None
-            if job and self.done(job):
-                jobs[number] = job
-        return dict(sorted(jobs.items()))
+    def scores_csv(self, job: str) -> bytes:
+        return _bytes(self.folder(job) / "scores.csv")
 
-    def _read_json(self, path: Path) -> dict:
+    def human_csv(self, job: str) -> bytes | None:
+        path = self.folder(job) / "human.csv"
+        return _bytes(path) if path.is_file() else None
+
+    def _read_json(self, path: Path) -> dict[str, Any]:
         if path not in self._json:
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise JobError(f"{path}: {_reason(error)}") from None
-            if not isinstance(content, dict):
-                raise JobError(f"{path}: not a JSON object")
-            self._json[path] = content
+            self._json[path] = super()._read_json(path)
         return self._json[path]
 
-    def _read_table(self, path: Path) -> dict:
+    def _read_table(self, path: Path) -> dict[str, np.ndarray]:
         if path not in self._tables:
             try:
                 with path.open(newline="", encoding="utf-8") as stream:
@@ -157,3 +210,10 @@ def _reason(error) -> str:
     """The error's own words on one line, without the path that the caller names already."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise JobError(f"{path}: {_reason(error)}") from None

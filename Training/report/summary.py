@@ -21,7 +21,8 @@ __all__ = [
 
 @dataclass
 class RowResult:
-    """A row with what its finished jobs gave. ``scores``: {fold: {column: (N,) array}}; ``manifests``: {fold: dict}."""
+    """A row with what its finished jobs gave. ``scores``: {fold: {column: (N,) array}}; ``manifests``: {fold: dict}.
+    ``over_folds``: {pooled measure: its mean, sd and n over folds}, where those of each fold weren't kept."""
 
     key: str
     label: str
@@ -30,6 +31,7 @@ class RowResult:
     scores: dict = field(default_factory=dict)
     manifests: dict = field(default_factory=dict)
     human: bool = False
+    over_folds: dict = field(default_factory=dict)
 
     @property
     def parameters(self):
@@ -81,6 +83,7 @@ def load_rows(store: JobStore, experiment: dict) -> list:
     rows = []
     for row in experiment["rows"]:
         result = RowResult(str(row.get("key", "")), str(row.get("label") or row.get("key", "")), row.get("paper") or {})
+        result.over_folds = row.get("over_folds") or {}
         result.jobs = store.row_jobs(row)
         result.scores = {fold: store.scores(job) for fold, job in result.jobs.items()}
         result.manifests = {fold: store.manifest(job) for fold, job in result.jobs.items()}
@@ -102,6 +105,9 @@ def summarize(row: RowResult, measure) -> Summary:
     """Mean over folds of each fold's mean over nodules, with population sd (ddof 0), as the papers; with one fold, mean
     and sd over its nodules. A nodule without a value is left out. Pooled measures have one number a fold, and medians
     of one fold no sd."""
+    if measure.pooled and measure.key in row.over_folds:
+        known = row.over_folds[measure.key]
+        return Summary(known["mean"], known["sd"], "folds", known["n"])
     if measure.pooled:
         found = {f: (m.get("pooled") or {}).get(measure.key) for f, m in row.manifests.items()}
         folds = {f: float(v) for f, v in found.items() if v is not None and np.isfinite(v)}

@@ -1,5 +1,6 @@
 """A drawn figure with its words and numbers, and how it becomes files."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ class Drawn:
     """One figure of an experiment.
 
     name: file stem, unique within the experiment. title: one line. caption: how the nodules were chosen, fold, counts
-    and network width. figure: a matplotlib `Figure` (no pyplot state). data: numbers behind the figure that fit JSON,
-    `{"table": [one dict a row], ...}`, or None.
+    and network width. figure: a matplotlib `Figure` (no pyplot state), or a PNG's bytes. data: numbers behind the
+    figure that fit JSON, `{"table": [one dict a row], ...}`, or None.
     """
 
     name: str
@@ -28,22 +29,30 @@ class Drawn:
 def save(drawn: Drawn, folder, formats=("png", "svg")) -> list[Path]:
     """Write `folder/<name>.png` and `.svg`, each whole or not at all; returns the paths. Raises OutputError.
 
-    The same figure gives the same bytes: no date is written, and the SVG's element names don't vary.
+    The same figure gives the same bytes: no date is written, and the SVG's element names don't vary. A figure that is
+    a PNG already is written as it is, without an SVG.
     """
-    from matplotlib import rc_context
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for kind in formats:
-        path = folder / f"{drawn.name}.{kind}"
-        metadata = {"Date": None} if kind == "svg" else {}
-        with rc_context({"svg.hashsalt": drawn.name}):
-            write_whole(
-                path,
-                lambda temporary, kind=kind, metadata=metadata: drawn.figure.savefig(
-                    temporary, format=kind, dpi=DPI, metadata=metadata
-                ),
-            )
+    for kind in ("png",) if isinstance(drawn.figure, bytes) else formats:
+        path, content = folder / f"{drawn.name}.{kind}", _rendered(drawn, kind)
+        write_whole(path, lambda temporary, content=content: Path(temporary).write_bytes(content))
         paths.append(path)
     return paths
+
+
+def png_bytes(drawn: Drawn) -> bytes:
+    """The figure as a PNG."""
+    return _rendered(drawn, "png")
+
+
+def _rendered(drawn: Drawn, kind: str) -> bytes:
+    if isinstance(drawn.figure, bytes):
+        return drawn.figure
+    from matplotlib import rc_context
+
+    out = io.BytesIO()
+    with rc_context({"svg.hashsalt": drawn.name}):
+        drawn.figure.savefig(out, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else {})
+    return out.getvalue()

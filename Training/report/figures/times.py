@@ -2,7 +2,6 @@
 
 from textwrap import fill
 
-from ...experiments import timing
 from . import style
 from .cases import profile_words
 from .drawn import Drawn
@@ -10,6 +9,8 @@ from .drawn import Drawn
 
 def times(experiment: dict, jobs) -> list[Drawn]:
     """One `Drawn` of the experiment's timing.json, none where nothing was measured yet."""
+    from ...experiments import timing  # loads torch, which reading results doesn't need
+
     if not timing.path_of(experiment["name"], jobs.root).is_file():
         return []
     content = jobs.beside(experiment["name"], timing.FILE)
