@@ -4,7 +4,7 @@
     python Resources/make_screenshots.py --ct FILE_OR_DICOM_FOLDER --point R A S --output FOLDER
     python Resources/make_screenshots.py --nodule FOLDER NAME --output FOLDER
 
-Without a CT it takes the generated chest (`LungNoduleUncertaintyLib.phantom.chest`). `--point` is in the world, mm, RAS.
+Without a CT it takes the generated chest (`LungNoduleUncertaintyLib.phantom`). `--point` is in the world, mm, RAS.
 `--nodule` takes FOLDER/NAME_ct.nrrd, and as the point the centroid of the consensus of the readers in
 FOLDER/NAME_readers.seg.nrrd. The shipped model segments the nodule into an MRML scene, and Slicer's own displayable
 managers draw it off screen; needed: slicer-core and OpenGL off screen (EGL or OSMesa).
