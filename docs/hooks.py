@@ -202,7 +202,8 @@ def _docstring_notes(cls):
     text = " ".join(inspect.cleandoc(cls.__doc__ or "").split())
     head, *rest = re.split(rf"(?<!\S)((?:{names})(?:, (?:{names}))*): ", text)
     found = zip(rest[::2], rest[1::2], strict=True)
-    return head, {name: note[:1].upper() + note[1:] for names, note in found for name in names.split(", ")}
+    notes = {name: note.rstrip(";") for names, note in found for name in names.split(", ")}
+    return head, {name: note[:1].upper() + note[1:] for name, note in notes.items()}
 
 
 def _kind(hint):
@@ -347,6 +348,8 @@ def objects(module, *names):
         own = (name for name, value in vars(imported).items() if getattr(value, "__module__", None) == module)
         names = getattr(imported, "__all__", None) or [name for name in own if not name.startswith("_")]
     found = [getattr(imported, name) for name in names]
+    if not module.endswith("errors"):  # where they have a section of their own
+        found = [item for item in found if not (isinstance(item, type) and issubclass(item, Exception))]
     return "\n".join(f"::: {item.__module__}.{item.__qualname__}\n" for item in found)
 
 
