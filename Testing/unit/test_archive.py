@@ -8,9 +8,13 @@ import pytest
 
 from report_results import write_results
 from Training.__main__ import main
+from Training.metrics.stats import mean_interval
 from Training.report import JobError, JobStore, StudyStore, make_report, read_archive
-from Training.report.archive import FILE, read_studies, replace_study, shortened, six_digits
-from Training.report.study import archive_study
+from Training.report.archive import FILE, RESULTS, read_studies, replace_study, shortened, six_digits
+from Training.report.study import archive_study, available
+from Training.report.tables import comparison
+
+MB = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +131,55 @@ def test_commands(jobs, tmp_path, capsys):
     capsys.readouterr()
     assert main(["report", "mine", "--experiments", str(jobs), "--output", str(output)]) == 1
     assert "--experiments has no studies" in capsys.readouterr().err
+
+
+# -- the results of this repository
+
+
+def test_the_shipped_results_are_small():
+    files = [path for path in RESULTS.rglob("*") if path.is_file()]
+    assert (RESULTS / FILE).stat().st_size < 4 * MB
+    assert sum(path.stat().st_size for path in files if path.name != FILE) < 3 * MB
+
+
+@pytest.mark.parametrize("study", available(RESULTS))
+def test_a_shipped_study_holds_together(study):
+    store = StudyStore(study)
+    assert {"title", "commands", "date"} <= set(store.summary)
+    for experiment in store.experiments():
+        for row in experiment["rows"]:
+            for fold, job in store.row_jobs(row).items():
+                scores = store.scores(job)
+                assert set(scores["fold"]) == {fold}
+                assert len(scores["nodule_id"]) == store.manifest(job)["split"]["test"]["nodules"]
+    assert store.experiments() or store.sections()
+
+
+def test_shipped_tables_follow_from_the_archive():
+    """The summary's numbers are those that the nodules' figures give today."""
+    store = StudyStore("ugsnet-papers-five-folds")
+    (experiment,) = store.experiments()
+    shown = {table["name"]: table["rows"] for table in experiment["shown"]["tables"]}
+    tables, sentences, _ = comparison(store, experiment)
+    assert sentences == experiment["shown"]["sentences"]
+    for table in tables:
+        for record, row in zip(table.records, shown[table.name], strict=True):
+            for key, value in row.items():
+                found = record[key]
+                assert float(f"{found:.6g}") == value if isinstance(found, float) else found == value, (table.name, key)
+
+
+def test_the_shipped_models_figures_follow_from_the_archive():
+    frame = read_archive("ugsnet-compact")
+    summary = StudyStore("ugsnet-compact").summary["pooled"]["native-slices"]
+    folds = frame[frame["table"].isin([f"ugsnet-compact/native-slices-fold{k}" for k in range(3)])]
+    four = folds[folds["readers"] == 4]
+    assert (len(folds), folds["patient_id"].nunique()) == (711, 325)
+    assert (len(four), four["patient_id"].nunique()) == (345, 227)
+    for name in ("final", "hc", "union"):
+        assert four[name].mean() == pytest.approx(summary["four"][name], abs=1e-6)
+        low, high = mean_interval(four[name].to_numpy(), four["patient_id"].to_numpy())
+        assert (low, high) == pytest.approx(summary["four"][f"{name}_interval"], abs=1e-4)
+    inside = [int(flag) for flags in four["readers_inside"] for flag in flags.split()]
+    assert np.mean(inside) == pytest.approx(summary["four"]["coverage"])
+    assert four["width_ratio"].median() == pytest.approx(summary["four"]["width_ratio"], abs=1e-4)

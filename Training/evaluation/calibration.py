@@ -121,7 +121,7 @@ def slopes_of(slope: float) -> dict[str, float]:
     """What a bundle's `size_calibration` has for a slope of the intersection.
 
     The union has none: on validation patients a slope improved it too, on test patients it made it worse
-    (Resources/results/ugsnet-compact).
+    (Resources/results/README.md).
     """
     return {"intersection": slope} if slope else {}
 
