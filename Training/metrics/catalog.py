@@ -76,7 +76,7 @@ class Prediction:
         if "union" not in self.masks:
             return None
         low = np.count_nonzero(self.masks["intersection"] & self.masks["final"])
-        return low, np.count_nonzero(self.masks["union"] | self.masks["final"])
+        return int(low), int(np.count_nonzero(self.masks["union"] | self.masks["final"]))
 
 
 @dataclass
@@ -170,7 +170,7 @@ def _coverage_of_readers(readers) -> float | None:
     if len(readers) < 3:
         return None
     found = [
-        interval_coverage(one.sum(), np.count_nonzero(others.all(0)), np.count_nonzero(others.any(0)))
+        interval_coverage(one.sum(), int(others.all(0).sum()), int(others.any(0).sum()))
         for one, others in leave_one_out(readers)
     ]
     return float(np.mean(found))

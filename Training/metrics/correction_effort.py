@@ -52,7 +52,7 @@ def human_correction_effort(
         return 0
     # Nothing farther from the masks than the relaxation reaches can matter.
     margin = int(relax) + 2
-    box = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in joint_box(predicted, truth))
+    box = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in joint_box(predicted, truth) or ())
     predicted, truth = predicted[box], truth[box]
     both = predicted & truth
     return _clicks(both, predicted & ~truth, truth & ~predicted, truth, int(relax), epsilon)

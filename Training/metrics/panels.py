@@ -51,8 +51,8 @@ def panel_counts(readers) -> PanelCounts:
         if pairs:
             union.append(np.mean([dice(one[1], other[1]) for one, other in pairs]))
             intersection.append(np.mean([dice(one[0], other[0]) for one, other in pairs]))
-    width = np.array(width) / (width[-1] or np.nan)
-    return PanelCounts(*(np.array(part) for part in (below, above)), width, np.array(union), np.array(intersection))
+    share = np.array(width) / (width[-1] or np.nan)
+    return PanelCounts(np.array(below), np.array(above), share, np.array(union), np.array(intersection))
 
 
 def _going_on(before, last):

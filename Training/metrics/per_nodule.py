@@ -54,7 +54,7 @@ def score_nodule(readers, maps: dict, thresholds: dict | None = None, spacing_mm
     chosen = {name: (thresholds or {}).get(name, THRESHOLD) for name in maps}
     masks = {name: values >= chosen[name] for name, values in maps.items()}
     spacing = tuple(spacing_mm)
-    row = {}
+    row: dict[str, float | None] = {}
     for truth, reference in (("label1", readers[0]), ("consensus", consensus(readers))):
         pair = Pair(masks["final"], reference, maps["final"], chosen["final"], spacing, released=True)
         row |= _of_pair(pair, truth)
@@ -87,7 +87,7 @@ def score_human(readers, spacing_mm=(1.0, 1.0)) -> dict[str, float]:
         "label1": [(reader, readers[0]) for reader in readers[1:]],
         "consensus": [(one, consensus(others)) for one, others in leave_one_out(readers)],
     }
-    row = {}
+    row: dict[str, float] = {}
     for truth, pairs in against.items():
         rows = [
             _of_pair(Pair(one, other, one, THRESHOLD, spacing, released=False), truth, one_reader=True)

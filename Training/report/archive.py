@@ -34,7 +34,7 @@ KEY = b"studies"
 #: Columns with fewer distinct values than this share of their rows are stored as a dictionary of them.
 DICTIONARY_SHARE = 0.3
 #: Whole numbers.
-_COUNTS = {"fold": "Int8", "readers": "Int8"}
+_COUNTS = ("fold", "readers")
 
 
 def read_archive(study: str | None = None, folder: str | Path = RESULTS) -> "pd.DataFrame":
@@ -72,9 +72,8 @@ def _read(folder: Path) -> tuple["pd.DataFrame", Studies]:
             frame = table.to_pandas()
             for name in frame.select_dtypes("float32"):
                 frame[name] = six_digits(frame[name].to_numpy())
-            for name, kind in _COUNTS.items():
-                if name in frame:
-                    frame[name] = frame[name].astype(kind)
+            for name in frame.columns.intersection(_COUNTS):
+                frame[name] = frame[name].astype("Int8")
             _CACHE.clear()
             _CACHE[key] = frame, studies
     except (OSError, ValueError) as error:
@@ -181,7 +180,9 @@ def _write(path: Path, frame: "pd.DataFrame", studies: Studies) -> None:
     import pyarrow.parquet
 
     first = [name for name in ("table", "nodule_id", "patient_id", *_COUNTS) if name in frame]
-    arrays, dictionary, split = {}, [], []
+    arrays: dict[str, pyarrow.Array] = {}
+    dictionary: list[str] = []
+    split: list[str] = []
     for name in [*first, *(name for name in frame.columns if name not in first)]:
         values = frame[name]
         if values.isna().all():
@@ -194,7 +195,8 @@ def _write(path: Path, frame: "pd.DataFrame", studies: Studies) -> None:
             repeated = values.nunique() < DICTIONARY_SHARE * values.count()
             (dictionary if repeated else split).append(name)
         else:
-            arrays[name] = pyarrow.array(values.astype(_COUNTS.get(name, "str")).where(values.notna(), None))
+            kept = values.astype("Int8") if name in _COUNTS else values.astype("str")
+            arrays[name] = pyarrow.array(kept.where(values.notna(), None))
             dictionary.append(name)
     table = pyarrow.table(arrays).replace_schema_metadata({KEY: json.dumps(studies, separators=(",", ":")).encode()})
     path.parent.mkdir(parents=True, exist_ok=True)

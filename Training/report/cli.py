@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from LungNoduleKit.files import write_whole
-
 from ..experiments.kinds import KINDS
 from . import figures, overview
 from .archive import RESULTS
 from .content import Section, make_section
+from .figures.drawn import write_bytes
 from .page import INDEX, Picture, render, render_index
 from .store import JobError, JobStore, Store
 from .study import StudyStore, available
@@ -74,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     for store in stores:
         _said(args, f"{store.name}: ", *make_report(store, args.output / store.name))
     index = args.output / "index.html"
-    _write(index, render_index([(store.name, store.summary) for store in stores]).encode("utf-8"))
+    write_bytes(index, render_index([(store.name, store.summary) for store in stores]).encode("utf-8"))
     if not args.quiet:
         print(f"{index}: {len(stores)} studies")
     return 0
@@ -115,7 +114,7 @@ def make_report(source: Store | str | Path, output: str | Path, only: list[str] 
     tables = [t for section in sections for t in section.tables] + ([conditions] if found else [])
     tables += [gap_table] if gap_table else []
     for table in tables:
-        _write(output / "tables" / f"{table.name}.csv", table.csv().encode("utf-8"))
+        write_bytes(output / "tables" / f"{table.name}.csv", table.csv().encode("utf-8"))
     files = [f"tables/{table.name}.csv" for table in tables]
     files += [link for picture in pictures.values() for _, link in picture.files]
     files += [f"data/{name}" for name in data]
@@ -128,9 +127,9 @@ def make_report(source: Store | str | Path, output: str | Path, only: list[str] 
         "files": sorted(files),
     }
     text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    _write(output / INDEX, text.encode("utf-8"))
+    write_bytes(output / INDEX, text.encode("utf-8"))
     page = output / "index.html"
-    _write(page, render(facts, gap_table, commands, sections, conditions, pictures, about).encode("utf-8"))
+    write_bytes(page, render(facts, gap_table, commands, sections, conditions, pictures, about).encode("utf-8"))
     for name in before - set(files):
         (output / name).unlink(missing_ok=True)
     return sections, page
@@ -164,11 +163,6 @@ def _chosen(store: Store, only: list[str] | None) -> list[dict[str, Any]]:
     return [found[name] for name in only] if only else list(found.values())
 
 
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda target: Path(target).write_bytes(content))
-
-
 def _earlier_files(output: Path) -> set:
     """Files of the report that is there already, as it lists them itself; only in the folders that a report has."""
     try:
@@ -181,17 +175,18 @@ def _earlier_files(output: Path) -> set:
 
 def _copy_data(store: Store, jobs: list[str], folder: Path) -> dict[str, str]:
     """{file name: job} of the copied CSVs. Readers' own scores are the same for every network of a fold: one file."""
-    names, human = {}, {}
+    names: dict[str, str] = {}
+    human: dict[bytes, str] = {}
     for job in jobs:
         names[f"{job}-scores.csv"] = job
-        _write(folder / f"{job}-scores.csv", store.scores_csv(job))
+        write_bytes(folder / f"{job}-scores.csv", store.scores_csv(job))
         content = store.human_csv(job)
         if content is not None and content not in human:
             fold = store.manifest(job).get("fold")
             same = sum(1 for name in human.values() if name.startswith(f"human-fold{fold}"))
             human[content] = f"human-fold{fold}.csv" if not same else f"human-fold{fold}-{same + 1}.csv"
             names[human[content]] = job
-            _write(folder / human[content], content)
+            write_bytes(folder / human[content], content)
     return names
 
 

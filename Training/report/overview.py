@@ -6,7 +6,7 @@ import shlex
 from LungNoduleUncertaintyLib import networks
 
 from .measures import of_images
-from .store import JobStore
+from .store import Store
 from .tables.table import Cell, Head, Table
 from .text import counted, fold_text
 
@@ -16,16 +16,16 @@ __all__ = ["PROTOCOL_FOLDS", "commands", "conditions_table", "facts", "missing",
 PROTOCOL_FOLDS = (0, 1, 2, 3, 4)
 
 
-def used_jobs(store: JobStore, experiments: list) -> list:
+def used_jobs(store: Store, experiments: list) -> list:
     """Ids of the finished jobs that an experiment names, each once, in order of first appearance."""
-    found = {}
+    found: dict[str, None] = {}
     for experiment in experiments:
         for row in experiment["rows"]:
             found |= dict.fromkeys(store.row_jobs(row).values())
     return list(found)
 
 
-def facts(store: JobStore, experiments: list) -> list:
+def facts(store: Store, experiments: list) -> list:
     """(term, text) pairs of what was run."""
     jobs = used_jobs(store, experiments)
     manifests = [store.manifest(job) for job in jobs]
@@ -39,8 +39,8 @@ def facts(store: JobStore, experiments: list) -> list:
         folds.add(manifest.get("fold"))
     images = all(of_images(e.get("options")) for e in experiments)
     # The same data once, as the manifest that says most of them does.
-    data = sorted((m.get("data") or {} for m in manifests), key=len)
-    data = _distinct(_data_text(d, images) for d in {d.get("sha256"): d for d in data}.values())
+    known = sorted((m.get("data") or {} for m in manifests), key=len)
+    data = _distinct(_data_text(d, images) for d in {d.get("sha256"): d for d in known}.values())
     seconds = [m.get("seconds") or {} for m in manifests]
     epochs = [c.get("training", {}).get("epochs") for c in configs]
     versions = [f"Python {c.get('python')}, PyTorch {c.get('torch')}, NumPy {c.get('numpy')}" for c in conditions]
@@ -79,9 +79,8 @@ def network_width(config: dict):
     network = config.get("network") or {}
     if "width" in network:
         return network["width"]
-
     try:
-        parameters = inspect.signature(networks.network_class(network.get("name")).__init__).parameters
+        parameters = inspect.signature(networks.network_class(network.get("name", "")).__init__).parameters
     except ValueError:  # a network that this version doesn't know
         return None
     width = parameters.get("width")
@@ -108,7 +107,7 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def missing(store: JobStore, experiments: list) -> list:
+def missing(store: Store, experiments: list) -> list:
     """A dict for every row and declared fold without a result: experiment, row, label, fold, state, reason.
 
     state: `failed` (with the runner's reason) or `not run`.
@@ -133,7 +132,8 @@ def missing_table(records: list) -> Table:
     )
     table = Table("not-run", "Results that are missing.", caption, heads, records=records)
     # Rows that several experiments share, and folds of one state, are told once.
-    experiments, folds = {}, {}
+    experiments: dict[tuple, list[str]] = {}
+    folds: dict[tuple, list[int]] = {}
     for r in records:
         key = (r["label"] or r["row"], r["state"], r["reason"] or "–")
         experiments.setdefault((key, r["fold"]), []).append(r["experiment"])
@@ -145,12 +145,13 @@ def missing_table(records: list) -> Table:
     return table
 
 
-def commands(store: JobStore, experiments: list, output: str) -> list:
+def commands(store: Store, experiments: list, output: str) -> list:
     """(what is missing, command) pairs that bring the rest; finished jobs aren't run again.
 
     output: how the folder of results is named in the commands. Another profile takes a folder of its own.
     """
-    groups, found = {}, []
+    groups: dict[tuple, list[str]] = {}
+    found = []
     gaps = missing(store, experiments)
     for experiment in experiments:
         if experiment.get("kind") == "time":  # has no folds
@@ -183,7 +184,7 @@ def _command(names, output, profile, preset, folds) -> str:
     return shlex.join([*words, *(["--folds", *map(str, folds)] if folds else [])])
 
 
-def conditions_table(store: JobStore, experiments: list) -> Table:
+def conditions_table(store: Store, experiments: list) -> Table:
     """A row a job: what it was, how long it took, on what, and the hash of its weights."""
     columns = [
         ("job", "Job", False),

@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from LungNoduleKit.files import write_whole
-
 from ..config import ConfigError, read_config
 from ..experiments.kinds import KINDS
 from ..experiments.rows import beyond_defaults
 from .archive import RESULTS, merge_readers, read_archive, read_studies, replace_study, table_csv
 from .content import Section, figure_table, make_section
 from .figures import FIGURES
-from .figures.drawn import Drawn, png_bytes
+from .figures.drawn import Drawn, png_bytes, write_bytes
 from .overview import used_jobs
 from .store import JobError, JobStore, Store
 from .tables.table import Cell, Head, Table
@@ -211,9 +209,7 @@ def archive_study(
         "jobs": {job: job_record(store.manifest(job)) for job in jobs},
     }
     for name, picture in pictures.items():
-        path = folder / "figures" / study / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda target, picture=picture: Path(target).write_bytes(picture))
+        write_bytes(folder / "figures" / study / f"{name}.png", picture)
     return write_summary(folder / f"{study}.json", content)
 
 
@@ -232,7 +228,7 @@ def shown(section: Section) -> dict[str, Any]:
     tables = []
     for table in section.tables:
         if table.name not in own:
-            content = {"name": table.name, "title": table.title}
+            content: dict[str, Any] = {"name": table.name, "title": table.title}
             if not section.kind.predictions:  # made again from the archive; here for who reads the summary alone
                 content["rows"] = [_short(record) for record in table.records]
             else:
@@ -244,9 +240,9 @@ def shown(section: Section) -> dict[str, Any]:
                     "folded": table.folded,
                 }
             tables.append(content)
-    content = {"sentences": [s for s in section.sentences if s not in said], "problems": section.problems}
-    content |= {"tables": tables, "figures": figures}
-    return {key: value for key, value in content.items() if value}
+    own_sentences = [sentence for sentence in section.sentences if sentence not in said]
+    parts = {"sentences": own_sentences, "problems": section.problems, "tables": tables, "figures": figures}
+    return {key: value for key, value in parts.items() if value}
 
 
 def _short(record: dict[str, Any]) -> dict[str, Any]:
@@ -274,8 +270,7 @@ def job_record(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def write_summary(path: Path, content: dict[str, Any]) -> Path:
     """Write a study's summary: JSON with a line a record, numbers of what was shown with ten significant digits."""
-    text = _lines(content) + "\n"
-    write_whole(path, lambda target: Path(target).write_text(text, encoding="utf-8"))
+    write_bytes(path, (_lines(content) + "\n").encode("utf-8"))
     return path
 
 

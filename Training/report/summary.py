@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..metrics.stats import population_sd
-from .store import JobError, JobStore
+from .store import JobError, Store
 
 __all__ = [
     "RowResult",
@@ -78,7 +78,7 @@ class Summary:
         return {key: self.mean, **spread, f"{key}_n": self.n}
 
 
-def load_rows(store: JobStore, experiment: dict) -> list:
+def load_rows(store: Store, experiment: dict) -> list:
     """Every row of the experiment as RowResult, also those without a finished job. Raises JobError."""
     rows = []
     for row in experiment["rows"]:
@@ -91,7 +91,7 @@ def load_rows(store: JobStore, experiment: dict) -> list:
     return rows
 
 
-def human_row(store: JobStore, rows: list, reference: RowResult | None = None) -> RowResult | None:
+def human_row(store: Store, rows: list, reference: RowResult | None = None) -> RowResult | None:
     """One reader against the others, on the folds of the reference row (else of the row with most folds)."""
     if reference is None or not reference.jobs:
         reference = max(rows, key=lambda row: len(row.jobs), default=None)
@@ -133,19 +133,18 @@ def common(first: RowResult, second: RowResult, column: str, folds=None):
 
     A nodule counts once a fold; nodules where either value is absent are left out.
     """
-    a, b, patients = [], [], []
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for fold in first.scores:
         if fold not in second.scores or (folds is not None and fold not in folds):
             continue
         place = {name: i for i, name in enumerate(second.scores[fold]["nodule_id"])}
         pairs = [(i, place[n]) for i, n in enumerate(first.scores[fold]["nodule_id"]) if n in place]
         left, right = np.array(pairs, int).reshape(-1, 2).T
-        a.append(first.values(column, fold)[left])
-        b.append(second.values(column, fold)[right])
-        patients.append(first.scores[fold]["patient_id"][left])
-    if not a:
+        values = first.values(column, fold)[left], second.values(column, fold)[right]
+        parts.append((*values, first.scores[fold]["patient_id"][left]))
+    if not parts:
         return np.empty(0), np.empty(0), np.empty(0, str)
-    a, b, patients = np.concatenate(a), np.concatenate(b), np.concatenate(patients)
+    a, b, patients = (np.concatenate(part) for part in zip(*parts, strict=True))
     keep = np.isfinite(a) & np.isfinite(b)
     return a[keep], b[keep], patients[keep]
 

@@ -29,11 +29,11 @@ class Case:
 
     @property
     def any_reader(self) -> np.ndarray:
-        return self.readers.any(0)
+        return np.any(self.readers, axis=0)
 
     @property
     def all_readers(self) -> np.ndarray:
-        return self.readers.all(0)
+        return np.all(self.readers, axis=0)
 
     @property
     def consensus(self) -> np.ndarray:
@@ -100,12 +100,15 @@ def baseline_row(experiment: dict, rows: list[dict]) -> dict:
     return next((row for row in rows if row["key"] == wanted), rows[0])
 
 
-def common_fold(experiment: dict, jobs) -> tuple[int | None, list[dict]]:
-    """The fold that most rows have a finished job for (the lowest of several), and those rows in their order."""
+def common_fold(experiment: dict, jobs) -> tuple[int, list[dict]]:
+    """The fold that most rows have a finished job for (the lowest of several), and those rows in their order.
+
+    No rows, and fold 0, before any job has finished.
+    """
     done = [(row, jobs.row_jobs(row)) for row in experiment["rows"]]
     folds = sorted({fold for _, by_fold in done for fold in by_fold})
     if not folds:
-        return None, []
+        return 0, []
     fold = max(folds, key=lambda f: (sum(f in by_fold for _, by_fold in done), -f))
     return fold, [row for row, by_fold in done if fold in by_fold]
 

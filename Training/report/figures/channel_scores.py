@@ -79,7 +79,7 @@ def enhanced_places(network, images, masks, kind: str, kept=(), batch: int = 32)
                 network(images[start : start + batch])
             for name, selection in seen.items():
                 module, features = selection.module, selection.features.float()
-                count, size = module.extra_channels(features.shape[1]), tuple(features.shape[2:])
+                count, size = module.extra_channels(features.shape[1]), (features.shape[2], features.shape[3])
                 if not 0 < count < features.shape[1] or min(size) < LEAST_SIDE:
                     continue
                 if name not in found:
@@ -119,8 +119,8 @@ def on_grid(mask: np.ndarray, size) -> np.ndarray:
     import torch
     from torch.nn import functional
 
-    share = functional.adaptive_avg_pool2d(torch.from_numpy(np.asarray(mask, np.float32))[None, None], tuple(size))
-    share = share.flatten().numpy()
+    pooled = functional.adaptive_avg_pool2d(torch.from_numpy(np.asarray(mask, np.float32))[None, None], tuple(size))
+    share = pooled.flatten().numpy()
     return share >= min(0.5, share.max()) if share.max() > 0 else np.zeros(share.shape, bool)
 
 

@@ -4,6 +4,8 @@ HU are integers, so the Kolmogorov-Smirnov statistic and the Wasserstein distanc
 their histograms of 1 HU; a resample of patients is then a weighted sum of histograms, not of pixels.
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
@@ -85,7 +87,7 @@ def compare(counts: dict, patients) -> list[dict]:
     resampled = {name: weights @ counts[name].astype(np.float32) for name in SETS}
     rows = []
     for label, first, second in PAIRS:
-        row = {"compared": label}
+        row: dict[str, Any] = {"compared": label}
         point = distances(pooled[first], pooled[second])
         spread = distances(resampled[first], resampled[second])
         for key, value, values in zip(("ks", "wasserstein_hu"), point, spread, strict=True):
@@ -111,7 +113,7 @@ def paired(means: dict) -> list[dict]:
         real, predicted = means[f"real {region}"], means[f"predicted {region}"]
         both = np.isfinite(real) & np.isfinite(predicted)
         n = int(both.sum())
-        row = {"region": region, "nodules": n, "only_real": int((np.isfinite(real) & ~both).sum())}
+        row: dict[str, Any] = {"region": region, "nodules": n, "only_real": int((np.isfinite(real) & ~both).sum())}
         if n > 2:
             difference = (predicted - real)[both]
             bias, sd = float(difference.mean()), float(difference.std(ddof=1))

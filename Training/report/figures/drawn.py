@@ -36,10 +36,15 @@ def save(drawn: Drawn, folder, formats=("png", "svg")) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for kind in ("png",) if isinstance(drawn.figure, bytes) else formats:
-        path, content = folder / f"{drawn.name}.{kind}", _rendered(drawn, kind)
-        write_whole(path, lambda temporary, content=content: Path(temporary).write_bytes(content))
-        paths.append(path)
+        paths.append(folder / f"{drawn.name}.{kind}")
+        write_bytes(paths[-1], _rendered(drawn, kind))
     return paths
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """A file of these bytes, whole or not at all, with its folder. Raises OutputError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda target: Path(target).write_bytes(content))
 
 
 def png_bytes(drawn: Drawn) -> bytes:

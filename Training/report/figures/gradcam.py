@@ -76,7 +76,8 @@ def _side_by_side(layers, count: int) -> list[list[tuple]]:
     """The last `count` groups, the very last first; a group is layers of equal map size none of which feeds another."""
     import torch
 
-    rest, groups = list(layers), []
+    rest: list[tuple] = list(layers)
+    groups: list[list[tuple]] = []
     while rest and len(groups) < count:
         group = [rest.pop()]
         while rest and rest[-1][1].shape[-2:] == group[0][1].shape[-2:]:

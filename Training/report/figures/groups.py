@@ -8,7 +8,7 @@ from ..store import JobError
 from ..summary import common, load_rows
 from ..text import counted, fold_text, signed
 from . import style
-from .cases import find_row, profile_words
+from .cases import profile_words
 from .drawn import Drawn
 from .nodule_groups import groupings
 
@@ -24,17 +24,18 @@ def groups(experiment: dict, jobs) -> list[Drawn]:
     """
     options = experiment.get("options") or {}
     rows = [row for row in load_rows(jobs, experiment) if row.jobs]
-    base = next((row for row in rows if row.key == options.get("first")), rows[0] if rows else None)
-    others = [row for row in rows if row is not base]
-    if not others:
+    if len(rows) < 2:
         return []
+    base = next((row for row in rows if row.key == options.get("first")), rows[0])
+    others = [row for row in rows if row is not base]
     try:
         wanted = measure_set(options)
     except ValueError as error:
         raise JobError(f"experiment {experiment['name']}: {error}") from error
-    known, ids = groupings(find_row(experiment, base.key), experiment, jobs)
+    known, ids = groupings(next(row for row in experiment["rows"] if row["key"] == base.key), experiment, jobs)
     everyone = {"All": {"all": np.ones(len(ids), bool)}} | {one.title: one.groups for one in known}
-    table, left_out = [], []
+    table: list[dict] = []
+    left_out: list[dict] = []
     for title, parts in everyone.items():
         for name, mask in parts.items():
             for other in others:
@@ -50,7 +51,7 @@ def groups(experiment: dict, jobs) -> list[Drawn]:
 
 def _line(title, name, members, base, other, measure) -> dict:
     """Means of both rows on their common nodules of a group, and their difference with its interval."""
-    a, b, patients, nodules = _common(other, base, measure.key, common)
+    a, b, patients, nodules = _common(other, base, measure.key)
     chosen = np.isin(nodules, list(members))
     a, b, patients = a[chosen], b[chosen], patients[chosen]
     line = {"by": title, "group": name, "row": other.label, "nodules": len(a), "patients": len(set(patients))}
@@ -69,22 +70,22 @@ def _line(title, name, members, base, other, measure) -> dict:
     return {**line, "wilcoxon_p": float(f"{test.wilcoxon_p:.3g}")}
 
 
-def _common(first, second, key, common):
+def _common(first, second, key):
     """`common` of two rows with the nodules' ids as well."""
-    a, b, patients, ids = [], [], [], []
+    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    ids: list[str] = []
     for fold in first.scores:
         if fold not in second.scores:
             continue
-        own = common(first, second, key, {fold})
+        parts.append(common(first, second, key, {fold}))
         place = set(second.scores[fold]["nodule_id"])
         values = {n: v for n, v in zip(second.scores[fold]["nodule_id"], second.values(key, fold), strict=True)}
         mine = zip(first.scores[fold]["nodule_id"], first.values(key, fold), strict=True)
         ids += [n for n, v in mine if n in place and np.isfinite(v) and np.isfinite(values[n])]
-        for part, values in zip((a, b, patients), own, strict=True):
-            part.append(values)
     if not ids:
         return np.empty(0), np.empty(0), np.empty(0, str), np.empty(0, str)
-    return np.concatenate(a), np.concatenate(b), np.concatenate(patients), np.array(ids)
+    a, b, patients = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return a, b, patients, np.array(ids)
 
 
 def _caption(experiment, base, others, wanted, table, left_out) -> str:
@@ -139,7 +140,9 @@ def _sentences(table, base, others, wanted) -> list[str]:
 
 def _draw(table, base, others, wanted):
     """A line a group, the groupings one below the other."""
-    places, titles, y = {}, {}, 0.0
+    places: dict[tuple[str, str], float] = {}
+    titles: dict[str, float] = {}
+    y = 0.0
     for line in table:
         if line["by"] not in titles:
             y += 1.0 if titles else 0.0

@@ -7,7 +7,7 @@ import numpy as np
 
 from ...experiments.characteristics import FILE
 from ..measures import of_images
-from .cases import load_cases
+from .cases import Case, load_cases
 
 #: Columns of words in scores.csv -> heading.
 WORDS = {"modality": "Modality", "organ": "Organ", "dataset": "Data set"}
@@ -31,24 +31,26 @@ class Grouping:
 
 def groupings(row: dict, experiment: dict, jobs) -> tuple[list[Grouping], np.ndarray]:
     """(groupings, nodule ids (N,)) of all finished folds of a row; columns that part nothing give no grouping."""
-    ids, columns, cases = [], {}, []
+    parts: list[np.ndarray] = []
+    columns: dict[str, list[np.ndarray]] = {}
+    cases: list[Case | None] = []
     for job in jobs.row_jobs(row).values():
         scores = jobs.scores(job)
-        ids.append(scores["nodule_id"])
+        parts.append(scores["nodule_id"])
         for name in (*WORDS, "diameter_mm"):
             columns.setdefault(name, []).append(scores.get(name, np.full(len(scores["nodule_id"]), "")))
         known = {case.nodule_id: case for case in load_cases(job, jobs)}
         cases += [known.get(str(name)) for name in scores["nodule_id"]]
-    ids = np.concatenate(ids)
+    ids = np.concatenate(parts)
     found = [_by_words(title, np.concatenate(columns[name]).astype(str)) for name, title in WORDS.items()]
     found += _by_ratings(ids, experiment, jobs)
     if not of_images(experiment.get("options")):  # which may have no pixel size, and have one mask
         diameter = np.array([np.nan if case is None else case.diameter_mm for case in cases])
         found += [_by_size(diameter), *_by_readers(cases)]
-    return [one for one in found if one and len(one.groups) > 1], ids
+    return [one for one in found if len(one.groups) > 1], ids
 
 
-def _kept(title, groups) -> Grouping | None:
+def _kept(title: str, groups: dict[str, np.ndarray]) -> Grouping:
     return Grouping(title, {name: mask for name, mask in groups.items() if mask.any()})
 
 

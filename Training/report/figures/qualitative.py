@@ -11,7 +11,6 @@ from .cases import (
     baseline_row,
     common_fold,
     evenly,
-    find_row,
     load_cases,
     networks_words,
     profile_words,
@@ -61,10 +60,11 @@ def complex_nodules(experiment: dict, jobs) -> list[Drawn]:
     baseline = baseline_row(experiment, rows)
     wanted = [options.get("ours"), options.get("reference"), "ugsnet", rows[-1]["key"], rows[0]["key"]]
     ours = next(key for key in wanted if key in keys and key != baseline["key"])
-    shown = [baseline, find_row(experiment, ours)]
+    by_key = {row["key"]: row for row in rows}
+    shown = [baseline, by_key[ours]]
     control = options.get("control", f"{baseline['key']}_seed2")
     if control in keys and control not in (baseline["key"], ours):
-        shown.append(find_row(experiment, control))
+        shown.append(by_key[control])
     found = _Results(shown, fold, jobs, experiment)
     score = found.of_all(baseline["key"])
     worst = sorted((value, name) for name, value in score.items() if math.isfinite(value))
@@ -115,8 +115,8 @@ class _Results:
     def table_row(self, name: str) -> dict:
         case = self.cases[name]
         dice = {row["label"]: self.dice[row["key"]].get(name, math.nan) for row in self.rows}
-        dice = {label: round(value, 4) if math.isfinite(value) else None for label, value in dice.items()}
-        return {"nodule": name, "diameter_mm": round(case.diameter_mm, 2), **dice}
+        shown = {label: round(value, 4) if math.isfinite(value) else None for label, value in dice.items()}
+        return {"nodule": name, "diameter_mm": round(case.diameter_mm, 2), **shown}
 
     def truth(self, case):
         return case.consensus if self.against_consensus else case.readers[0]

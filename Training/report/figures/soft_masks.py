@@ -1,6 +1,7 @@
 """Soft masks: what the matting between the readers gives, and what networks with a soft output predict (DSNet)."""
 
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def soft_masks(experiment: dict, jobs) -> list[Drawn]:
     picks = quantile_picks({case.nodule_id: case.disagreement for case in cases}, quantiles)
     known = {case.nodule_id: case for case in cases}
     chosen = [known[name] for name in picks]
-    kind = jobs.manifest(jobs.row_jobs(rows[0])[fold])["config"]["data"]["soft_label"] or "soft_mask"
+    kind: Any = jobs.manifest(jobs.row_jobs(rows[0])[fold])["config"]["data"]["soft_label"] or "soft_mask"
     labels = {c.nodule_id: soft_label(kind, c.hu.astype(np.float32), c.readers, tuple(c.spacing)) for c in chosen}
     predicted, table = {}, []
     for row in rows:

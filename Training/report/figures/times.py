@@ -48,11 +48,11 @@ def _sentences(rows, content) -> list[str]:
             sentences.append(f"Batch {batch}, beside {large}, which has as many pixels: {words} as long.")
     published = [r for r in content["rows"] if r["paper"].get("ms") and r["key"] != content["reference"]]
     if base["paper"].get("ms") and published:
-        words = [
+        ratios = [
             f"{r['paper']['ms']:g} / {base['paper']['ms']:g} ms = {r['paper']['ms'] / base['paper']['ms']:.2f} times"
             for r in published
         ]
-        sentences.append(f"The paper: {', '.join(words)}.")
+        sentences.append(f"The paper: {', '.join(ratios)}.")
     return sentences
 
 

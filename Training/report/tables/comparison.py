@@ -1,5 +1,7 @@
 """Tables that compare an experiment's rows: the papers' measures, what several readers allow, folds, paired tests."""
 
+from typing import Any
+
 from ..measures import measure_set, measures_of
 from ..store import JobError
 from ..summary import human_row, load_rows, mark_best, summarize
@@ -56,7 +58,7 @@ def comparison_tables(store, experiment: dict) -> tuple[list, dict]:
         tables.append(paired_table(f"{name}-tests", tests, single, wanted.tested))
     tables.append(_fold_table(f"{name}-folds", wanted, everyone))
     means, folds = _comparable_means(everyone, ranked)
-    found = {"means": means, "folds": folds, "tests": tests}
+    found: dict[str, Any] = {"means": means, "folds": folds, "tests": tests}
     found |= {"labels": {row.key: row.label for row in everyone}, "reference": single.key if single else None}
     return tables, found | {"measure": ranked.key, "label": ranked.label, "against": wanted.against}
 
@@ -225,7 +227,7 @@ def comparison_sentences(found: dict) -> list:
         return []
     labels, dice, against = found["labels"], found["label"], found["against"]
     against += f" on what all were tested on (folds: {found['folds']})" if found["folds"] else ""
-    best = max(networks, key=networks.get)
+    best = max(networks, key=lambda key: networks[key])
     text = "" if len(networks) == 1 else f"Highest mean {dice} against {against}: {labels[best]}, "
     text = (text or f"Mean {dice} against {against} of {labels[best]}: ") + f"{show_percent(networks[best])} %"
     if "human" in means:

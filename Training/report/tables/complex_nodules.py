@@ -53,7 +53,8 @@ def join_rows(store, experiment):
         for role in parts[0][2]
     }
     labels = {role: row.label for role, row in roles.items()}
-    return Joined(*(np.concatenate([part[i] for part in parts]) for i in (0, 1)), values, labels), options
+    fold, patient = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    return Joined(fold, patient, values, labels), options
 
 
 def _join_fold(roles: dict, fold: int):

@@ -36,7 +36,7 @@ def complex_tables(store, experiment: dict) -> tuple[list, list]:
 
 def published_means(options: dict, thresholds: list) -> dict:
     """{threshold: {role: {metric: per cent}}} of the option ``paper``, whose lists follow the thresholds' order."""
-    means = {threshold: {} for threshold in thresholds}
+    means: dict[float, dict[str, dict[str, float]]] = {threshold: {} for threshold in thresholds}
     for role, metrics in (options.get("paper") or {}).items():
         for metric, values in metrics.items():
             for threshold, value in zip(thresholds, values, strict=False):
@@ -93,7 +93,7 @@ def _paper_cells(threshold, published, roles, metric):
     base, ours = means.get("baseline"), means.get("ours")
     if base is None and ours is None:
         return None
-    gain = "–" if None in (base, ours) else points((ours - base) / 100)
+    gain = "–" if base is None or ours is None else points((ours - base) / 100)
     texts = ["–", *(show(means.get(role), 2) for role in roles), gain, "–", "–"]
     first = Cell(f"{threshold_text(threshold)}, paper", False, kind="paper")
     return [first, *(Cell(text, kind="paper") for text in texts)]

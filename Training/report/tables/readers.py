@@ -61,8 +61,8 @@ def _pairs_table(name, row, paper) -> Table:
         key = f"{NAMES[i]}-{NAMES[j]}"
         table.rows.append(("", [Cell(key.replace("-", "–"), False), _cell(values), _paper(paper.get(key))]))
         table.records.append({"pair": key, **_stats("dice", values), "paper": paper.get(key)})
-    mean, published = row.agreement.pairs.mean(1), [float(v) for v in paper.values()]
-    published = sum(published) / len(published) if published else None
+    mean, values_of_paper = row.agreement.pairs.mean(1), [float(v) for v in paper.values()]
+    published = sum(values_of_paper) / len(values_of_paper) if values_of_paper else None
     table.rows.append(("human start", [Cell("mean of the pairs", False), _cell(mean), _paper(published)]))
     table.records.append({"pair": "mean", **_stats("dice", mean), "paper": published})
     return table
