@@ -31,9 +31,13 @@ sys.path[:0] = [str(ROOT / part) for part in ("", "LungNoduleUncertainty", "Soft
 os.environ["COLUMNS"] = "110"  # width of the usage lines
 
 # Files from outside of docs/ that are pages or pictures of the site: path in the repository -> path on the site.
-SHARED = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-PICTURES = "Resources/Screenshots"
-SHARED |= {f"{PICTURES}/{path.name}": f"pictures/{path.name}" for path in (ROOT / PICTURES).glob("*.png")}
+SHARED = {
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "Resources/results/README.md": "explanation/studies.md",
+}
+PICTURES = [p.relative_to(ROOT).as_posix() for p in (ROOT / "Resources").rglob("*.png")]
+SHARED |= {path: path.replace("Resources", "pictures", 1) for path in PICTURES}
 _LOG = logging.getLogger("mkdocs.hooks.docs")
 
 
