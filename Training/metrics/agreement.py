@@ -2,13 +2,15 @@
 
 A reader is inside the consensus of all readers, so agreement with that is biased upwards for readers and not for a
 network. Compared with what at least half of the others include, reader and network meet the same truth, which neither
-has had a part in. Source: the comparison with doctors of both DSNet papers, which have the first consensus alone.
+has had a part in. Source: the comparison with readers of both DSNet papers, which have the first consensus alone.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .checks import MetricError, as_mask
 from .human import consensus, leave_one_out
@@ -34,7 +36,9 @@ class Agreement:
     network_consensus: np.ndarray | None = None
     network_others: np.ndarray | None = None
 
-    def differences(self, groups=None, chosen=None) -> list[PairedTest]:
+    def differences(
+        self, groups: Sequence[str] | Sequence[int] | np.ndarray | None = None, chosen: ArrayLike | None = None
+    ) -> list[PairedTest]:
         """Network minus reader, both against the consensus of the other readers: R tests, then that of their mean.
 
         The last one takes each nodule's mean over readers, so it doesn't depend on the readers' order. groups: (N,)
@@ -54,7 +58,7 @@ def pair_numbers(readers: int) -> list[tuple[int, int]]:
     return list(combinations(range(readers), 2))
 
 
-def reader_agreement(readers, network=None) -> Agreement:
+def reader_agreement(readers: ArrayLike, network: ArrayLike | None = None) -> Agreement:
     """Dice between the readers' masks (N, R, H, W), R >= 3, their consensuses, and the network's masks (N, H, W).
 
     Two empty masks agree (1.0). Raises MetricError for another shape, or without a nodule.
@@ -75,7 +79,7 @@ def reader_agreement(readers, network=None) -> Agreement:
         own[:, first, second],
         own[:, :, count],
         own[:, numbers, count + 1 + numbers],
-        readers.any((2, 3)).all(1),
+        np.all(np.any(readers, axis=(2, 3)), axis=1),
     )
     if network is not None:
         rows = zip(network, readers, truths, strict=True)

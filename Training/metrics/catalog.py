@@ -8,6 +8,7 @@ follow from it. A new metric is a function and a record here.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,9 @@ TRUTHS = {"label1": "the first reader", "consensus": "the readers' consensus"}
 TABLES = ("ugsnet", "dsnet", "ife", "ife_released", "readers")
 #: Images of a batch of the released code of UGS-Net, whose surface Dice is one number a batch.
 RELEASED_BATCH = 8
+
+#: A figure of one reader against the others, of the readers' masks (R, rows, columns); None where it isn't defined.
+OneReader = Callable[[np.ndarray], float | None]
 
 
 @dataclass
@@ -122,14 +126,14 @@ class Metric:
     """
 
     name: str
-    function: Callable
+    function: Callable[..., Any]
     label: str
     meaning: str
     of: str = "pair"
     unit: str = "%"
     direction: int = 1
     truths: tuple[str, ...] = tuple(TRUTHS)
-    one_reader: Callable | bool | None = None
+    one_reader: OneReader | bool | None = None
     median: bool = False
     source: str = ""
     places: tuple[Place, ...] = ()
@@ -145,7 +149,7 @@ def _image(name: str) -> Callable[[Pair], float]:
     return lambda pair: pair.image[name]
 
 
-def _mean_over_readers(function: Callable) -> Callable:
+def _mean_over_readers(function: Callable[[np.ndarray, np.ndarray], float]) -> OneReader:
     """Mean of a function of (one reader's mask, share of the other readers who include a pixel)."""
     return lambda readers: float(np.mean([function(one, others.mean(0)) for one, others in leave_one_out(readers)]))
 
@@ -166,7 +170,7 @@ def _coverage(prediction: Prediction) -> float | None:
     return interval_coverage(prediction.readers.sum((1, 2)), *prediction.interval)
 
 
-def _coverage_of_readers(readers) -> float | None:
+def _coverage_of_readers(readers: np.ndarray) -> float | None:
     if len(readers) < 3:
         return None
     found = [
@@ -205,11 +209,21 @@ _LEFT_OUT = "; a nodule where it isn't finite is left out, see Missed"
 _EFFORT = "human correction effort: clicks to correct the mask (vertices of wrong outlines and whole wrong regions)"
 
 
-def _released(name: str, label: str, meaning: str, order: int, **more) -> Metric:
+def _released(
+    name: str,
+    label: str,
+    meaning: str,
+    order: int,
+    *,
+    unit: str = "%",
+    direction: int = 1,
+    paper: str = "",
+    tested: bool = False,
+    ranked: bool = False,
+) -> Metric:
     """A measure of IFE's as its released code has it; there is none of readers."""
-    tested, ranked, paper = (more.pop(key, default) for key, default in (("tested", 0), ("ranked", 0), ("paper", "")))
-    place = Place("ife_released", order, paper=paper, tested=bool(tested), ranked=bool(ranked))
-    return Metric(f"{name}_released", _image(f"{name}_released"), label, meaning, source=_IFE, places=(place,), **more)
+    key, place = f"{name}_released", Place("ife_released", order, paper=paper, tested=tested, ranked=ranked)
+    return Metric(key, _image(key), label, meaning, unit=unit, direction=direction, source=_IFE, places=(place,))
 
 
 METRICS: tuple[Metric, ...] = (

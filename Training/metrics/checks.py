@@ -1,13 +1,14 @@
 """What every metric asks of its arrays; a violation is a `MetricError` with one line that names the argument."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class MetricError(ValueError):
     """Arguments that a metric can't compare. The message is one line: which argument, and why."""
 
 
-def as_mask(array, name: str = "mask") -> np.ndarray:
+def as_mask(array: ArrayLike, name: str = "mask") -> np.ndarray:
     """A bool array without a copy where it is one already; every value other than 0 is foreground."""
     array = np.asarray(array)
     if array.dtype == bool:
@@ -17,7 +18,7 @@ def as_mask(array, name: str = "mask") -> np.ndarray:
     return array != 0
 
 
-def mask_pair(a, b) -> tuple[np.ndarray, np.ndarray]:
+def mask_pair(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Two masks of one shape. Raises MetricError where the shapes differ (nothing is broadcast)."""
     a, b = as_mask(a, "first mask"), as_mask(b, "second mask")
     if a.shape != b.shape:
@@ -25,16 +26,16 @@ def mask_pair(a, b) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def mask_set(masks, name: str) -> np.ndarray:
-    """A set of masks (N, ...) of one shape, N >= 1."""
+def mask_set(masks: ArrayLike, name: str) -> np.ndarray:
+    """A set of masks (N, ...) of one shape, N >= 1, as bool. Raises MetricError for another shape."""
     masks = as_mask(masks, name)
     if masks.ndim < 2 or not len(masks):
         raise MetricError(f"{name}: shape {masks.shape}; a set of masks is (number, ...) with at least one mask")
     return masks
 
 
-def map_pair(first, second, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-    """Two maps of one shape as float64, every value within [0, 1]."""
+def map_pair(first: ArrayLike, second: ArrayLike, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+    """Two maps of one shape as float64, every value within [0, 1]. Raises MetricError."""
     arrays = []
     for array, name in zip((first, second), names, strict=True):
         array = np.asarray(array, np.float64)

@@ -6,7 +6,10 @@ redrawn (after Ramer-Douglas-Peucker) and every region to be removed or filled a
 and scikit-image.
 """
 
+from types import ModuleType
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .checks import MetricError, mask_pair
 from .neighbors import joint_box
@@ -16,7 +19,8 @@ EPSILON = 2.0
 SIDE = 64  # what IFE's code resizes masks to before it counts
 
 
-def _opencv():
+def _opencv() -> ModuleType:
+    """OpenCV, or a MetricError that says how to install it."""
     try:
         import cv2
     except ImportError as error:
@@ -24,7 +28,7 @@ def _opencv():
     return cv2
 
 
-def _image_pair(predicted, truth) -> tuple[np.ndarray, np.ndarray]:
+def _image_pair(predicted: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     predicted, truth = mask_pair(predicted, truth)
     if predicted.ndim != 2:
         raise MetricError(f"masks of shape {predicted.shape}; human correction effort is of images (rows, columns)")
@@ -32,36 +36,36 @@ def _image_pair(predicted, truth) -> tuple[np.ndarray, np.ndarray]:
 
 
 def human_correction_effort(
-    predicted, truth, relax: int = RELAX, epsilon: float = EPSILON, size: int | None = None
+    predicted: ArrayLike, truth: ArrayLike, relax: int = RELAX, epsilon: float = EPSILON, size: int | None = None
 ) -> int:
     """Clicks, a whole number from 0 (nothing to correct), for two masks (rows, columns).
 
     relax: pixels; epsilon: tolerance of the outline in pixels. It isn't free of scale: twice the resolution takes more
-    clicks, so with `size` both masks are first resized to size x size (bilinear, cut at 0.5). Two empty masks: 0. An
+    clicks, so with `size` both masks are first resized to size x size (bilinear, threshold 0.5). Two empty masks: 0. An
     empty truth: one click a predicted region that the relaxation leaves; an empty prediction: the truth's outline. At
     the image's edge nothing counts as thin.
     Raises MetricError for differing shapes, other than two axes, bad options, and where OpenCV is missing.
     """
-    predicted, truth = _image_pair(predicted, truth)
+    first, second = _image_pair(predicted, truth)
     if relax != int(relax) or relax < 0 or not epsilon >= 0 or (size is not None and size < 1):
         raise MetricError(f"relax {relax}, epsilon {epsilon}, size {size}: whole numbers and a tolerance from 0 on")
-    if size is not None and predicted.shape != (size, size) and predicted.size:
+    if size is not None and first.shape != (size, size) and first.size:
         cv2 = _opencv()
-        predicted, truth = (cv2.resize(m.astype(np.float32), (size, size)) >= 0.5 for m in (predicted, truth))
-    if np.array_equal(predicted, truth):
+        first, second = (cv2.resize(m.astype(np.float32), (size, size)) >= 0.5 for m in (first, second))
+    if np.array_equal(first, second):
         return 0
     # Nothing farther from the masks than the relaxation reaches can matter.
     margin = int(relax) + 2
-    box = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in joint_box(predicted, truth) or ())
-    predicted, truth = predicted[box], truth[box]
-    both = predicted & truth
-    return _clicks(both, predicted & ~truth, truth & ~predicted, truth, int(relax), epsilon)
+    box = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in joint_box(first, second) or ())
+    first, second = first[box], second[box]
+    both = first & second
+    return _clicks(both, first & ~second, second & ~first, second, int(relax), epsilon)
 
 
-def human_correction_effort_released(predicted, truth) -> int:
+def human_correction_effort_released(predicted: ArrayLike, truth: ArrayLike) -> int:
     """HCE as IFE's released code counts it, of masks (rows, columns). For comparison only.
 
-    Both masks are resized to 64 x 64 bilinearly and stay grey. There a grey pixel counts as foreground, and since its
+    Both masks are resized to 64 x 64 bilinearly and stay gray. There a gray pixel counts as foreground, and since its
     value differs from that of a certain pixel, it is a hit and an error at once. For masks of 64 x 64 it is
     `human_correction_effort`. Raises MetricError as that does.
     """
@@ -69,20 +73,22 @@ def human_correction_effort_released(predicted, truth) -> int:
     if not predicted.size:
         return 0
     cv2 = _opencv()
-    grey, wanted = (cv2.resize(m.astype(np.uint8) * 255, (SIDE, SIDE)) for m in (predicted, truth))
-    both = (grey > 0) & (wanted > 0)
+    gray, wanted = (cv2.resize(m.astype(np.uint8) * 255, (SIDE, SIDE)) for m in (predicted, truth))
+    both = (gray > 0) & (wanted > 0)
     certain = both.astype(np.uint8) * 255
-    return _clicks(both, grey != certain, wanted != certain, wanted > 128, RELAX, EPSILON)
+    return _clicks(both, gray != certain, wanted != certain, wanted > 128, RELAX, EPSILON)
 
 
-def _clicks(both, extra, missing, truth, relax: int, epsilon: float) -> int:
+def _clicks(
+    both: np.ndarray, extra: np.ndarray, missing: np.ndarray, truth: np.ndarray, relax: int, epsilon: float
+) -> int:
     """Clicks of bool images: hits, false positives, false negatives, and the truth whose skeleton must be there."""
     cv2 = _opencv()
     cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
     both, extra, missing = (part.astype(np.uint8) for part in (both, extra, missing))
     inner = cv2.erode(both | extra | missing, cross, iterations=relax)
 
-    def relaxed(wrong, others):
+    def relaxed(wrong: np.ndarray, others: np.ndarray) -> np.ndarray:
         """What of a wrong region is thick enough: its part in `inner`, grown back to where it came from."""
         grown = wrong & inner
         if grown.any():
@@ -100,8 +106,8 @@ def _clicks(both, extra, missing, truth, relax: int, epsilon: float) -> int:
     )
 
 
-def _clicks_of(region, neighbour, cross, epsilon: float) -> int:
-    """Vertices of the outline of `region` where it touches `neighbour`, and regions that touch it nowhere."""
+def _clicks_of(region: np.ndarray, neighbor: np.ndarray, cross: np.ndarray, epsilon: float) -> int:
+    """Vertices of the outline of `region` where it touches `neighbor`, and regions that touch it nowhere."""
     if not region.any():
         return 0
     cv2 = _opencv()
@@ -111,7 +117,7 @@ def _clicks_of(region, neighbour, cross, epsilon: float) -> int:
     # A pixel that an outline passes twice (a thin part) is drawn once.
     drawn = np.zeros(len(flat), bool)
     drawn[np.unique(flat, return_index=True)[1]] = True
-    drawn &= cv2.dilate(neighbour, cross).ravel()[flat] > 0
+    drawn &= cv2.dilate(neighbor, cross).ravel()[flat] > 0
     clicks, begin = 0, 0
     for contour in contours:
         end = begin + len(contour)
@@ -123,7 +129,7 @@ def _clicks_of(region, neighbour, cross, epsilon: float) -> int:
     return clicks + count - 1 - int(touched[1:].sum())
 
 
-def _runs(points, drawn, begin: int, end: int) -> list[np.ndarray]:
+def _runs(points: np.ndarray, drawn: np.ndarray, begin: int, end: int) -> list[np.ndarray]:
     """Stretches (n, 1, 2) of one contour's drawn points; one across the contour's first point is put together."""
     edges = np.flatnonzero(np.diff(drawn[begin:end], prepend=False, append=False)) + begin
     runs = [points[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]

@@ -1,22 +1,26 @@
-"""The human row: one reader against the others, by any metric of two masks."""
+"""The readers' own row: one reader against the others, by any metric of two masks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .checks import MetricError, mask_set
 
 MODES = ("first", "consensus", "pairwise")
 
 
-def consensus(readers) -> np.ndarray:
+def consensus(readers: ArrayLike) -> np.ndarray:
     """Mask (...) of what at least half of the readers (R, ...) include."""
     readers = mask_set(readers, "readers")
     return 2 * readers.sum(0) >= len(readers)
 
 
-def leave_one_out(readers):
-    """(mask of one reader, masks of the others (R - 1, ...)) for every reader in turn."""
+def leave_one_out(readers: ArrayLike) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(mask of one reader (...), masks of the others (R - 1, ...)) of each of the readers (R, ...), R >= 2.
+
+    Raises MetricError for fewer than two readers.
+    """
     readers = mask_set(readers, "readers")
     if len(readers) < 2:
         raise MetricError(f"readers: {len(readers)}; comparing one reader with the others takes at least two")
@@ -24,7 +28,9 @@ def leave_one_out(readers):
         yield readers[number], np.delete(readers, number, 0)
 
 
-def one_against_others(readers, metric: Callable, mode: str = "consensus") -> float:
+def one_against_others(
+    readers: ArrayLike, metric: Callable[[np.ndarray, np.ndarray], float], mode: str = "consensus"
+) -> float:
     """Mean of `metric(mask of one reader, reference)` over the readers (R, ...) of one nodule, R >= 2.
 
     mode: `first`, every later reader against the first one (Label_1, the single reference of the UGS-Net papers);

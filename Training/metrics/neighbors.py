@@ -1,6 +1,6 @@
 """Borders of masks and the distance from one border to another, on the masks' joint bounding box.
 
-Reader and prediction mostly lie within a few voxels of each other. So the search looks at the neighbours of each border
+Reader and prediction mostly lie within a few voxels of each other. So the search looks at the neighbors of each border
 voxel in order of distance, in one lookup of a flat padded array, and only what is left goes to a KD-tree.
 """
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.spatial import cKDTree
 
-# Neighbours looked up before the KD-tree takes over (bound of the box around them), and at most within a tolerance.
+# Neighbors looked up before the KD-tree takes over (bound of the box around them), and at most within a tolerance.
 NEAR_OFFSETS = 350
 TOLERANCE_OFFSETS = 3000
 # Entries of one lookup, to bound memory.
@@ -68,7 +68,7 @@ def near_radius(spacing: tuple[float, ...]) -> float:
 class BorderPair:
     """Borders of two masks on a common padded grid, with searches from one to the other.
 
-    A border voxel is a foreground voxel with a background voxel among its 2d face neighbours (the mask minus its
+    A border voxel is a foreground voxel with a background voxel among its 2d face neighbors (the mask minus its
     erosion with connectivity 1, as medpy and MONAI take it). What lies outside of the image is background, so
     foreground at the image's edge is border. margin: voxels of padding an axis, at least 1 and at least the reach of
     the offsets that are looked up.
@@ -94,7 +94,7 @@ class BorderPair:
             self.points.append(np.flatnonzero(flat))
 
     def _eroded(self, flat: np.ndarray) -> np.ndarray:
-        """Erosion with the cross of 2d neighbours; the padding keeps a row's ends apart, so flat shifts suffice."""
+        """Erosion with the cross of 2d neighbors; the padding keeps a row's ends apart, so flat shifts suffice."""
         out = flat.copy()
         for stride in self.strides:
             out[stride:] &= flat[:-stride]
@@ -109,7 +109,7 @@ class BorderPair:
         left = self.points[source][~shared]
         found = [np.zeros(len(shared) - len(left))]
         steps = offsets @ self.strides
-        # The face neighbours first: mostly they leave few voxels for the many offsets after them.
+        # The face neighbors first: mostly they leave few voxels for the many offsets after them.
         begin, width = 1, 2 * len(self.shape)
         while begin < len(steps) and len(left):
             end = min(begin + min(width, max(1, LOOKUP_ENTRIES // len(left))), len(steps))
@@ -125,7 +125,9 @@ class BorderPair:
         """Positions (n, d) of flat indices, in the unit of `spacing`."""
         return np.stack(np.unravel_index(flat_indices, self.shape), 1) * np.array(spacing)
 
-    def far(self, source: int, flat_indices: np.ndarray, spacing, bound: float = np.inf) -> np.ndarray:
+    def far(
+        self, source: int, flat_indices: np.ndarray, spacing: tuple[float, ...], bound: float = np.inf
+    ) -> np.ndarray:
         """Distances of voxels of mask `source` to the other border through a KD-tree; beyond `bound` they are inf."""
         tree = cKDTree(self.coordinates(self.points[1 - source], spacing), compact_nodes=False, balanced_tree=False)
         return tree.query(self.coordinates(flat_indices, spacing), distance_upper_bound=bound)[0]

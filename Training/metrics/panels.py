@@ -5,10 +5,12 @@ counted on R readers, but smaller panels can, and each further reader helps less
 last rate gives what another panel reaches at most.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .checks import MetricError, mask_set
 from .overlap import dice
@@ -31,7 +33,7 @@ class PanelCounts:
     intersection: np.ndarray
 
 
-def panel_counts(readers) -> PanelCounts:
+def panel_counts(readers: ArrayLike) -> PanelCounts:
     """`PanelCounts` of readers' masks (R, ...). Raises MetricError for fewer than two readers."""
     readers = mask_set(readers, "readers")
     count = len(readers)
@@ -55,13 +57,15 @@ def panel_counts(readers) -> PanelCounts:
     return PanelCounts(np.array(below), np.array(above), share, np.array(union), np.array(intersection))
 
 
-def _going_on(before, last):
+def _going_on(before: ArrayLike, last: ArrayLike) -> np.ndarray:
     """The error after another step that lowers it by as large a share as the last step did; no step lowers more."""
     before = np.asarray(before)
     return np.divide(np.square(last), before, out=np.zeros_like(before), where=before > 0)
 
 
-def another_panel(counts: list[PanelCounts], patients, resamples: int = 10_000) -> dict:
+def another_panel(
+    counts: list[PanelCounts], patients: Sequence[str] | Sequence[int] | np.ndarray, resamples: int = 10_000
+) -> dict[str, float | list[float]]:
     """What another panel of R readers would reach at most, on nodules (N,) with R readers each, by going on.
 
     coverage: share of the R readers' volumes within its [V(intersection), V(union)], an interval as wide as theirs. Of
@@ -78,7 +82,7 @@ def another_panel(counts: list[PanelCounts], patients, resamples: int = 10_000) 
     size = sizes.pop()
     cluster = np.unique(np.asarray(patients), return_inverse=True)[1].ravel()
 
-    def at_most(parts):
+    def at_most(parts: list[tuple[list[float], list[float]]]) -> tuple[float, float, float]:
         """One minus the errors (means over nodules, two sizes each) gone on with: (value, lowest, highest)."""
         value = 1 - sum(_going_on(np.mean(before), np.mean(last)) for before, last in parts)
         # One seed draws the same patients for every part.
@@ -94,7 +98,7 @@ def another_panel(counts: list[PanelCounts], patients, resamples: int = 10_000) 
         for key in ("union", "intersection"):
             errors = [1 - getattr(c, key) for c in counts]
             found[key] = at_most([([e[size // 4 - 1] for e in errors], [e[size // 2 - 1] for e in errors])])
-    out = {}
+    out: dict[str, float | list[float]] = {}
     for key, (value, low, high) in found.items():
         out[key] = value
         if cluster.any():  # one patient tells nothing about others

@@ -1,6 +1,9 @@
 """Every metric of one nodule on one slice: a row of a table, for a model's maps and for the readers themselves."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .catalog import Pair, Prediction, of
 from .checks import MetricError, mask_set
@@ -10,14 +13,14 @@ MAPS = ("intersection", "final", "union")
 THRESHOLD = 0.5
 
 
-def _readers(readers) -> np.ndarray:
+def _readers(readers: ArrayLike) -> np.ndarray:
     readers = mask_set(readers, "readers")
     if readers.ndim != 3:
         raise MetricError(f"readers: shape {readers.shape}; (readers, rows, columns) is wanted")
     return readers
 
 
-def _checked_maps(maps: dict, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+def _checked_maps(maps: Mapping[str, ArrayLike], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     if "final" not in maps:
         raise MetricError("maps: `final` is missing")
     if ("union" in maps) != ("intersection" in maps):
@@ -35,7 +38,12 @@ def _checked_maps(maps: dict, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     return checked
 
 
-def score_nodule(readers, maps: dict, thresholds: dict | None = None, spacing_mm=(1.0, 1.0)) -> dict[str, float]:
+def score_nodule(
+    readers: ArrayLike,
+    maps: Mapping[str, ArrayLike],
+    thresholds: Mapping[str, float] | None = None,
+    spacing_mm: Sequence[float] = (1.0, 1.0),
+) -> dict[str, float]:
     """Every metric of `catalog.METRICS` of a model's probability maps on one nodule's slice, as a row {column: value}.
 
     readers (R, H, W) masks, the first one Label_1; maps {`final`[, `union`, `intersection`]: (H, W) in [0, 1]};
@@ -53,7 +61,7 @@ def score_nodule(readers, maps: dict, thresholds: dict | None = None, spacing_mm
     maps = _checked_maps(maps, readers.shape[1:])
     chosen = {name: (thresholds or {}).get(name, THRESHOLD) for name in maps}
     masks = {name: values >= chosen[name] for name, values in maps.items()}
-    spacing = tuple(spacing_mm)
+    spacing = spacing_mm[0], spacing_mm[1]
     row: dict[str, float | None] = {}
     for truth, reference in (("label1", readers[0]), ("consensus", consensus(readers))):
         pair = Pair(masks["final"], reference, maps["final"], chosen["final"], spacing, released=True)
@@ -63,7 +71,7 @@ def score_nodule(readers, maps: dict, thresholds: dict | None = None, spacing_mm
     return {name: float(value) for name, value in row.items() if value is not None}
 
 
-def _of_pair(pair: Pair, truth: str, one_reader: bool = False) -> dict:
+def _of_pair(pair: Pair, truth: str, one_reader: bool = False) -> dict[str, float]:
     return {
         f"{metric.name}_{truth}": metric.function(pair)
         for metric in of("pair")
@@ -71,7 +79,7 @@ def _of_pair(pair: Pair, truth: str, one_reader: bool = False) -> dict:
     }
 
 
-def score_human(readers, spacing_mm=(1.0, 1.0)) -> dict[str, float]:
+def score_human(readers: ArrayLike, spacing_mm: Sequence[float] = (1.0, 1.0)) -> dict[str, float]:
     """The same columns for one reader against the others (R, H, W), R >= 2, where a fair equivalent exists.
 
     `..._label1`: mean over the later readers of the metric against the first one. `..._consensus`: mean over all
@@ -82,7 +90,7 @@ def score_human(readers, spacing_mm=(1.0, 1.0)) -> dict[str, float]:
     readers remain to compare with), `hc_dice`, `union_dice`, `width_ratio` (a reader draws one outline) and `ece` (a
     reader states no probability).
     """
-    readers, spacing = _readers(readers), tuple(spacing_mm)
+    readers, spacing = _readers(readers), (spacing_mm[0], spacing_mm[1])
     against = {
         "label1": [(reader, readers[0]) for reader in readers[1:]],
         "consensus": [(one, consensus(others)) for one, others in leave_one_out(readers)],

@@ -6,12 +6,13 @@ Sets are arrays (number, ...) of masks of one shape, in any dimension.
 import math
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from .checks import MetricError, as_mask, map_pair, mask_set
 
 
-def _sets(samples, readers) -> tuple[np.ndarray, np.ndarray]:
+def _sets(samples: ArrayLike, readers: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     samples, readers = mask_set(samples, "samples"), mask_set(readers, "readers")
     if samples.shape[1:] != readers.shape[1:]:
         raise MetricError(f"samples and readers of different shapes: {samples.shape[1:]} and {readers.shape[1:]}")
@@ -31,19 +32,19 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.ones_like(numerator), where=denominator > 0)
 
 
-def pairwise_iou(first, second) -> np.ndarray:
+def pairwise_iou(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """IoU of every mask of one set with every mask of another: (N, M) float64; two empty masks agree (1.0)."""
     common, total = _overlaps(*_sets(first, second))
     return _ratio(common, total - common)
 
 
-def pairwise_dice(first, second) -> np.ndarray:
+def pairwise_dice(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Dice of every mask of one set with every mask of another: (N, M) float64; two empty masks agree (1.0)."""
     common, total = _overlaps(*_sets(first, second))
     return _ratio(2 * common, total)
 
 
-def _weights(weights, number: int) -> np.ndarray:
+def _weights(weights: ArrayLike | None, number: int) -> np.ndarray:
     if weights is None:
         return np.full(number, 1 / number)
     weights = np.asarray(weights, np.float64)
@@ -52,13 +53,13 @@ def _weights(weights, number: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def generalized_energy_distance(samples, readers, weights=None) -> float:
+def generalized_energy_distance(samples: ArrayLike, readers: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Squared generalized energy distance (GED) between predicted masks (S, ...) and readers (R, ...); 0 is best.
 
     2 E[d(S, Y)] - E[d(S, S')] - E[d(Y, Y')] with d = 1 - IoU and d = 0 for two empty masks (Kohl et al., "A
     probabilistic U-Net", NeurIPS 2018, equation 4). Expectations run over all pairs, a mask with itself included, as
     published figures do; so GED never falls below 0, and depends on the number of samples and readers. weights: of
-    the samples (normalised here), uniform by default; readers weigh the same.
+    the samples (normalized here), uniform by default; readers weigh the same.
     """
     samples, readers = _sets(samples, readers)
     w, v = _weights(weights, len(samples)), _weights(None, len(readers))
@@ -70,7 +71,7 @@ def generalized_energy_distance(samples, readers, weights=None) -> float:
     return float(max(0.0, -signed @ distance @ signed))
 
 
-def dmax(samples, readers) -> float:
+def dmax(samples: ArrayLike, readers: ArrayLike) -> float:
     """D_max: for every reader the Dice of the sample that fits best, mean over readers; 1 is best.
 
     Rahman et al. (CIMD), CVPR 2023, "maximum Dice matching"; the D_max of Wu et al. (D-Persona), CVPR 2024, as that
@@ -79,7 +80,7 @@ def dmax(samples, readers) -> float:
     return float(pairwise_dice(samples, readers).max(0).mean())
 
 
-def hungarian_iou(samples, readers) -> float:
+def hungarian_iou(samples: ArrayLike, readers: ArrayLike) -> float:
     """HM-IoU: mean IoU of the best one-to-one assignment of samples to readers; 1 is best.
 
     Each set is repeated until both have as many masks as the least common multiple of their sizes, so every sample and
@@ -91,7 +92,7 @@ def hungarian_iou(samples, readers) -> float:
     return float(matrix[linear_sum_assignment(matrix, maximize=True)].mean())
 
 
-def interval_coverage(volumes, low: float, high: float) -> float:
+def interval_coverage(volumes: ArrayLike, low: float, high: float) -> float:
     """Share of the readers' volumes (or areas) that lie within [low, high], both ends included."""
     volumes = np.asarray(volumes, np.float64)
     if not volumes.size:
@@ -101,7 +102,9 @@ def interval_coverage(volumes, low: float, high: float) -> float:
     return float(((volumes >= low) & (volumes <= high)).mean())
 
 
-def expected_calibration_error(probability, target, bins: int = 15, mask=None) -> float:
+def expected_calibration_error(
+    probability: ArrayLike, target: ArrayLike, bins: int = 15, mask: ArrayLike | None = None
+) -> float:
     """Expected calibration error (ECE) of a foreground probability map, in [0, 1]; 0 is best.
 
     Pixels are sorted into `bins` equal intervals of probability [k / bins, (k + 1) / bins), the last one closed; ECE is
@@ -124,7 +127,7 @@ def expected_calibration_error(probability, target, bins: int = 15, mask=None) -
     return float(np.abs(gap).sum() / p.size)
 
 
-def brier_score(probability, target) -> float:
+def brier_score(probability: ArrayLike, target: ArrayLike) -> float:
     """Mean squared difference of a probability map and a target in [0, 1] (a mask or the readers' mean); 0 is best.
 
     Against the mean of the readers this is the Brier score averaged over readers (Brier 1950) minus the readers' own

@@ -1,8 +1,10 @@
 """Comparisons over nodules: paired tests with effect sizes, and distances between two distributions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from .checks import MetricError
@@ -18,7 +20,7 @@ class PairedTest:
     n: pairs with two finite values. mean_difference with its 95 % bootstrap interval [low, high]. t_p, wilcoxon_p:
     two-sided p-values of the paired t test and of Wilcoxon's signed-rank test; both take nodules as independent, the
     interval doesn't where groups were given. dz: Cohen's d of the differences (mean / sample sd). rank_biserial:
-    (favourable - unfavourable rank sum) / total rank sum, in [-1, 1] (Kerby 2014). groups: number of clusters.
+    (favorable - unfavorable rank sum) / total rank sum, in [-1, 1] (Kerby 2014). groups: number of clusters.
     """
 
     n: int
@@ -52,7 +54,9 @@ def cluster_means(values: np.ndarray, cluster: np.ndarray, resamples: int, seed:
     return np.concatenate(means)
 
 
-def mean_interval(values, groups, resamples: int = 10_000, seed: int = 0) -> tuple[float, float]:
+def mean_interval(
+    values: ArrayLike, groups: Sequence[str] | Sequence[int] | np.ndarray, resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
     """95 % percentile bootstrap interval of the mean of values (N,) that draws whole groups (N,), such as patients.
 
     A single group gives one without ends (-inf, inf): drawn again and again it tells nothing about others.
@@ -64,7 +68,13 @@ def mean_interval(values, groups, resamples: int = 10_000, seed: int = 0) -> tup
     return float(low), float(high)
 
 
-def paired_test(a, b, groups=None, resamples: int = 10_000, seed: int = 0) -> PairedTest:
+def paired_test(
+    a: ArrayLike,
+    b: ArrayLike,
+    groups: Sequence[str] | Sequence[int] | np.ndarray | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> PairedTest:
     """Compare two methods on the same nodules: a, b (N,) of one metric, groups (N,) patient of each nodule or None.
 
     Pairs with a value that isn't finite are left out (`n` tells). The percentile bootstrap of the mean difference draws
@@ -100,12 +110,12 @@ def paired_test(a, b, groups=None, resamples: int = 10_000, seed: int = 0) -> Pa
     return PairedTest(n, mean, low, high, t_p, wilcoxon_p, dz, biserial, len(np.unique(labels)))
 
 
-def population_sd(values) -> float:
+def population_sd(values: ArrayLike) -> float:
     """Standard deviation with n in the denominator (ddof = 0), as the ± of the UGS-Net papers over five folds."""
     return float(np.std(np.asarray(values, np.float64)))
 
 
-def distribution_distance(x, y) -> DistributionDistance:
+def distribution_distance(x: ArrayLike, y: ArrayLike) -> DistributionDistance:
     """How far apart two samples of values are (HU inside real and predicted HC or LC). Raises MetricError if one is
     empty or not finite. Pixels of one nodule aren't independent: the p-value says less than the two distances."""
     x, y = np.asarray(x, np.float64).ravel(), np.asarray(y, np.float64).ravel()

@@ -5,13 +5,16 @@ as in medpy and in MONAI without subvoxels. DeepMind's surface-distance weights 
 its values are close, not equal.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .checks import MetricError, as_mask, mask_pair
 from .neighbors import ROUNDING, TOLERANCE_OFFSETS, BorderPair, ball_size, near_radius, offsets_within
 
 
-def _spacing(spacing, dimensions: int) -> tuple[float, ...]:
+def _spacing(spacing: float | Sequence[float] | None, dimensions: int) -> tuple[float, ...]:
     if spacing is None:
         return (1.0,) * dimensions
     values = tuple(float(s) for s in np.atleast_1d(spacing))
@@ -22,14 +25,16 @@ def _spacing(spacing, dimensions: int) -> tuple[float, ...]:
     return values
 
 
-def _pair(a, b) -> tuple[np.ndarray, np.ndarray]:
+def _pair(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     a, b = mask_pair(a, b)
     if not a.ndim:
         raise MetricError("masks without an axis have no surface")
     return a, b
 
 
-def _counts_within(pair: BorderPair, tolerance: float, spacing, offsets) -> list[int]:
+def _counts_within(
+    pair: BorderPair, tolerance: float, spacing: tuple[float, ...], offsets: tuple[np.ndarray, np.ndarray] | None
+) -> list[int]:
     """Border voxels of either mask that have a border voxel of the other within the tolerance."""
     counts = []
     for source in (0, 1):
@@ -42,7 +47,9 @@ def _counts_within(pair: BorderPair, tolerance: float, spacing, offsets) -> list
     return counts
 
 
-def _tolerance_search(a, b, tolerance: float, spacing, whole: bool = False) -> tuple[BorderPair, list[int]]:
+def _tolerance_search(
+    a: np.ndarray, b: np.ndarray, tolerance: float, spacing: tuple[float, ...], whole: bool = False
+) -> tuple[BorderPair, list[int]]:
     if not 0 <= tolerance < np.inf:
         raise MetricError(f"tolerance {tolerance}: a finite number, zero or more, is wanted")
     offsets, margin = None, (1,) * a.ndim
@@ -55,14 +62,16 @@ def _tolerance_search(a, b, tolerance: float, spacing, whole: bool = False) -> t
     return pair, _counts_within(pair, float(tolerance), spacing, offsets)
 
 
-def normalized_surface_dice(a, b, tolerance: float, spacing=None) -> float:
+def normalized_surface_dice(
+    a: ArrayLike, b: ArrayLike, tolerance: float, spacing: float | Sequence[float] | None = None
+) -> float:
     """Share of both borders that lies within a tolerance of the other border (NSD) of one image, in [0, 1].
 
     (|{x in dA: d(x, dB) <= tolerance}| + |{y in dB: d(y, dA) <= tolerance}|) / (|dA| + |dB|), after Nikolov et al.,
     "Clinically applicable segmentation of head and neck anatomy", JMIR 2021. tolerance in pixels where `spacing` is
     None, else in the unit of `spacing` (mm, one number an axis in the arrays' own order). The image's outside is
-    background: a mask cut by the image's edge has border there. Two empty masks agree (1.0), one empty mask gives 0.0.
-    Raises MetricError for differing shapes, a bad spacing or tolerance.
+    background: a mask that reaches the image's edge has border there. Two empty masks agree (1.0), one empty mask gives
+    0.0. Raises MetricError for differing shapes, a bad spacing or tolerance.
     """
     a, b = _pair(a, b)
     pair, counts = _tolerance_search(a, b, tolerance, _spacing(spacing, a.ndim))
@@ -70,7 +79,7 @@ def normalized_surface_dice(a, b, tolerance: float, spacing=None) -> float:
     return sum(counts) / total if total else 1.0
 
 
-def nsd_released(prediction_batch, target_batch, tolerance: float = 1) -> float:
+def nsd_released(prediction_batch: ArrayLike, target_batch: ArrayLike, tolerance: float = 1) -> float:
     """NSD as UGS-Net's released code computes it: one number for a batch (B, 1, H, W). For comparison only.
 
     The released code hands the batch as a 4D volume with unit spacing to a border search with connectivity 1. The
@@ -89,7 +98,9 @@ def nsd_released(prediction_batch, target_batch, tolerance: float = 1) -> float:
     return (counts[0] / sizes[0] + counts[1] / sizes[1]) / 2
 
 
-def surface_distances(a, b, spacing=None) -> tuple[np.ndarray, np.ndarray]:
+def surface_distances(
+    a: ArrayLike, b: ArrayLike, spacing: float | Sequence[float] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Distances of every border voxel of `a` to the border of `b`, and of `b` to `a`: two float64 arrays, unordered.
 
     In voxels where `spacing` is None, else in its unit (mm). The border of an empty mask has no voxel, and every
@@ -119,7 +130,9 @@ def _percentile(values: np.ndarray, percentile: float) -> float:
     return float(ordered[below] + (position - below) * (ordered[above] - ordered[below]))
 
 
-def hausdorff_distance(a, b, spacing=None, percentile: float = 100) -> float:
+def hausdorff_distance(
+    a: ArrayLike, b: ArrayLike, spacing: float | Sequence[float] | None = None, percentile: float = 100
+) -> float:
     """Hausdorff distance: the larger of both directed distances, as their maximum or a percentile (95: HD95).
 
     The percentile is taken in each direction and the larger one returned (as MONAI does; medpy's `hd95` pools both
@@ -135,7 +148,9 @@ def hausdorff_distance(a, b, spacing=None, percentile: float = 100) -> float:
     return max(_percentile(forward, percentile), _percentile(backward, percentile))
 
 
-def average_symmetric_surface_distance(a, b, spacing=None, pooled: bool = True) -> float:
+def average_symmetric_surface_distance(
+    a: ArrayLike, b: ArrayLike, spacing: float | Sequence[float] | None = None, pooled: bool = True
+) -> float:
     """Mean distance between two borders (ASSD), in voxels or the unit of `spacing`.
 
     pooled: the mean over the voxels of both borders (Heimann et al., IEEE TMI 2009; MONAI and medpy's `assd`), else the
