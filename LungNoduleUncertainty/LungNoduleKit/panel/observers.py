@@ -34,7 +34,7 @@ class NodeObservers:
         return True
 
     def release(self) -> None:
-        """Observes nothing any more."""
+        """Stops observing all of them."""
         for role in list(self._observed):
             self._let_go(role)
 

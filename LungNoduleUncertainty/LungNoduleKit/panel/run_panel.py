@@ -1,4 +1,4 @@
-"""What a panel does that computes one thing at a time: it shows choices, Apply and Cancel, progress and status.
+"""The panel of a module that computes one thing at a time: choices, Apply and Cancel, progress and status.
 
 Its widgets come from the module's `.ui` file: applyButton, progressBar and statusLabel are used here.
 """
@@ -20,7 +20,7 @@ _POLL_MS = 100
 class RunPanel:
     """Connects `widget.ui` with `widget.logic.runs`, a `LungNoduleKit.scene.runs.Runs`.
 
-    `widget` observes nodes for it (VTKObservationMixin). What a panel asks for and how it shows a result is in the
+    `widget` observes nodes for it (VTKObservationMixin). What a panel requests and how it shows a result is in the
     methods that raise `NotImplementedError` here.
     """
 
@@ -51,7 +51,7 @@ class RunPanel:
         raise NotImplementedError
 
     def request(self) -> Any:
-        """What Apply asks for. Raises `NoduleError`, with what is to be done, if the choices aren't complete."""
+        """What Apply would start now. Raises `NoduleError`, with what is to be done, if the choices aren't complete."""
         raise NotImplementedError
 
     def showStored(self, stored: Any) -> None:
@@ -65,7 +65,7 @@ class RunPanel:
     # Parameters ------------------------------------------------------------------------------------------------------
 
     def setParameters(self, parameters: Any) -> None:
-        """Shows a parameter node (wrapper) and keeps it up to date; None: the present one isn't observed any more."""
+        """Shows a parameter node (wrapper) and keeps it up to date; None: stops observing the present one."""
         import vtk
 
         if self._parameters is not None:

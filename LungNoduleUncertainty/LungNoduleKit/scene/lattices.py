@@ -86,9 +86,9 @@ def fitted_lattice(
     """(lattice, size) in the world for a volume with the lattice `to_ras` under a non-linear transform `to_world`.
 
     The volume's own lattice, moved by the affine transform that comes nearest to the non-linear one, so that the
-    voxels keep their directions and about their spacing; as large as the volume becomes, or cut to `reach_mm` around a
-    point of the world. Raises `ImageError` for a transform that isn't finite or flattens the volume, and `PointError`
-    if the point lies outside.
+    voxels keep their directions and about their spacing; as large as the volume becomes, or limited to `reach_mm`
+    around a point of the world. Raises `ImageError` for a transform that isn't finite or flattens the volume, and
+    `PointError` if the point lies outside.
     """
     axes = np.meshgrid(*[np.linspace(-0.5, n - 0.5, 13) for n in size], indexing="ij")
     indices = np.stack(axes, axis=-1).reshape(-1, 3)

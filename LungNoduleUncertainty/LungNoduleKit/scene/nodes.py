@@ -51,7 +51,7 @@ def remove(scene: Scene, node: Node | None) -> None:
 
 
 def fill_volume(node: Node, array: np.ndarray, lattice: np.ndarray) -> None:
-    """Gives a volume node an array (z, y, x), which is copied, and its lattice in the node's own coordinates."""
+    """Fills a volume node with an array (z, y, x), which is copied; `lattice` is in the node's own coordinates."""
     import vtk
     from vtk.util.numpy_support import numpy_to_vtk
 

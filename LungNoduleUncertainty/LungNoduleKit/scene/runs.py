@@ -20,7 +20,7 @@ Stored = TypeVar("Stored")
 
 
 class Runs(ABC, Generic[Request, Found, Stored]):
-    """Runs in one scene: `Request` says what is asked for, `Found` is what was computed, `Stored` what was added."""
+    """Runs in one scene: `Request` says what to compute, `Found` is what was computed, `Stored` what was added."""
 
     running = "a run is going on"
     """What messages say of a run that goes on"""

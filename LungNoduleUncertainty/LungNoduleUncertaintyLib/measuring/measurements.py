@@ -152,7 +152,7 @@ def hu_densities(**values: np.ndarray) -> dict[str, list[float]]:
 
     `measure` takes ``hc`` and ``lc``, or ``final`` where there is nothing else.
 
-    Gaussian kernel of 30 HU, so that a handful of voxels gives a curve too; each curve's integral is 1. What lies
+    Gaussian kernel of 30 HU, so that a handful of voxels has a curve too; each curve's integral is 1. What lies
     outside [-1050, 450] HU counts at that end, where the curve is folded back.
     """
     step, edges = 20.0, np.arange(-1050.0, 451.0, 20.0)

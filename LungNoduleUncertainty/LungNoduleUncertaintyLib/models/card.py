@@ -15,7 +15,7 @@ _SEGMENTS = {
     "LC": "what some readers would include and others would not (low confidence)",
     "Final": "what at least half of the readers would include",
 }
-_MAPS = {
+_MEANINGS = {
     "union": "that any reader includes a voxel",
     "intersection": "that every reader includes it",
     "final": "that at least half of the readers include it",
@@ -81,7 +81,7 @@ def _outlines(outputs: Outputs) -> str:
     if outputs.probabilities == ("soft",):
         maps = "It also has a soft mask: how much of each voxel belongs to the nodule, from 0 to 1."
     else:
-        words = [f"{_MAPS[name]} ({name})" for name in outputs.probabilities]
+        words = [f"{_MEANINGS[name]} ({name})" for name in outputs.probabilities]
         maps = f"It also has {'maps' if len(words) > 1 else 'a map'} of the probability {_list(words)}."
     return "\n".join([*lines, "", maps])
 

@@ -1,7 +1,7 @@
 """A bundle's `metadata.json` as typed records: read, checked, hashed.
 
 The metadata has everything that prediction needs (network, input, outputs, thresholds, averaging) and where the model
-comes from (training, figures, license). The SHA-256 of every weight file stands in it, and a SHA-256 of itself.
+comes from (training, figures, license). It holds the SHA-256 of every weight file and of itself.
 """
 
 from __future__ import annotations

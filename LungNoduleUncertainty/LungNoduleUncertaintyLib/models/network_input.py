@@ -81,7 +81,7 @@ class Averaging:
 
 
 def slices_per_pixel(spacing_mm: Sequence[float] | np.ndarray, options: SliceInput) -> float:
-    """How many slices (`spacing_mm` is (z, y, x)) are as thick as a pixel is broad: 1 unless they are a CT's own."""
+    """How many slices (`spacing_mm` is (z, y, x)) are as thick as a pixel is wide: 1 unless they are native slices."""
     step = float(spacing_mm[1] / spacing_mm[0])
     return step if options.sees_native_slices and abs(step - 1) > SAME_SPACING else 1.0
 

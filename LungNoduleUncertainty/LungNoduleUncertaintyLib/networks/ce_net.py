@@ -39,8 +39,8 @@ class DenseAtrousConv(nn.Module):
 class MultiKernelPooling(nn.Module):
     """RMP: maps pooled with each kernel, reduced to one channel and upsampled: (B, C, H, W) -> (B, C + 4, H, W).
 
-    A kernel larger than the map is cut to the map's size, which makes it a global pool on that axis. The published
-    network has no such cut and fails where the map has fewer than six pixels, on images below 192 x 192; from there on
+    A kernel larger than the map shrinks to the map's size, which makes it a global pool on that axis. In the published
+    network it doesn't: that one fails where the map has fewer than six pixels, on images below 192 x 192; from there on
     both are the same.
     """
 
@@ -78,9 +78,8 @@ class UpBlock(nn.Sequential):
 class CENet(Network):
     """CE-Net with one output, `final`: logits (B, 1, H, W).
 
-    Size: multiples of 32, from 32 x 32
-    up, where the published network starts at 192 x 192 (see MultiKernelPooling). In training 32 x 32 needs a batch of
-    two or more, because of batch norm.
+    Size: multiples of 32, from 32 x 32 up, where the published network starts at 192 x 192 (see MultiKernelPooling). In
+    training 32 x 32 needs a batch of two or more, because of batch norm.
     """
 
     PARAMETERS: ClassVar = {1: 28_996_821, 3: 29_003_093}

@@ -24,7 +24,7 @@ ORDERS = ("score", "channel")
 # padding on both sides, as released. It scales and shifts all entropies of a map alike: the selection stays the same.
 DENOMINATORS = {"pixels": 0, "paper": 1, "padded": 2}
 CURVATURE_KERNEL = ((-1 / 16, 5 / 16, -1 / 16), (5 / 16, -1.0, 5 / 16), (-1 / 16, 5 / 16, -1 / 16))
-NEIGHBOUR_KERNEL = ((1 / 8, 1 / 8, 1 / 8), (1 / 8, 0.0, 1 / 8), (1 / 8, 1 / 8, 1 / 8))
+NEIGHBOR_KERNEL = ((1 / 8, 1 / 8, 1 / 8), (1 / 8, 0.0, 1 / 8), (1 / 8, 1 / 8, 1 / 8))
 # Ratios for a U-Net's skips 2 and 3 that the paper found best.
 SKIP_RATIOS = {"curvature": (0.75, 0.5), "entropy": (0.5, 0.5)}
 _RADIX_FROM = 1024  # values in a row from which NumPy's radix sort of 16 bits is fast on every processor
@@ -98,7 +98,7 @@ def entropy_scores(
 ) -> torch.Tensor:
     """Entropy of (value, mean of its eight neighbors) of every channel, in bit: (B, C, H, W) -> float32 (B, C).
 
-    Neighbours beyond the border are 0. E = -sum p log2 p over a histogram's cells (Algorithm 1), in one of the forms:
+    Neighbors beyond the border are 0. E = -sum p log2 p over a histogram's cells (Algorithm 1), in one of the forms:
 
     `paper2d`: pairs of the two quantities, each in `bins` equal levels between the channel's own smallest and largest
         value (neighbor means outside them fall into the end levels). A constant channel scores 0, and nothing
@@ -121,7 +121,7 @@ def entropy_scores(
     pixels, cells = height * width, (height + DENOMINATORS[denominator]) * (width + DENOMINATORS[denominator])
     with _full_precision(x):
         x = _float32(x)
-        kernel = _kernel(x, kernel, NEIGHBOUR_KERNEL)
+        kernel = _kernel(x, kernel, NEIGHBOR_KERNEL)
 
         def key(rows: torch.Tensor) -> torch.Tensor:
             mean = _convolve(rows, kernel, padding=1).view(rows.shape[1], -1)
@@ -241,7 +241,7 @@ class FeatureEnhancement(nn.Module):
             raise ValueError(f"the ratio of copied channels is between 0 and 1, got {ratio}")
         self.score, self.ratio, self.implementation = score, ratio, implementation
         self.normalize, self.order, self.bins = normalize, order, bins
-        values = CURVATURE_KERNEL if score == "curvature" else NEIGHBOUR_KERNEL
+        values = CURVATURE_KERNEL if score == "curvature" else NEIGHBOR_KERNEL
         self.register_buffer("kernel", torch.tensor(values), persistent=False)
 
     def extra_channels(self, channels: int) -> int:

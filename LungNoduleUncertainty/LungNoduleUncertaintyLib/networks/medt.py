@@ -149,8 +149,8 @@ class MedT(Network):
     made for images of `size` x `size` and interpolated for others. Size: multiples of 4 x `patches`.
 
     `width` is the paper's 64 s: 8 for its s = 0.125. It is a multiple of 8, or less than 8. The published network has
-    1.560 M parameters with three input channels, because it declares
-    1x1 convolutions in the local blocks and a local head that never run (35,570), and a logit for the background (17).
+    1.560 M parameters with three input channels, because it declares 1x1 convolutions in the local blocks and a local
+    head that never run (35,570), and a logit for the background (17).
 
     The patches of a batch go through the local branch at once, so that in training its batch norm sees all of them; the
     release lets it see one position of the grid after another, which is the same in evaluation and 16 times the calls.

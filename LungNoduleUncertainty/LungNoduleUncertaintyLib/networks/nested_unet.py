@@ -18,7 +18,7 @@ class NestedUNet(Network):
     Node (i, j) stands at level i, j steps to the right of the encoder. It sees all nodes to its left and the bilinearly
     upsampled node (i + 1, j - 1). Channels are 32-64-128-256-512 for width 32.
 
-    `deep_supervision` gives each of the nodes (0, 1), (0, 2), ... its own head and makes `final` their mean logit, so
+    `deep_supervision` adds a head to each of the nodes (0, 1), (0, 2), ... and makes `final` their mean logit, so
     that the loss and the prediction see all of them (the paper's accurate mode).
     """
 

@@ -21,7 +21,7 @@ Point: TypeAlias = tuple[float, float, float]
 Report: TypeAlias = Callable[[str, float], None]  # called with (stage, share done)
 
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
-# In pixels' breadths, of which a thick slice has several:
+# In widths of a pixel, of which a thick slice has several:
 _BORDER = 3  # a nodule this near the cube's border makes the cube grow
 _CONTEXT = 8  # what is computed outside the nodule's ends
 
@@ -63,7 +63,7 @@ class NoduleCube:
         return maps
 
     def slices(self, pixels: int) -> np.ndarray:
-        """Per axis (z, y, x), how many slices are as thick together as so many pixels are broad."""
+        """Per axis (z, y, x), how many slices are as thick together as so many pixels are wide."""
         return np.ceil(pixels * self.spacing[1] / self.spacing - 1e-6).astype(int)
 
     def around_point(self, pixels: int = 14) -> Box:
@@ -73,8 +73,8 @@ class NoduleCube:
         return (max(middle - slices, 0), min(middle + slices + 1, depth)), (0, height), (0, width)
 
     def around_mask(self, mask: np.ndarray, grid: Grid) -> Box:
-        """Slices per axis that a mask (z, y, x) on another cube's grid occupies in this one, with the context that lets
-        the network end the stack by itself.
+        """Slices per axis that a mask (z, y, x) on another cube's grid occupies in this one, with context around it,
+        so that the network sees where the nodule ends.
         """
         used = np.argwhere(mask)
         corners = grid.indices_to_points([used.min(0)[::-1], used.max(0)[::-1]])
@@ -126,7 +126,7 @@ def find_nodule(
     box = cube.around_point()
     for attempt in range(2 * len(sizes) + 2):
         mask = _look(cube, box, threshold, attempt, report)
-        # Moving by whole voxels keeps the lattice: clicks that agree on the voxel give the same result to the last bit.
+        # Moving by whole voxels keeps the lattice: clicks in the same voxel have the same result to the last bit.
         center = np.round(np.array(ndimage.center_of_mass(mask)))
         shift = np.abs(center - np.round(cube.point)).max()
         size = cube.hu.shape[0]

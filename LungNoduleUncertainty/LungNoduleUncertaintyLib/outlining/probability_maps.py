@@ -18,7 +18,7 @@ from ..models.outputs import INTERVAL_MAPS
 from ..models.size_calibration import calibrated
 from .finding import NoduleCube, Point, Report, find_nodule
 
-_NEAR = 12  # pixels' breadths that the union may add to the result's region around the nodule
+_NEAR = 12  # widths of a pixel that the union may add to the result's region around the nodule
 _REGION_MARGIN_MM = 5.0  # what the result's region shows around the union
 
 

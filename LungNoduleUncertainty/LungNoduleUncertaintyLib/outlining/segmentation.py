@@ -6,7 +6,7 @@
 3. The averaged prediction there is calibrated for the nodule's size and put back on the CT's own grid
    (`probability_maps`); the model's thresholds make the masks (`masks`).
 
-A cube's axial slices are as far apart as its pixels or, for a model of native slices, as the CT's own.
+A cube's axial slices are as far apart as its pixels or, for a model of native slices, as the CT's.
 """
 
 from __future__ import annotations

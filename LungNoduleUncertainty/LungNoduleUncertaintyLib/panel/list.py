@@ -15,7 +15,8 @@ from ..measuring.size_classes import KINDS, size_classes, size_sentence
 from ..scene import nodules, outputs
 from ..scene.runs import SegmentationRuns
 
-_NAME, _VOLUME, _AXIS, _CLASS = range(4)
+_NAME = 0  # the column of names
+_CLASS_PIXELS = 66  # least width of the last column, which stretches: "3 to 4A"
 
 
 class NoduleList:
@@ -30,6 +31,7 @@ class NoduleList:
         self._nodules: list[nodules.SegmentedNodule] = []
         self._filling = False
         table = ui.noduleTable
+        table.horizontalHeader().defaultSectionSize = _CLASS_PIXELS
         table.setColumnCount(4)
         table.setHorizontalHeaderLabels([_("Nodule"), _("Volume mm³"), _("Axis mm"), _("Class")])
         table.horizontalHeader().setStretchLastSection(True)

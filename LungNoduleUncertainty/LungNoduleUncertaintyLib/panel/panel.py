@@ -68,7 +68,7 @@ class Panel(RunPanel):
             self.models.choose(parameters.model)
 
     def setParameters(self, parameters: Any) -> None:
-        """Shows a parameter node (wrapper) and keeps it up to date; None: the present one isn't observed any more."""
+        """Shows a parameter node (wrapper) and keeps it up to date; None: stops observing the present one."""
         super().setParameters(parameters)
         self._onChoice()
 
@@ -270,7 +270,7 @@ class Panel(RunPanel):
     # Scene -----------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """The scene or the module is being closed: nothing is stored any more, nothing is observed."""
+        """The scene or the module is being closed: nothing more is stored or observed."""
         self.timer.stop()
         self.runs.forget()
         self.setParameters(None)

@@ -93,7 +93,7 @@ def frame(
     the unknown pixels in the flattened image. `check`, if given, is called with the frame's intensities.
     """
     margin = 2 * radius
-    cuts, padding, padded, places = [], [], False, []
+    box, padding, padded, places = [], [], False, []
     rest = positions
     for axis, length in reversed(list(enumerate(image.shape))):
         if axis:
@@ -103,16 +103,16 @@ def frame(
         else:
             places.append(rest)
             low, high = int(rest[0]), int(rest[-1]) + 1
-        cuts.append(slice(max(low - margin, 0), min(high + margin, length)))
+        box.append(slice(max(low - margin, 0), min(high + margin, length)))
         padding.append((max(margin - low, 0), max(high + margin - length, 0)))
         padded = padded or low < margin or high + margin > length
-    cut, padding = tuple(cuts[::-1]), padding[::-1]
-    intensities = image[cut].astype(np.float64)
+    region, padding = tuple(box[::-1]), padding[::-1]
+    intensities = image[region].astype(np.float64)
     if check is not None:
         check(intensities)
     # `mean` as a sum: numpy's own wrapper costs more than adding up a nodule's frame.
     intensities -= np.add.reduce(intensities, axis=None) / intensities.size
-    known, inside = lesion[cut], None
+    known, inside = lesion[region], None
     if padded:
         inside = np.pad(np.ones(intensities.shape), padding).ravel()
         intensities, known = np.pad(intensities, padding), np.pad(known, padding)
@@ -121,7 +121,7 @@ def frame(
     unknown = sum(
         (
             (place + (before - part.start)) * stride
-            for place, part, (before, _), stride in zip(places[::-1], cut, padding, strides, strict=True)
+            for place, part, (before, _), stride in zip(places[::-1], region, padding, strides, strict=True)
         ),
         start=np.zeros((), np.int64),
     )

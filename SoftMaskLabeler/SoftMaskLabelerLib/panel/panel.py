@@ -43,7 +43,7 @@ class Panel(RunPanel):
     # Parameters ------------------------------------------------------------------------------------------------------
 
     def setParameters(self, parameters: Any) -> None:
-        """Shows a parameter node (wrapper) and keeps it up to date; None: the present one isn't observed any more."""
+        """Shows a parameter node (wrapper) and keeps it up to date; None: stops observing the present one."""
         super().setParameters(parameters)
         if parameters is None:
             self.observers.release()
@@ -212,7 +212,7 @@ class Panel(RunPanel):
         self.setParameters(None)
 
     def close(self) -> None:
-        """The scene or the module is being closed: nothing is stored any more, nothing is observed."""
+        """The scene or the module is being closed: nothing more is stored or observed."""
         from slicer.i18n import tr as _
 
         stopped = self.runs.busy

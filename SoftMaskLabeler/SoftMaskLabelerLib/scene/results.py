@@ -147,7 +147,7 @@ def add_trimap_segments(trimap: sitk.Image, frame: Frame, name: str = "") -> Nod
 
 
 def _fill(node: Node, array: np.ndarray, start: Sequence[int] | np.ndarray, volumeNode: Node) -> None:
-    """Gives a volume node an array (z, y, x) that begins at voxel `start` (i, j, k) of another volume."""
+    """Fills a volume node with an array (z, y, x) that begins at voxel `start` (i, j, k) of another volume."""
     with one_event(node):
         node.SetAndObserveTransformNodeID(volumeNode.GetTransformNodeID())
         fill_volume(node, array, moved_start(ijk_to_ras(volumeNode), start))

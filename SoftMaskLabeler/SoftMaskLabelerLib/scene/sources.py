@@ -155,7 +155,7 @@ def _region(frame: Frame, indices: np.ndarray, margin_mm: float) -> tuple[np.nda
     margin = np.ceil(margin_mm / np.array(frame.grid.spacing) + (high - low) / 2)
     start = np.maximum(np.floor(low - margin), 0).astype(int)
     stop = np.minimum(np.ceil(high + margin) + 1, size).astype(int)
-    start[2], stop[2] = 0, size[2]  # so that messages name the volume's own slices
+    start[2], stop[2] = 0, size[2]  # so that messages count the volume's slices
     return start, stop - start
 
 

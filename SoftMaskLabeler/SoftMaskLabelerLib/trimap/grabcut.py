@@ -1,4 +1,4 @@
-"""Lesion masks from RECIST marks: GrabCut seeded by the two axes, an ellipse where GrabCut gives nothing of use.
+"""Lesion masks from RECIST marks: GrabCut seeded by the two axes, an ellipse where GrabCut finds no plausible lesion.
 
 Rother, Kolmogorov and Blake, "GrabCut", 2004, in OpenCV's implementation; section 2.1 of the DSNet papers.
 """
@@ -40,7 +40,7 @@ def mask_from_recist(
     `image`: (y, x), windowed to [0, 1]. `endpoints`: four (x, y) points in pixels, the long axis' two, then the short
     axis' two. `spacing`: (y, x) in mm, 1 by default; it matters where pixels aren't square. The axes, thickened to
     three pixels within the ellipse, are certain lesion; what lies outside 1.2 times the marks' box is certain
-    background. Where OpenCV is missing, finds no model, or gives a mask whose area is far from the ellipse's, the
+    background. Where OpenCV is missing, finds no model, or a mask whose area is far from the ellipse's, the
     ellipse on the two axes is returned and `notes`, if given, gets a line that says why. Raises `ImageError` and
     `RecistError`.
     """
@@ -110,7 +110,7 @@ def _grabcut(
     seeds = seeds[region].copy()
     if not (seeds == cv2.GC_BGD).any():
         raise _NoModelError("the marks fill the image and leave no background")
-    # GrabCut starts from a random clustering: the same image gives the same mask.
+    # GrabCut starts from a random clustering: with a fixed seed the same image always has the same mask.
     cv2.setRNGSeed(0)
     try:
         cv2.grabCut(
