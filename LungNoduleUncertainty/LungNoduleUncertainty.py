@@ -71,7 +71,7 @@ class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.logic = self.panel = None
 
     def setup(self):
-        from LungNoduleUncertaintyLib.panel.panel import Panel
+        from LungNoduleUncertaintyLib.panel.panel import NodulePanel
 
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/LungNoduleUncertainty.ui"))
@@ -79,7 +79,7 @@ class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = LungNoduleUncertaintyLogic()
-        self.panel = Panel(self)
+        self.panel = NodulePanel(self)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.initializeParameterNode()

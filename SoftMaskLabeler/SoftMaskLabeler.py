@@ -45,7 +45,7 @@ class SoftMaskLabelerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = self.panel = None
 
     def setup(self):
-        from SoftMaskLabelerLib.panel.panel import Panel
+        from SoftMaskLabelerLib.panel.panel import SoftMaskPanel
 
         ScriptedLoadableModuleWidget.setup(self)
         uiWidget = slicer.util.loadUI(self.resourcePath("UI/SoftMaskLabeler.ui"))
@@ -53,7 +53,7 @@ class SoftMaskLabelerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(uiWidget)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = SoftMaskLabelerLogic()
-        self.panel = Panel(self)
+        self.panel = SoftMaskPanel(self)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.initializeParameterNode()
@@ -100,10 +100,10 @@ class SoftMaskLabelerLogic(ScriptedLoadableModuleLogic):
 
     def __init__(self, softMaskVolume=None):
         """`softMaskVolume` is called in place of `SoftMaskLabelerLib.pipeline.soft_mask_volume`."""
-        from SoftMaskLabelerLib.scene.runs import Runs
+        from SoftMaskLabelerLib.scene.runs import SoftMaskRuns
 
         ScriptedLoadableModuleLogic.__init__(self)
-        self.runs = Runs(softMaskVolume)
+        self.runs = SoftMaskRuns(softMaskVolume)
         self.lastResult = None
 
     def getParameterNode(self):
@@ -161,11 +161,11 @@ class SoftMaskLabelerLogic(ScriptedLoadableModuleLogic):
         return dependencies.ensure(self._ask if interactive else None)
 
     def _request(self, volumeNode, segments, lines, trimap, segmentationNode, parameters):
-        from SoftMaskLabelerLib.scene.runs import Request
+        from SoftMaskLabelerLib.scene.runs import SoftMaskRequest
         from SoftMaskLabelerLib.scene.sources import Source
 
         source = Source(list(segments), tuple(lines), trimap)
-        return Request(volumeNode, source, parameters, segmentationNode)
+        return SoftMaskRequest(volumeNode, source, parameters, segmentationNode)
 
     def _ask(self, missing):
         return slicer.util.confirmOkCancelDisplay(

@@ -26,7 +26,7 @@ from LungNoduleKit.segmentation_file import write_segmentation
 
 from .dataset.builder import Settings, build
 from .dataset.manifest import apply_decisions
-from .dataset.sources import Case, deeplesion_cases, folder_cases
+from .dataset.sources import SourceCase, deeplesion_cases, folder_cases
 from .errors import SoftMaskError
 from .pipeline import SEGMENT_COLOR, Parameters, SoftMaskResult, read_trimap, soft_mask_volume
 
@@ -239,7 +239,7 @@ def _build(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         own_window=args.own_window,
         parameters=_parameters(args, parser),
     )
-    cases: list[Case] = []
+    cases: list[SourceCase] = []
     cases += deeplesion_cases(args.source, args.images, args.lesion_type or ()) if table else folder_cases(args.source)
     bar = _bar(args.quiet, total=None, unit="case")
 

@@ -39,7 +39,7 @@ sys.path[:0] = [str(ROOT / "LungNoduleUncertainty")]
 from LungNoduleUncertaintyLib import networks  # noqa: E402
 from LungNoduleUncertaintyLib.networks import feature_enhancement as ife  # noqa: E402
 
-MAPS = ((64, 64), (64, 112), (256, 16), (256, 56))  # channels, height and width
+FEATURE_MAPS = ((64, 64), (64, 112), (256, 16), (256, 56))  # channels, height and width
 KINDS = (("curvature", ""), *(("entropy", name) for name in ife.IMPLEMENTATIONS))
 RATIO = 0.5
 NOTE = "scores alone; operator: with selection and concatenation; peer: a loop over channels and samples"
@@ -119,7 +119,7 @@ def in_turns(calls: dict, repeats: int, device: str) -> dict[str, float]:
 
 def maps_table(batch: int, repeats: int, device: str, peers: bool) -> list[dict]:
     rows = []
-    for channels, size in MAPS:
+    for channels, size in FEATURE_MAPS:
         x = activations(batch, channels, size, device)
         convolution = nn.Conv2d(channels * 2 + int(RATIO * channels), channels, 3, padding=1).to(device)
         merged = torch.cat([x, x, x[:, : int(RATIO * channels)]], dim=1)

@@ -154,7 +154,7 @@ def solver_times(image, masks, repeats: int) -> dict:
     from SoftMaskLabelerLib.matting import solvers as matting_solvers
 
     trimap = trimap_from_mask(masks[0])
-    region = matting_laplacian.frame(image, trimap == 255, np.flatnonzero(trimap == 128), 1)
+    region = matting_laplacian.matting_region(image, trimap == 255, np.flatnonzero(trimap == 128), 1)
     keep = matting_solvers._ORDERED_FROM, matting_solvers._SHORT
     matting_solvers._ORDERED_FROM = matting_solvers._SHORT = 0
     order = matting_solvers.narrow_order(region, 1)

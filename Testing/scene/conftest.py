@@ -17,10 +17,10 @@ from vtk.util.numpy_support import numpy_to_vtk  # noqa: E402
 
 from LungNoduleUncertaintyLib.measuring.measurements import measure  # noqa: E402
 from LungNoduleUncertaintyLib.models.network_input import Averaging  # noqa: E402
+from LungNoduleUncertaintyLib.models.outputs import INTERVAL_MAPS  # noqa: E402
 from LungNoduleUncertaintyLib.outlining.result import NoduleSegmentation, Provenance  # noqa: E402
 
 AIR, TISSUE = -850, 40
-MAPS = ("union", "intersection", "final")
 
 
 def pytest_collection_modifyitems(items):
@@ -154,7 +154,8 @@ def fake_segment(ct, point_lps, model=None, device="auto", margin=3, progress=No
     masks = {"hc": hc, "lc": union & ~hc, "final": final}
     masks = {name: image(mask.astype(np.uint8)) for name, mask in masks.items()}
     maps = {
-        f"probability_{name}": image(m.astype(np.float32)) for name, m in zip(MAPS, (union, hc, final), strict=True)
+        f"probability_{name}": image(m.astype(np.float32))
+        for name, m in zip(INTERVAL_MAPS, (union, hc, final), strict=True)
     }
     measurements = measure(image(array), **masks)
     return NoduleSegmentation(**masks, **maps, measurements=measurements, provenance=provenance(point_lps, thresholds))

@@ -11,6 +11,7 @@ import vtk
 
 from LungNoduleKit.errors import NoduleError, OutputError, PointError
 from LungNoduleUncertaintyLib.measuring import table as nodule_table
+from LungNoduleUncertaintyLib.panel.parameters import MAP_CHOICES
 from LungNoduleUncertaintyLib.scene import nodules as scene_nodules
 from LungNoduleUncertaintyLib.scene import outputs as scene_outputs
 from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest, SegmentationRuns
@@ -174,7 +175,7 @@ def test_a_failing_map_takes_the_segments_back(ct, runs, scene, tools, monkeypat
     before = tools.snapshot(scene)
     monkeypatch.setattr(scene_outputs, "show_as_map", lambda node: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        runs.run(SegmentationRequest(volume, points[0], maps=scene_outputs.DEFAULT_MAPS))
+        runs.run(SegmentationRequest(volume, points[0], maps=tuple(MAP_CHOICES.values())))
     assert tools.snapshot(scene) == before
     assert not runs.can_undo
 

@@ -11,6 +11,7 @@ import slicer
 
 from LungNoduleUncertaintyLib.measuring import table as nodule_table
 from LungNoduleUncertaintyLib.measuring.measurements import measure
+from LungNoduleUncertaintyLib.panel.parameters import MAP_CHOICES
 from LungNoduleUncertaintyLib.scene import nodules as scene_nodules
 from LungNoduleUncertaintyLib.scene import outputs as scene_outputs
 from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest, SegmentationRuns
@@ -208,7 +209,7 @@ def test_a_failure_while_running_again_brings_hc_and_lc_back(ct, runs, final_alo
 def test_the_soft_mask_is_the_only_map(ct, runs, final_alone, scene, caplog):
     volume, points = ct
     runs._segment = final_alone
-    stored = runs.run(SegmentationRequest(volume, points[0], maps=scene_outputs.DEFAULT_MAPS))
+    stored = runs.run(SegmentationRequest(volume, points[0], maps=tuple(MAP_CHOICES.values())))
     assert [m.GetName() for m in stored.maps] == ["Nodule 1 Soft mask"]
     array = slicer.util.arrayFromVolume(stored.maps[0])
     assert array.dtype == np.float32

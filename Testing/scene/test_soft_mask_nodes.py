@@ -25,8 +25,7 @@ from soft_lesion import (
 
 from LungNoduleKit.terminology import NODULE_TERMINOLOGY
 from SoftMaskLabelerLib.errors import ImageError
-from SoftMaskLabelerLib.scene import results as mrml_bridge
-from SoftMaskLabelerLib.scene import sources as mrml_sources
+from SoftMaskLabelerLib.scene import results, sources
 
 
 @pytest.fixture(params=[False, True], ids=["right-handed", "left-handed"])
@@ -112,7 +111,7 @@ def test_non_linear_transform_between_volume_and_source(scene, tools, matrix, lo
     np.testing.assert_allclose(on_volume(node, volume), wanted, atol=1e-4)
     lines = add_recist(scene, volume)  # in the world, where the lesion has been moved to
     by_lines = on_volume(logic.softMask(volume, lines=lines), volume)
-    inputs = mrml_sources.read(volume, mrml_sources.Source(lines=lines))
+    inputs = sources.read(volume, sources.Source(lines=lines))
     points = [inputs.image.TransformPhysicalPointToContinuousIndex(p) for p in inputs.recist_points_lps]
     first = inputs.frame.start_of(inputs.image)
     reach = [[-10, 0, 0], [10, 0, 0], [0, -8.125, 0], [0, 8.125, 0]]
@@ -157,7 +156,7 @@ def test_other_nodes_stay_and_undo_takes_everything_back(scene, tools, matrix, l
     logic.softMask(volume, segments=segments)
     logic.softMask(volume, segments=segments, segmentationNode=target)
     names = list(tools.ids_by_name(target))
-    assert names == ["Reader 1", mrml_bridge.SEGMENT_NAME]
+    assert names == ["Reader 1", results.SEGMENT_NAME]
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(volume), array)
     assert [logic.undo(), logic.undo(), logic.undo()] == ["soft mask", "soft mask", ""]
     assert tools.snapshot(scene) == before
@@ -249,7 +248,7 @@ def test_trimap_as_segmentation_for_the_segment_editor(scene, tools, matrix, log
     assert list(tools.ids_by_name(node)) == ["Unknown", "Lesion"]
     assert node.GetSegmentation().GetNumberOfLayers() == 1
     _, trimap = expected(slicer.util.arrayFromVolume(volume), matrix, inside, erode_mm=1.5, dilate_mm=2.0)
-    parts = mrml_sources.trimap_segments(node)
+    parts = sources.trimap_segments(node)
     for part, value in (("unknown", 128), ("lesion", 255)):
         np.testing.assert_array_equal(tools.segment_array(node, parts[part], volume), trimap == value)
     node.GetSegmentation().GetSegment(parts["lesion"]).SetName("Certain")  # the tag says what it is
@@ -263,18 +262,18 @@ def test_trimap_as_segmentation_for_the_segment_editor(scene, tools, matrix, log
 
 
 def test_preview_node_stays_out_of_lists_and_files(scene, tools, matrix, logic):
-    from SoftMaskLabelerLib.scene.runs import Request
+    from SoftMaskLabelerLib.scene.runs import SoftMaskRequest
 
     volume, inside = add_lesion(tools, scene, matrix), distance(matrix) <= RADIUS
     segments = add_segments(scene, volume, [inside])
     before = tools.snapshot(scene)
-    request = Request(volume, mrml_sources.Source(segments))
+    request = SoftMaskRequest(volume, sources.Source(segments))
     trimap, frame, _ = logic.runs.trimap(request)
-    node = mrml_bridge.add_trimap(trimap, frame, preview=True)
+    node = results.add_trimap(trimap, frame, preview=True)
     assert node.GetHideFromEditors()
     assert not node.GetSaveWithScene()
     assert not node.GetDisplayNode().GetColorNode().GetSaveWithScene()
-    mrml_bridge.remove_trimap(node)
+    results.remove_trimap(node)
     assert tools.snapshot(scene) == before
 
 

@@ -10,8 +10,7 @@ from soft_lesion import RADIUS, SHAPE, add_lesion, add_line, add_recist, add_seg
 from LungNoduleKit.scene.nodes import line_ends
 from LungNoduleKit.scene.worker import CancelledError
 from SoftMaskLabelerLib.errors import ImageError, MaskError, RecistError, SoftMaskError, TrimapError
-from SoftMaskLabelerLib.scene import results as mrml_bridge
-from SoftMaskLabelerLib.scene import sources as mrml_sources
+from SoftMaskLabelerLib.scene import results, sources
 
 
 @pytest.fixture(params=[False, True], ids=["right-handed", "left-handed"])
@@ -97,7 +96,7 @@ def test_failure_while_storing_leaves_the_scene_as_it_was(scene, tools, matrix, 
     def fail(*arguments, **more):
         raise MemoryError("full")
 
-    monkeypatch.setattr(mrml_bridge, place, fail)
+    monkeypatch.setattr(results, place, fail)
     with pytest.raises(MemoryError):
         logic.softMask(volume, segments=segments)
     if place in ("_fill", "place_beside"):
@@ -109,11 +108,11 @@ def test_failure_while_storing_leaves_the_scene_as_it_was(scene, tools, matrix, 
 
 def test_cancel_and_removed_volume_store_nothing(scene, tools, matrix, logic):
 
-    from SoftMaskLabelerLib.scene.runs import Request
+    from SoftMaskLabelerLib.scene.runs import SoftMaskRequest
 
     volume, inside = add_lesion(tools, scene, matrix), distance(matrix) <= RADIUS
     segments = add_segments(scene, volume, [inside])
-    request = Request(volume, mrml_sources.Source(segments))
+    request = SoftMaskRequest(volume, sources.Source(segments))
     before = tools.snapshot(scene)
     job = logic.runs.start(request)
     job.cancel()

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from LungNoduleUncertaintyLib.networks.discriminators import PixelDiscriminator
-from LungNoduleUncertaintyLib.networks.dsnet import soft_alpha
+from LungNoduleUncertaintyLib.outlining.prediction import to_probability
 from Training.config import DiceForm, GanForm
 from Training.losses import dsnet as losses
 
@@ -68,7 +68,7 @@ def test_dice_pulls_towards_the_mask(case):
 
 def test_soft_mask_loss(case):
     z, alpha = case
-    same = soft_alpha(z)
+    same = to_probability("soft", z)
     assert float(losses.soft_mask_l1(z, same)) == pytest.approx(0, abs=1e-12)
     assert float(losses.soft_mask_l1(z, same, "unit")) == pytest.approx(0, abs=1e-12)
     torch.testing.assert_close(losses.soft_mask_l1(z, alpha, "unit"), (same - alpha).abs().mean())
@@ -76,8 +76,8 @@ def test_soft_mask_loss(case):
     x = z.clone().requires_grad_()
     losses.soft_mask_l1(x, alpha).backward()
     assert torch.equal(x.grad > 0, same > alpha)
-    # The cut of the soft mask is the cut of the binary one.
-    assert torch.equal(soft_alpha(z) >= 0.5, torch.sigmoid(z) >= 0.5)
+    # The soft mask reaches its threshold where the binary map reaches its own.
+    assert torch.equal(same >= 0.5, torch.sigmoid(z) >= 0.5)
 
 
 # --- adversarial ---

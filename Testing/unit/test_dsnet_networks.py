@@ -10,6 +10,7 @@ from fake_model import bundle_metadata
 from LungNoduleUncertaintyLib import NoduleError, networks, segment_nodule
 from LungNoduleUncertaintyLib.models.bundle import Model
 from LungNoduleUncertaintyLib.networks import blocks, discriminators, dsnet, srgan
+from LungNoduleUncertaintyLib.outlining.prediction import to_probability
 
 SMALL = {"width": 8, "levels": 3, "teacher": {"width": 4, "blocks": 1}, "reduction": 4}
 DETAILS = ("none", "sr_input", "edrfm", "sdrfm", "drtm")
@@ -267,13 +268,13 @@ def test_output_at_the_inputs_size_is_the_mean_of_the_enlarged_one():
     torch.testing.assert_close(small, large.unflatten(3, (8, 4)).unflatten(2, (8, 4)).mean((3, 5)))
 
 
-def test_soft_and_binary_cut_agree():
+def test_soft_and_binary_mask_agree():
     z = torch.cat([torch.linspace(-4, 4, 801), torch.tensor([0.0, 1e-3, -1e-3])])
-    alpha = dsnet.soft_alpha(z)
+    alpha = to_probability("soft", z)
     assert torch.equal(alpha >= 0.5, torch.sigmoid(z) >= 0.5)
     assert float(alpha.min()) >= 0
     assert float(alpha.max()) <= 1
-    torch.testing.assert_close(alpha, torch.sigmoid(2 * z))
+    torch.testing.assert_close(alpha, (torch.tanh(z) + 1) / 2)
 
 
 def test_which_channel_the_teacher_enlarges():

@@ -23,7 +23,7 @@ def zero_padded(plane, y, x):
     return float(plane[y, x]) if 0 <= y < plane.shape[0] and 0 <= x < plane.shape[1] else 0.0
 
 
-def neighbour_mean(plane, y, x):
+def neighbor_mean(plane, y, x):
     around = [(dy, dx) for dy, dx in itertools.product((-1, 0, 1), repeat=2) if (dy, dx) != (0, 0)]
     return sum(zero_padded(plane, y + dy, x + dx) for dy, dx in around) / 8
 
@@ -43,7 +43,7 @@ def slow_entropies(maps, implementation, cells):
     """Entropy of each plane of (B, C, H, W), pixel by pixel; `cells` is the denominator of p."""
     planes = maps.flatten(0, 1)
     pairs = [
-        [(float(p[y, x]), neighbour_mean(p, y, x)) for y, x in itertools.product(*map(range, p.shape))] for p in planes
+        [(float(p[y, x]), neighbor_mean(p, y, x)) for y, x in itertools.product(*map(range, p.shape))] for p in planes
     ]
     keys = [[100 * i + j for i, j in plane] for plane in pairs]
     ends = min(map(min, keys)), max(map(max, keys))
@@ -196,7 +196,7 @@ def test_the_accelerator_agrees(implementation):
         lambda x: ife.entropy_scores(x, "paper3d"),
         lambda x: ife.entropy_scores(x, denominator="pixel"),
         lambda x: ife.entropy_scores(x, bins=257),
-        lambda x: ife.select_channels(x, x.mean((2, 3)), 0.5, order="rank"),
+        lambda x: ife.top_channels(x.mean((2, 3)), 2, order="rank"),
         lambda x: ife.FeatureEnhancement("contrast"),
         lambda x: ife.FeatureEnhancement(ratio=1.5),
         lambda x: ife.FeatureEnhancement("entropy", implementation="exact"),
@@ -212,13 +212,14 @@ def test_what_is_refused(call):
 
 def test_the_best_channels_are_copied_best_first():
     x = feature_map(3, 10, 6, 6)
-    scores = torch.rand(3, 10, generator=torch.Generator().manual_seed(1))
-    picked = ife.select_channels(x, scores, 0.45)
-    assert picked.shape == (3, 4, 6, 6)
-    for sample in range(3):
-        best = sorted(range(10), key=lambda c: -scores[sample, c])[:4]
-        assert torch.equal(picked[sample], x[sample, best])
-        assert torch.equal(ife.select_channels(x, scores, 0.45, "channel")[sample], x[sample, sorted(best)])
+    for order in ife.ORDERS:
+        module = ife.FeatureEnhancement("curvature", 0.45, order=order)
+        out, scores = module(x), module.scores(x)
+        assert out.shape == (3, 14, 6, 6)
+        assert torch.equal(out[:, :10], x)
+        for sample in range(3):
+            best = sorted(range(10), key=lambda c: -scores[sample, c])[:4]
+            assert torch.equal(out[sample, 10:], x[sample, best if order == "score" else sorted(best)])
 
 
 def test_gradients_flow_through_the_copies_alone():

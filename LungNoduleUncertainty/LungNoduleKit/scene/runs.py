@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from ..errors import NoduleError
 from .undo import Undo, UndoSteps
-from .worker import Job, Progress, Worker
+from .worker import Progress, Worker, WorkerJob
 
 Request = TypeVar("Request")
 Found = TypeVar("Found")
@@ -27,7 +27,7 @@ class Runs(ABC, Generic[Request, Found, Stored]):
 
     def __init__(self, worker: Worker):
         self.worker, self.steps = worker, UndoSteps()
-        self.job: Job | None = None
+        self.job: WorkerJob | None = None
         self.request: Request | None = None
 
     @abstractmethod
@@ -50,7 +50,7 @@ class Runs(ABC, Generic[Request, Found, Stored]):
         """The whole way at once. Raises `NoduleError`; the scene is then as it was."""
         return self.store(request, self.computation(request)(lambda stage, share: None))
 
-    def start(self, request: Request) -> Job:
+    def start(self, request: Request) -> WorkerJob:
         """Reads the nodes and starts computing in the worker's thread; returns its job. Raises `NoduleError`."""
         if self.busy:
             raise NoduleError(f"{self.running}: wait for it or cancel it first")

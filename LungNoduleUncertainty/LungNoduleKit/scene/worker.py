@@ -23,7 +23,7 @@ class CancelledError(NoduleError):
     """The job was cancelled."""
 
 
-class Job:
+class WorkerJob:
     """Work handed to a `Worker`. `stage` (text) and `share` (0 to 1) tell how far it is.
 
     After `finished`, `result` holds what the function returned, or `error` the exception that ended it; a cancelled
@@ -80,12 +80,12 @@ class Worker:
 
     def __init__(self, name: str = "jobs"):
         self._name, self._lock = name, threading.Lock()
-        self._jobs: queue.Queue[Job | None] = queue.Queue()
+        self._jobs: queue.Queue[WorkerJob | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
-    def submit(self, function: Callable[[Progress], Any]) -> Job:
-        """Starts `function(progress)` as soon as the jobs before it are finished; returns its `Job`."""
-        job = Job(function)
+    def submit(self, function: Callable[[Progress], Any]) -> WorkerJob:
+        """Starts `function(progress)` as soon as the jobs before it are finished; returns its `WorkerJob`."""
+        job = WorkerJob(function)
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)

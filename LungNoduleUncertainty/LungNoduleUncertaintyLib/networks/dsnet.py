@@ -25,11 +25,6 @@ ORDERS = ("conv-relu-bn", "conv-bn-relu")
 DETAILS = ("none", "sr_input", "edrfm", "sdrfm", "drtm")
 
 
-def soft_alpha(soft: torch.Tensor) -> torch.Tensor:
-    """Opacity alpha in [0, 1] of the map `soft`: (tanh(z) + 1) / 2. It is sigmoid(2 z), not sigmoid(z)."""
-    return (torch.tanh(soft) + 1) / 2
-
-
 def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
@@ -217,9 +212,10 @@ class DSNetBackbone(nn.Module):
 class DSNet(Network):
     """DSNet, (B, in_channels, H, W) -> {"final", "soft"}, each (B, 1, H, W), or (B, 1, 4H, 4W): see `output_size`.
 
-    `final` are the logits of the binary mask; `soft` is the map behind the soft mask, whose opacity is
-    `soft_alpha(soft)`. With `heads="shared"` both are the one map z of the papers, so that their thresholds agree:
-    sigmoid(z) >= 0.5 where alpha >= 0.5, which is z >= 0. `heads="separate"` has a 1x1 convolution for each.
+    `final` are the logits of the binary mask; `soft` is the map z behind the soft mask, whose opacity alpha is
+    (tanh(z) + 1) / 2 = sigmoid(2 z). With `heads="shared"` both are the same map, as in the papers, so that their
+    thresholds agree: sigmoid(z) >= 0.5 where alpha >= 0.5, which is z >= 0. `heads="separate"` has a 1x1 convolution
+    for each.
 
     detail: `none` (SoftGAN, at the input's own resolution), or how a super-resolution teacher helps a network that runs
         at four times the input's resolution: `sr_input` (its image in place of the input's), `edrfm`, `sdrfm` or `drtm`

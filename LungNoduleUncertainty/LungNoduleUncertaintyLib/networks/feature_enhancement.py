@@ -189,17 +189,10 @@ def top_channels(scores: torch.Tensor, count: int, order: str = "score") -> torc
     return best if order == "score" else best.sort(dim=1).values
 
 
-def select_channels(x: torch.Tensor, scores: torch.Tensor, ratio: float, order: str = "score") -> torch.Tensor:
-    """Copies of every sample's best k = int(ratio * C) channels: (B, C, H, W) and scores (B, C) -> (B, k, H, W).
-
-    Gradients flow to the channels that were picked.
-    """
-    return _gather(x, top_channels(scores, int(ratio * x.shape[1]), order))
-
-
 def _gather(x: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
-    """Channels `best` (B, k) of every sample: whole planes are copied, forward and backward, not element by element.
+    """Channels `best` (B, k) of every sample: (B, C, H, W) -> (B, k, H, W).
 
+    Whole planes are copied, forward and backward, not element by element.
     The memory format stays, so that what follows runs in the network's own.
     """
     batch, channels, height, width = x.shape

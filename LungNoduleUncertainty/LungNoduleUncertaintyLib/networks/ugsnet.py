@@ -89,7 +89,7 @@ class OtsuFilter(nn.Module):
 
     mode `masked`: feature x hard mask, the mask detached, so the gradient passes where the mask is one.
     mode `binary`: the mask itself, straight-through gradient.
-    mode `quantize_released`: the released code's quirk, gray levels 0, 128, 255 by thresholds of -0.5 and 0.5, no gradient.
+    mode `quantize_released`: the released code's, gray levels 0, 128, 255 by thresholds -0.5 and 0.5; no gradient.
     """
 
     MODES = ("masked", "binary", "quantize_released")

@@ -22,7 +22,7 @@ from .parameters import (
 )
 
 
-class Panel(RunPanel):
+class NodulePanel(RunPanel):
     """Connects `widget.ui` with `widget.logic`; `widget` observes nodes for it (VTKObservationMixin)."""
 
     failed = "The nodule couldn't be segmented"

@@ -31,15 +31,12 @@ MAP_VOLUMES: dict[str, Callable[[NoduleSegmentation], sitk.Image | None]] = {
     "Union probability": lambda result: result.probability_union,
     "Intersection probability": lambda result: result.probability_intersection,
 }
-DEFAULT_MAPS = ("Final probability", "LC probability", "Multi-confidence")
 SOFT_MASK = "Soft mask"  # name of the volume in place of the final probability, of a model that has a soft mask
 TABLE_ROLE = TAG_PREFIX + "table"
 _CHART_ROLE, _DENSITY_ROLE = TAG_PREFIX + "chart", TAG_PREFIX + "densities"
 
 
-def add_maps(
-    result: NoduleSegmentation, volumeNode: Node, nodule_name: str, names: Iterable[str] = DEFAULT_MAPS
-) -> list[Node]:
+def add_maps(result: NoduleSegmentation, volumeNode: Node, nodule_name: str, names: Iterable[str]) -> list[Node]:
     """Adds maps of a result as float32 scalar volumes on the volume's own voxels; returns the nodes.
 
     Maps that the model doesn't have are left out, and the log says so. A model's soft mask is its final probability.

@@ -37,7 +37,7 @@ from .sources import STRATEGIES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from .sources import Case
+    from .sources import SourceCase
 
 LAYERS = ("image", "soft", "trimap", "binary")
 SHEETS = "contact-sheets"
@@ -84,7 +84,7 @@ class Summary:
 
 
 def build(
-    cases: Sequence[Case],
+    cases: Sequence[SourceCase],
     output: str | Path,
     settings: Settings | None = None,
     *,
@@ -122,7 +122,7 @@ def build(
     return Summary(len(left) - failed, failed, len(cases) - len(left), seconds, pages)
 
 
-def make_case(case: Case, output: Path, settings: Settings) -> dict[str, Any]:
+def make_case(case: SourceCase, output: Path, settings: Settings) -> dict[str, Any]:
     """Makes one case's files and returns its row of the manifest; whatever goes wrong is in the row, never raised."""
     row: dict[str, Any] = {"patient": case.patient, "source": case.source, "strategy": settings.strategy}
     try:
@@ -170,13 +170,15 @@ def read_case(output: str | Path, name: str) -> dict[str, np.ndarray]:
     }
 
 
-def _results(cases: list[Case], output: Path, settings: Settings, jobs: int) -> Iterator[tuple[Case, dict[str, Any]]]:
+def _results(
+    cases: list[SourceCase], output: Path, settings: Settings, jobs: int
+) -> Iterator[tuple[SourceCase, dict[str, Any]]]:
     for case, row in run_many(partial(make_case, output=output, settings=settings), cases, jobs):
         died = {"patient": case.patient, "source": case.source, "strategy": settings.strategy, "status": "failed"}
         yield case, row or {**died, "notes": "its process died (out of memory, or a crash)"}
 
 
-def _make(case: Case, output: Path, settings: Settings) -> dict[str, Any]:
+def _make(case: SourceCase, output: Path, settings: Settings) -> dict[str, Any]:
     """Files of a case; returns what the manifest says of a case that is done."""
     loaded = case.load(settings.strategy, settings.reader)
     parameters, notes = settings.parameters, list[str]()

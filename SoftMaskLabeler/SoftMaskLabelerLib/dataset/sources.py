@@ -98,7 +98,7 @@ class DeepLesionCase:
         return Loaded(image, spacing, points=points, slice=self.lesion.file, window=self.lesion.window)
 
 
-Case = FolderCase | DeepLesionCase
+SourceCase = FolderCase | DeepLesionCase
 AnyCase = TypeVar("AnyCase", FolderCase, DeepLesionCase)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import ImageError, TrimapError
 from ..trimap.trimap import LESION, UNKNOWN
-from .laplacian import assemble, frame
+from .laplacian import assemble, matting_region
 from .solvers import narrow_order, solve
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _solve_into(
     positions = np.flatnonzero(unknown)
     if not positions.size:
         return
-    region = frame(image, lesion, positions, radius, _check_windowed)
+    region = matting_region(image, lesion, positions, radius, _check_windowed)
     order = narrow_order(region, radius)
     solution = solve(assemble(region, epsilon, radius, order), image.ndim)
     np.maximum(solution, 0.0, out=solution)

@@ -26,7 +26,7 @@ import numpy as np
 _OUTSIDE = -(1 << 40)
 
 
-class Frame(NamedTuple):
+class MattingRegion(NamedTuple):
     """The part of the image that the system needs: the unknown pixels' bounding box with a margin of 2r, flattened."""
 
     intensities: np.ndarray
@@ -36,7 +36,7 @@ class Frame(NamedTuple):
     inside: np.ndarray | None
     """float64 (pixels,), 1 in the image and 0 in the padding; None if nothing had to be padded"""
     unknown: np.ndarray
-    """int64 (N,), positions of the unknown pixels in the frame, ascending"""
+    """int64 (N,), positions of the unknown pixels in the region, ascending"""
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
@@ -53,7 +53,7 @@ class System(NamedTuple):
     right: np.ndarray
     """float64 (N,): -L_UK a_K"""
     ascending: bool
-    """Whether rows are in the frame's order, so that second > first in every coupling but the diagonal"""
+    """Whether rows are in the region's order, so that second > first in every coupling but the diagonal"""
 
 
 class _Offsets(NamedTuple):
@@ -64,9 +64,9 @@ class _Offsets(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _offsets(shape: tuple[int, ...], radius: int) -> _Offsets:
-    """The half of all offsets that comes at or after (0, ..., 0), for a frame of `shape`.
+    """The half of all offsets that comes at or after (0, ..., 0), for a region of `shape`.
 
-    `flat`: step in the flattened frame, (offsets, 1). `table`: where in the table of box sums the windows that hold
+    `flat`: step in the flattened region, (offsets, 1). `table`: where in the table of box sums the windows that hold
     i and i + d are found, relative to i. `corner`: step from a window's first pixel to its last.
     """
     side, dimensions = 2 * radius + 1, len(shape)
@@ -80,17 +80,17 @@ def _offsets(shape: tuple[int, ...], radius: int) -> _Offsets:
     return _Offsets((steps @ strides)[:, None], table[:, None], corner)
 
 
-def frame(
+def matting_region(
     image: np.ndarray,
     lesion: np.ndarray,
     positions: np.ndarray,
     radius: int,
     check: Callable[[np.ndarray], None] | None = None,
-) -> Frame:
-    """Cuts the frame around the unknown pixels out of an image.
+) -> MattingRegion:
+    """The region of an image around its unknown pixels.
 
     `image` (real) and `lesion` (bool) share one shape of two or three axes; `positions`: int64 (N,), N >= 1, ascending,
-    the unknown pixels in the flattened image. `check`, if given, is called with the frame's intensities.
+    the unknown pixels in the flattened image. `check`, if given, is called with the region's intensities.
     """
     margin = 2 * radius
     box, padding, padded, places = [], [], False, []
@@ -110,7 +110,7 @@ def frame(
     intensities = image[region].astype(np.float64)
     if check is not None:
         check(intensities)
-    # `mean` as a sum: numpy's own wrapper costs more than adding up a nodule's frame.
+    # `mean` as a sum: numpy's own wrapper costs more than adding up a nodule's region.
     intensities -= np.add.reduce(intensities, axis=None) / intensities.size
     known, inside = lesion[region], None
     if padded:
@@ -125,7 +125,7 @@ def frame(
         ),
         start=np.zeros((), np.int64),
     )
-    return Frame(intensities.ravel(), known.ravel().astype(np.float64), inside, unknown, shape, strides)
+    return MattingRegion(intensities.ravel(), known.ravel().astype(np.float64), inside, unknown, shape, strides)
 
 
 def _box(fields: np.ndarray, strides: tuple[int, ...], side: int) -> np.ndarray:
@@ -163,11 +163,11 @@ def _box_table(fields: np.ndarray, strides: tuple[int, ...], side: int) -> np.nd
     return table
 
 
-def assemble(region: Frame, epsilon: float, radius: int, order: np.ndarray | None = None) -> System:
-    """The reduced system of a frame.
+def assemble(region: MattingRegion, epsilon: float, radius: int, order: np.ndarray | None = None) -> System:
+    """The reduced system of a region.
 
     `order`: permutation of the unknown pixels, giving the rows of the system; None: ascending position.
-    Sums near the frame's edges mix rows, and are never read: unknown pixels lie at least 2r from every edge.
+    Sums near the region's edges mix rows, and are never read: unknown pixels lie at least 2r from every edge.
     """
     side = 2 * radius + 1
     strides, n = region.strides, region.intensities.size

@@ -1,7 +1,7 @@
 """Solvers for the reduced matting system: banded Cholesky, and two others where the band gets too large.
 
 Measured over nodules' bands in 64 x 64 to 256 x 256 (`Testing/benchmarks/matting_benchmark.py --solvers`) and over full
-frames: LAPACK's banded Cholesky is faster than sparse LU and conjugate gradients at every size in 2D. Under a few
+slices: LAPACK's banded Cholesky is faster than sparse LU and conjugate gradients at every size in 2D. Under a few
 hundred unknowns row order is good enough; above, an order with a narrower band pays. In 3D the band grows with the
 lesion's surface, and conjugate gradients take over.
 """
@@ -23,7 +23,7 @@ from scipy.sparse.linalg import splu
 from ..errors import SolverError
 
 if TYPE_CHECKING:
-    from .laplacian import Frame, System
+    from .laplacian import MattingRegion, System
 
 # Below this number of unknowns, and of multiplications in the factorization, ordering costs more than it saves.
 _ORDERED_FROM = 1000
@@ -38,7 +38,7 @@ _CG_TOLERANCE = 1e-9
 _CG_STEPS = 20_000
 
 
-def narrow_order(region: Frame, radius: int) -> np.ndarray | None:
+def narrow_order(region: MattingRegion, radius: int) -> np.ndarray | None:
     """Order of the unknown pixels that keeps the band narrow, int64 (N,), or None for ascending position.
 
     The narrowest of rows, columns and reverse Cuthill-McKee: the latter follows a ring, the former two are better for
@@ -64,10 +64,10 @@ def narrow_order(region: Frame, radius: int) -> np.ndarray | None:
     return best
 
 
-def _band_width(region: Frame, rows: np.ndarray, order: np.ndarray | None, radius: int) -> int:
+def _band_width(region: MattingRegion, rows: np.ndarray, order: np.ndarray | None, radius: int) -> int:
     """Largest distance in the order between pixels that windows couple, looking at the farthest offsets only.
 
-    `rows`: int64 of the frame's size, written to.
+    `rows`: int64 of the region's size, written to.
     """
     unknown = region.unknown
     rows.fill(-1)
@@ -82,12 +82,12 @@ def _band_width(region: Frame, rows: np.ndarray, order: np.ndarray | None, radiu
 
 
 def _half(scale: int, factors: Iterable[int], strides: tuple[int, ...]) -> list[int]:
-    """Steps in the flattened frame of all offsets with the given factors per axis, one of each pair of opposites."""
+    """Steps in the flattened region of all offsets with the given factors per axis, one of each pair of opposites."""
     offsets = itertools.product(factors, repeat=len(strides))
     return [scale * sum(map(mul, offset, strides)) for offset in offsets if offset > (0,) * len(strides)]
 
 
-def _cuthill_mckee(region: Frame, rows: np.ndarray, reach: int) -> np.ndarray:
+def _cuthill_mckee(region: MattingRegion, rows: np.ndarray, reach: int) -> np.ndarray:
     """Reverse Cuthill-McKee on the graph of pixels up to `reach` steps apart along every axis; `rows` is written to."""
     count = region.unknown.size
     half = _half(1, range(-reach, reach + 1), region.strides)

@@ -9,7 +9,7 @@ from LungNoduleKit.panel.run_panel import RunPanel, index_of
 from LungNoduleKit.scene.transforms import Node
 
 from ..errors import SoftMaskError
-from ..scene.runs import Request, Stored, parameters_of
+from ..scene.runs import SoftMaskRequest, StoredSoftMask, parameters_of
 from .parameters import DIMENSIONS, pipeline_parameters
 from .preview import TrimapPreview
 from .sources import SourceChooser
@@ -17,7 +17,7 @@ from .sources import SourceChooser
 _LINES = 4  # of the status label
 
 
-class Panel(RunPanel):
+class SoftMaskPanel(RunPanel):
     """Connects `widget.ui` with `widget.logic`; `widget` observes nodes for it (VTKObservationMixin)."""
 
     failed = "The soft mask couldn't be made"
@@ -118,7 +118,7 @@ class Panel(RunPanel):
 
     # Apply and Cancel ------------------------------------------------------------------------------------------------
 
-    def request(self) -> Request:
+    def request(self) -> SoftMaskRequest:
         from slicer.i18n import tr as _
 
         parameters = self._parameters
@@ -128,9 +128,9 @@ class Panel(RunPanel):
             raise SoftMaskError(_("The window must run from a lower to a higher value."))
         given = pipeline_parameters(parameters)
         parameters_of(given)
-        return Request(parameters.volume, self.sources.source(parameters), given, parameters.segmentation)
+        return SoftMaskRequest(parameters.volume, self.sources.source(parameters), given, parameters.segmentation)
 
-    def prepared(self, make_request: Callable[[], Request]) -> Request:
+    def prepared(self, make_request: Callable[[], SoftMaskRequest]) -> SoftMaskRequest:
         request = make_request()
         if request.source.lines:
             self.logic.ensurePackages(interactive=True)
@@ -167,7 +167,7 @@ class Panel(RunPanel):
         super().report("\n".join(lines))
         self.ui.statusLabel.toolTip = text
 
-    def showStored(self, stored: Stored) -> None:
+    def showStored(self, stored: StoredSoftMask) -> None:
         """The soft mask is laid over the image, the segmentation chosen for the next one."""
         import slicer
         from slicer.i18n import tr as _

@@ -8,10 +8,10 @@ from typing import Any
 
 import SimpleITK as sitk
 
-from LungNoduleKit.scene.worker import CancelledError, Job, Worker
+from LungNoduleKit.scene.worker import CancelledError, Worker, WorkerJob
 
 from ..errors import SoftMaskError
-from ..scene import results as mrml_bridge
+from ..scene import results
 from ..scene.frame import Frame
 
 _DELAY_MS = 250  # a slider that is dragged counts once it rests
@@ -32,7 +32,7 @@ class TrimapPreview:
         self._computation, self._report = computation, report
         self.worker = Worker("trimap preview")
         self.node: Any = None
-        self._job: Job | None = None
+        self._job: WorkerJob | None = None
         self._frame: Any = None
         self._layers: dict[str, tuple[str, float]] = {}  # what the views showed before
         self.on = False
@@ -108,9 +108,9 @@ class TrimapPreview:
         if scene is None:
             raise SoftMaskError("the volume was removed from the scene")
         if self.node is not None and self.node.GetScene() is scene:
-            mrml_bridge.update_trimap(self.node, trimap, frame)
+            results.update_trimap(self.node, trimap, frame)
             return
-        self.node = mrml_bridge.add_trimap(trimap, frame, preview=True)
+        self.node = results.add_trimap(trimap, frame, preview=True)
         for number in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
             view = scene.GetNthNodeByClass(number, "vtkMRMLSliceCompositeNode")
             self._layers[view.GetID()] = (view.GetLabelVolumeID(), view.GetLabelOpacity())
@@ -128,4 +128,4 @@ class TrimapPreview:
             if view is not None and view.GetLabelVolumeID() == node.GetID():
                 view.SetLabelVolumeID(label_id)
                 view.SetLabelOpacity(opacity)
-        mrml_bridge.remove_trimap(node)
+        results.remove_trimap(node)

@@ -14,16 +14,16 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleKit import __version__
-from LungNoduleKit.scene import runs
 from LungNoduleKit.scene.lattices import named
 from LungNoduleKit.scene.nodes import all_or_nothing, remove
+from LungNoduleKit.scene.runs import Runs
 from LungNoduleKit.scene.transforms import Node
 from LungNoduleKit.scene.undo import Undo
 from LungNoduleKit.scene.worker import Progress, Worker
 
 from ..errors import ImageError, OutputError, SoftMaskError
 from ..pipeline import Parameters, SoftMaskResult, soft_mask_volume, trimap_volume
-from . import results as mrml_bridge
+from . import results
 from .frame import Frame
 from .sources import TAG_PREFIX, Inputs, Source, check_target, read
 
@@ -31,8 +31,8 @@ _MARGIN = 5  # voxels around the trimap that the nodes hold
 
 
 @dataclass
-class Request:
-    """What is asked for. `parameters`: those of `pipeline.Parameters` by name, its defaults for the others.
+class SoftMaskRequest:
+    """The soft mask to make. `parameters`: those of `pipeline.Parameters` by name, its defaults for the others.
 
     `segmentationNode` gets the binarized segment; None: a new one is made.
     """
@@ -44,7 +44,7 @@ class Request:
 
 
 @dataclass
-class Stored:
+class StoredSoftMask:
     """What a run added, and the pipeline's notes on what it had to work around."""
 
     softMaskNode: Node
@@ -53,14 +53,14 @@ class Stored:
     notes: list[str]
 
 
-class Found(NamedTuple):
+class FoundSoftMask(NamedTuple):
     """A soft mask that was computed, and where the volume lies that it was computed of."""
 
     frame: Frame
     result: SoftMaskResult
 
 
-class Runs(runs.Runs[Request, Found, Stored]):
+class SoftMaskRuns(Runs[SoftMaskRequest, FoundSoftMask, StoredSoftMask]):
     """Soft masks in one scene, one at a time, with their undo steps."""
 
     running = "a soft mask is being computed"
@@ -70,13 +70,13 @@ class Runs(runs.Runs[Request, Found, Stored]):
         super().__init__(worker or Worker("soft masks"))
         self._soft_mask = soft_mask or soft_mask_volume
 
-    def computation(self, request: Request) -> Callable[[Progress], Found]:
+    def computation(self, request: SoftMaskRequest) -> Callable[[Progress], FoundSoftMask]:
         """See `LungNoduleKit.scene.runs.Runs`."""
         check_target(request.segmentationNode, request.volumeNode)
         inputs, given = _read(request), parameters_of(request.parameters)
         soft_mask = self._soft_mask
 
-        def compute(progress: Progress) -> Found:
+        def compute(progress: Progress) -> FoundSoftMask:
             result = soft_mask(
                 inputs.image,
                 masks=inputs.masks,
@@ -85,11 +85,11 @@ class Runs(runs.Runs[Request, Found, Stored]):
                 parameters=given,
                 progress=progress,
             )
-            return Found(inputs.frame, result)
+            return FoundSoftMask(inputs.frame, result)
 
         return compute
 
-    def store(self, request: Request, found: Found) -> Stored:
+    def store(self, request: SoftMaskRequest, found: FoundSoftMask) -> StoredSoftMask:
         """Adds a result's soft mask and segment to the scene as one undo step. All or nothing."""
         frame, result = found
         volumeNode, node = request.volumeNode, request.segmentationNode
@@ -101,12 +101,12 @@ class Runs(runs.Runs[Request, Found, Stored]):
         tags = provenance(request, result)
         alpha, binary = (_trimmed(image, result.trimap) for image in (result.alpha, result.binary))
         with all_or_nothing(scene) as add:
-            softMaskNode = mrml_bridge.add_soft_mask(alpha, frame)
+            softMaskNode = results.add_soft_mask(alpha, frame)
             add(softMaskNode)
             for key, value in tags.items():
                 softMaskNode.SetAttribute(key, value)
             tags = {**tags, TAG_PREFIX + "soft_mask": softMaskNode.GetName()}
-            target, segment_id = mrml_bridge.add_segment(binary, frame, node, tags)
+            target, segment_id = results.add_segment(binary, frame, node, tags)
 
         def back() -> None:
             remove(scene, softMaskNode)
@@ -117,15 +117,17 @@ class Runs(runs.Runs[Request, Found, Stored]):
                 remove(scene, target)
 
         self.steps.push(Undo("soft mask", (softMaskNode, target), back))
-        return Stored(softMaskNode, target, segment_id, list(result.notes))
+        return StoredSoftMask(softMaskNode, target, segment_id, list(result.notes))
 
-    def trimap(self, request: Request) -> tuple[sitk.Image, Frame, list[str]]:
+    def trimap(self, request: SoftMaskRequest) -> tuple[sitk.Image, Frame, list[str]]:
         """(trimap as SimpleITK image 0, 128, 255; frame; notes) of a request's source, computed at once."""
         frame, computation = self.trimap_computation(request)
         trimap, notes = computation(lambda stage, share: None)
         return trimap, frame, notes
 
-    def trimap_computation(self, request: Request) -> tuple[Frame, Callable[[Progress], tuple[sitk.Image, list[str]]]]:
+    def trimap_computation(
+        self, request: SoftMaskRequest
+    ) -> tuple[Frame, Callable[[Progress], tuple[sitk.Image, list[str]]]]:
         """(frame, function of progress that returns (trimap, notes)); the nodes are read here."""
         inputs, given = _read(request), parameters_of(request.parameters)
 
@@ -144,25 +146,25 @@ class Runs(runs.Runs[Request, Found, Stored]):
 
         return inputs.frame, compute
 
-    def add_trimap(self, request: Request, *, segments: bool = False) -> Node:
+    def add_trimap(self, request: SoftMaskRequest, *, segments: bool = False) -> Node:
         """Adds the trimap of a request's source as one undo step; returns the node.
 
         As a labelmap node, or with `segments` as a segmentation node for the Segment Editor.
         """
         trimap, frame, _ = self.trimap(request)
-        node = (mrml_bridge.add_trimap_segments if segments else mrml_bridge.add_trimap)(trimap, frame)
+        node = (results.add_trimap_segments if segments else results.add_trimap)(trimap, frame)
 
         def back() -> None:
             if segments:
                 remove(node.GetScene(), node)
             else:
-                mrml_bridge.remove_trimap(node)
+                results.remove_trimap(node)
 
         self.steps.push(Undo("trimap", (node,), back))
         return node
 
 
-def _read(request: Request) -> Inputs:
+def _read(request: SoftMaskRequest) -> Inputs:
     return read(request.volumeNode, request.source, reach_mm=request.parameters.get("dilate_mm") or 0.0)
 
 
@@ -174,7 +176,7 @@ def parameters_of(given: dict[str, Any]) -> Parameters:
         raise SoftMaskError(f"parameters: {error}") from error
 
 
-def provenance(request: Request, result: SoftMaskResult) -> dict[str, str]:
+def provenance(request: SoftMaskRequest, result: SoftMaskResult) -> dict[str, str]:
     """Tags that say what a soft mask was made from: texts by name, see `sources.TAG_PREFIX`."""
     source = request.source
     marks = [node.GetSegmentation().GetSegment(i).GetName() for node, i in source.segments]
