@@ -125,7 +125,7 @@ def test_cancel_half_way_leaves_the_scene_as_it_was(panel, tools):
     assert (panel.ui.applyButton.text, panel.ui.applyButton.enabled) == ("Apply", True)
     assert job.wait(5)  # it really stops: the gate is still closed
     assert tools.snapshot(panel.scene) == before
-    assert panel.ui.statusLabel.text == "Cancelled. Nothing was added."
+    assert panel.ui.statusLabel.text == "Canceled. Nothing was added."
     panel.gate.set()
     assert apply(panel) is not None  # and the next one works
 

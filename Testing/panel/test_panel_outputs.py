@@ -66,7 +66,7 @@ def test_only_what_the_model_gives_is_shown(soft_panel):
     ui = soft_panel.ui
     ui.advancedButton.collapsed = False
     assert not any(w._qt.isHidden() for w in of_intervals(ui))
-    ui.lcMapCheckBox.checked = True  # remembered, but not asked of a model that doesn't give it
+    ui.lcMapCheckBox.checked = True  # remembered, but not asked of a model that doesn't have it
     ui.finalMapCheckBox.checked = True
     choose_model(soft_panel, "soft")
     assert ui.modelInfoLabel.text.endswith("Outlines Final, with a soft mask, without HC, LC and intervals.")

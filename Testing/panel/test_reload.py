@@ -45,7 +45,7 @@ def test_reload_brings_changed_code(slicer_gui, sources, module, changed):
     slicer_gui.process_events()
     assert sys.modules[name].CHANGED
     assert new.panel.__class__ is not old.__class__
-    assert sys.modules[type(new.panel).__module__].__dict__[type(new.panel).__name__] is type(new.panel)
+    assert getattr(sys.modules[type(new.panel).__module__], type(new.panel).__name__) is type(new.panel)
     new.enter()
     assert new.ui.applyButton.text == "Apply"
     new.cleanup()

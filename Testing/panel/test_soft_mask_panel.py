@@ -18,7 +18,7 @@ MODULE = "SoftMaskLabeler"
 
 
 class Slow:
-    """Stands in for `soft_mask_volume`: waits at each step until it is let go."""
+    """In place of `soft_mask_volume`: waits at each step until it is let go."""
 
     def __init__(self):
         self.go, self.steps, self.calls = threading.Event(), threading.Event(), []
@@ -161,10 +161,10 @@ def test_apply_says_what_is_missing(slicer_gui, widget, volume, segmentation):
 
 def test_list_follows_the_segmentation(slicer_gui, widget, segmentation):
     check_segments(slicer_gui, widget, segmentation, "Reader B")
-    segmentation.GetSegmentation().GetSegment("B").SetName("Doctor B")
+    segmentation.GetSegmentation().GetSegment("B").SetName("Reader B again")
     segmentation.GetSegmentation().RemoveSegment("A")
     slicer_gui.process_events()
-    assert [item.text() for item in items(widget)] == ["Doctor B", "Reader Empty"]
+    assert [item.text() for item in items(widget)] == ["Reader B again", "Reader Empty"]
     assert widget.ui.applyButton.enabled
     segmentation.GetSegmentation().RemoveSegment("B")
     assert not widget.ui.applyButton.enabled
@@ -249,7 +249,7 @@ def test_cancel_adds_nothing(slicer_gui, widget, slow, segmentation, tools):
     slicer_gui.wait_until(slow.steps.is_set)
     job = widget.logic.runs.job
     slicer_gui.click(widget.ui.applyButton)
-    assert widget.ui.statusLabel.text == "Cancelled. Nothing was added."
+    assert widget.ui.statusLabel.text == "Canceled. Nothing was added."
     assert widget.ui.applyButton.text == "Apply"
     slicer_gui.wait_until(lambda: job.finished)
     slicer_gui.process_events()

@@ -128,7 +128,7 @@ def add_balls(scene, matrix, indices, shape=(28, 40, 44)):
 
 
 def fake_segment(ct, point_lps, model=None, device="auto", margin=3, progress=None, thresholds=None, averaging=None):
-    """Stands in for `segment_nodule`: the tissue around the point, its core as HC, cropped to its region."""
+    """In place of `segment_nodule`: the tissue around the point, its core as HC, cropped to its region."""
     from scipy import ndimage
 
     array = sitk.GetArrayFromImage(ct)

@@ -44,8 +44,8 @@ class BrightNetwork(torch.nn.Module):
 
     def forward(self, x):
         hu = x[:, 1:2] * 1300 - 1000
-        cuts = {"union": -650, "final": -450, "single": -450, "intersection": -250}
-        return {key: (hu - cut) / 20 for key, cut in cuts.items()}
+        thresholds = {"union": -650, "final": -450, "single": -450, "intersection": -250}
+        return {key: (hu - threshold) / 20 for key, threshold in thresholds.items()}
 
 
 def bright_model() -> Model:

@@ -68,7 +68,7 @@ def test_a_stopped_run_ends_with_the_same_weights_of_both_networks(nodules, tmp_
 
 
 def test_the_two_networks_learn_in_turn_and_the_teacher_never(nodules, tmp_path):
-    """Each optimiser moves its own network only; the teacher's weights and running statistics stay as they came."""
+    """Each optimizer moves its own network only; the teacher's weights and running statistics stay as they came."""
     run = trainer(dsnet_config(epochs=3), nodules, tmp_path)
     assert isinstance(run, DSNetTrainer)
     run._start()

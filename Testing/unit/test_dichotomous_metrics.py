@@ -22,10 +22,10 @@ def box(rows, columns, shape=(64, 64)):
     return out
 
 
-def blobs(seed, size=64, sigma=4.0, cut=0.4):
+def blobs(seed, size=64, sigma=4.0, threshold=0.4):
     """A mask with several parts and holes."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(size, size)), sigma)
-    return noise > cut * noise.std()
+    return noise > threshold * noise.std()
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +212,7 @@ def test_minmax_cut_always_finds_something():
 
 def test_released_clicks_are_the_same_on_64_pixels_and_count_grey_outlines_elsewhere():
     for seed in range(8):
-        pair = blobs(seed), blobs(seed, cut=0.7)
+        pair = blobs(seed), blobs(seed, threshold=0.7)
         assert metrics.human_correction_effort_released(*pair) == metrics.human_correction_effort(*pair)
     pairs = [(blobs(s, 150, 10), blobs(s, 150, 10, 0.7)) for s in range(8)]
     released = [metrics.human_correction_effort_released(*pair) for pair in pairs]
@@ -239,7 +239,7 @@ def test_clicks_agree_with_pysodmetrics_exactly(sod):
 def test_mean_absolute_error_and_f_measure_agree_with_pysodmetrics(sod):
     rng = np.random.default_rng(5)
     for seed in range(10):
-        truth, mask = blobs(seed, cut=0.5), blobs(seed + 30, cut=0.5)
+        truth, mask = blobs(seed, threshold=0.5), blobs(seed + 30, threshold=0.5)
         probability = rng.random((64, 64))
         assert metrics.mean_absolute_error(probability, truth) == pytest.approx(sod.MAE().cal_mae(probability, truth))
         # Of a mask, its adaptive threshold finds the mask itself.
@@ -271,7 +271,7 @@ def test_distances_agree_with_monai():
 
 
 def test_rows_of_nodules_and_readers_hold_the_measures():
-    readers = np.stack([blobs(7), blobs(7, cut=0.6), blobs(7, cut=0.3)])
+    readers = np.stack([blobs(7), blobs(7, threshold=0.6), blobs(7, threshold=0.3)])
     final = np.clip(ndimage.gaussian_filter(readers[1].astype(float), 1.5), 0, 1)
     row, human = metrics.score_nodule(readers, {"final": final}), metrics.score_human(readers)
     alone = metrics.score_image(final, readers[0])

@@ -20,7 +20,7 @@ from Training.evaluation.summary import Evaluation, evaluation_of, summarize
 
 
 def soft_ball(radius=6.0, size=40, name="N0") -> Nodule:
-    """A ball whose grey values fall over 6 mm, outlined by four readers at four HU values."""
+    """A ball whose gray values fall over 6 mm, outlined by four readers at four HU values."""
     index = np.stack(np.meshgrid(*3 * [np.arange(size) - size / 2 + 0.5], indexing="ij"))
     distance = np.sqrt((index**2).sum(0))
     hu = (-850 + 900 * np.clip((radius - distance) / 6 + 0.5, 0, 1)).astype(np.int16)

@@ -1,4 +1,4 @@
-"""Sets of single images: their layouts, the split by patient, the slice protocol on them, and a job from end to end."""
+"""Sets of single images: their layouts, the split by patient, the task slice on them, and a job from end to end."""
 
 import csv
 import json
@@ -70,7 +70,7 @@ def test_isbi_as_the_challenge_publishes_it_and_with_cells_as_object(tmp_path):
     assert items[0].soft is None
 
 
-def test_given_soft_masks_and_images_of_several_sizes_in_the_slice_protocol(tmp_path, config):
+def test_given_soft_masks_and_images_of_several_sizes_in_the_task_slice(tmp_path, config):
     shapes = [(40, 40), (48, 24), (20, 36), (64, 64)]
     samples = []
     for number, shape in enumerate(shapes):

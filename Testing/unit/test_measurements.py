@@ -25,7 +25,7 @@ def grid_of(extent_mm, spacing, direction=IDENTITY):
 
 
 def local(grid, shift=(0.0, 0.0, 0.0)):
-    """(z, y, x, 3) positions in millimetres along the patient's axes from the grid's centre plus `shift`."""
+    """(z, y, x, 3) positions in millimeters along the patient's axes from the grid's center plus `shift`."""
     k, j, i = np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij")
     return grid.indices_to_points(np.stack([i, j, k], axis=-1)) - grid.center_lps - np.asarray(shift)
 
@@ -76,7 +76,7 @@ def test_oblique_and_anisotropic_pixels():
     assert short == pytest.approx(22, abs=0.7)
 
 
-def test_sheared_axes_measure_in_millimetres():
+def test_sheared_axes_measure_in_millimeters():
     """A tilted gantry's axes aren't at right angles; here the tilt lies within the slices so that it matters."""
     tilt = np.deg2rad(20)
     sheared = (1.0, np.sin(tilt), 0, 0, np.cos(tilt), 0, 0, 0, 1.0)

@@ -1,4 +1,4 @@
-"""Metrics of several readers, the rows of a table, the human row, and statistics over nodules."""
+"""Metrics of several readers, the rows of a table, the row of one reader, and statistics over nodules."""
 
 import csv
 import itertools
@@ -331,7 +331,7 @@ def test_clusters_widen_the_interval():
 
 
 def test_rank_biserial_and_degenerate_pairs():
-    # Ranks 1, 2 favourable and 3 not: (3 - 3) / 6.
+    # Ranks 1, 2 favorable and 3 not: (3 - 3) / 6.
     assert metrics.paired_test([1, 2, 0], [0, 0, 3]).rank_biserial == 0.0
     assert metrics.paired_test([1, 2, 3], [0, 0, 0]).rank_biserial == 1.0
     same = metrics.paired_test([0.5, 0.7, 0.9], [0.5, 0.7, 0.9])

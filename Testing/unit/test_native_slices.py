@@ -1,4 +1,4 @@
-"""The scan's native slices: found behind an interpolated cube, learnt from, and what a model of them sees in a CT."""
+"""The scan's native slices: found behind an interpolated cube, learned from, and what a model of them sees in a CT."""
 
 import json
 from dataclasses import replace
@@ -218,7 +218,7 @@ def test_thick_slices_are_looked_at_as_often_as_thin_ones():
 
 
 def test_other_views_want_voxels_of_one_size():
-    """What the panel calls three views: as of a model that doesn't see the CT's own slices."""
+    """What the panel calls three views: as of a model that doesn't see the CT's native slices."""
     ct, center = ball_ct(size=(80, 80, 24), spacing=(0.8, 0.8, 2.5))
     averaging = Averaging(views=("axial", "coronal", "sagittal"))
     model, plain = with_input(bright_model(), **NATIVE), bright_model()

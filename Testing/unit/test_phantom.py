@@ -45,7 +45,7 @@ def test_tissues_have_their_densities(phantom):
 
 
 def test_noise_is_that_of_a_ct(phantom):
-    """Standard deviation in the aorta, where nothing else varies; and neighbours are correlated as in a real scan."""
+    """Standard deviation in the aorta, where nothing else varies; and neighbors are correlated as in a real scan."""
     ct, _ = phantom
     patch = sitk.GetArrayViewFromImage(ct)
     i, j, k = ct.TransformPhysicalPointToIndex((24, 44, 60))

@@ -21,7 +21,7 @@ OBLIQUE = (0.96, -0.28, 0.0, 0.28, 0.96, 0.0, 0.0, 0.0, 1.0)
 
 
 def ball_ct(radius=6.0, size=(80, 80, 60), spacing=(0.8, 0.8, 1.0), direction=None, center=None, hu=50.0):
-    """A ball with a soft edge of 3 mm in air-like lung, and a second one 25 mm away; returns the CT and the centre."""
+    """A ball with a soft edge of 3 mm in air-like lung, and a second one 25 mm away; returns the CT and the center."""
     image = sitk.Image(size, sitk.sitkFloat32)
     image.SetSpacing(spacing)
     image.SetOrigin((-30.0, 12.0, -400.0))
@@ -153,7 +153,7 @@ def test_nearby_points_give_the_same_voxels():
 
 
 def test_what_was_clicked_is_outlined_though_it_was_connected_with_a_larger_neighbor():
-    """The first look sees one part, whose centre lies in the larger ball; the next ones see two."""
+    """The first look sees one part, whose center lies in the larger ball; the next ones see two."""
     ct, center = ball_ct()
     small = (center[0] + 25.0, *center[1:])
     values = array(ct)

@@ -1,4 +1,4 @@
-"""The papers' protocol: one slice a nodule, on the network's grid."""
+"""As the papers train: one slice a nodule (the task slice), on the network's grid."""
 
 import copy
 from dataclasses import replace
@@ -49,7 +49,7 @@ def test_slices_show_what_the_nodule_has(nodules, config):
         assert np.allclose(slices.spacing_mm[index], nodule.spacing[1:])
 
 
-def test_resizing_keeps_areas_and_millimetres(nodules, config):
+def test_resizing_keeps_areas_and_millimeters(nodules, config):
     small, large = (
         cut_slices(nodules, changed(config, {"data": {"net_size": 0}})),
         cut_slices(nodules, config),
@@ -63,7 +63,7 @@ def test_resizing_keeps_areas_and_millimetres(nodules, config):
     assert np.abs((peaks[1] + 0.5) / 2 - (peaks[0] + 0.5)).max() <= 0.5
 
 
-def test_a_fixed_pixel_size_shows_the_same_millimetres_of_every_scan(config):
+def test_a_fixed_pixel_size_shows_the_same_millimeters_of_every_scan(config):
     nodules = [make_nodule(1, spacing=0.5), make_nodule(1, spacing=1.0)]
     config = changed(config, {"data": dict(crop=16, net_size=32, pixel_mm=1.0)})
     slices = cut_slices(nodules, config)

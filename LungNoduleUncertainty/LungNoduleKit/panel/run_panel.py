@@ -127,7 +127,7 @@ class RunPanel:
 
         if self.runs.busy:
             self.cancel()
-            self.report(_("Cancelled. Nothing was added."))
+            self.report(_("Canceled. Nothing was added."))
         else:
             self.start(self.request)
 
@@ -174,7 +174,7 @@ class RunPanel:
         try:
             function()
         except CancelledError:
-            self.report(_("Cancelled. Nothing was added."))
+            self.report(_("Canceled. Nothing was added."))
         except NoduleError as error:
             self.report(str(error))
         except Exception as error:

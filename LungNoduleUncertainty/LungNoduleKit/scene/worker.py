@@ -1,7 +1,7 @@
 """One thread that lives on between jobs, so that what is loaded and warm serves the next one too.
 
 Plain Python: no Qt and no MRML. A job tells how far it is by calling the function it is given; that call is also where
-a cancelled job ends.
+a canceled job ends.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Progress = Callable[[str, float], None]  # told the stage and the share (0 to 1)
 
 
 class CancelledError(NoduleError):
-    """The job was cancelled."""
+    """The job was canceled."""
 
 
 class WorkerJob:
     """Work handed to a `Worker`. `stage` (text) and `share` (0 to 1) tell how far it is.
 
-    After `finished`, `result` holds what the function returned, or `error` the exception that ended it; a cancelled
+    After `finished`, `result` holds what the function returned, or `error` the exception that ended it; a canceled
     job's error is a `CancelledError`.
     """
 
@@ -54,7 +54,7 @@ class WorkerJob:
         return self._finished.wait(seconds)
 
     def progress(self, stage: str, share: float) -> None:
-        """Called by the job's function. Raises `CancelledError` once the job is cancelled."""
+        """Called by the job's function. Raises `CancelledError` once the job is canceled."""
         if self.cancelled:
             raise CancelledError("cancelled")
         self.stage, self.share = stage, float(share)

@@ -1,4 +1,4 @@
-"""Panels of readers: counted by hand, and what another panel would reach checked on readers that nobody had counted."""
+"""Reader panels: counted by hand, and what another panel would reach checked on readers that nobody had counted."""
 
 import json
 
@@ -19,7 +19,7 @@ def lines(*spans):
 
 
 def discs(rng, spread, count):
-    """`count` readers of a disc: its radius, centre and shape differ from one to the other."""
+    """`count` readers of a disc: its radius, center and shape differ from one to the other."""
     y, x = np.mgrid[-16:17, -16:17]
     radius, angle, found = rng.uniform(4, 10), np.arctan2(y, x), []
     for _ in range(count):

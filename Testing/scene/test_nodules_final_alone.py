@@ -1,4 +1,4 @@
-"""Nodules of models that give Final alone, in the scene: segments, display, maps, tables, plots, runs again, undo."""
+"""Nodules of models that have Final alone, in the scene: segments, display, maps, tables, plots, runs again, undo."""
 
 import csv
 import dataclasses
@@ -28,7 +28,7 @@ def ct(scene, tools):
 
 @pytest.fixture
 def final_alone(tools):
-    """Stands in for `segment_nodule` with a DSNet: Final and its soft mask, nothing else."""
+    """In place of `segment_nodule` with a DSNet: Final and its soft mask, nothing else."""
 
     def segment(ct, point_lps, **more):
         import SimpleITK as sitk

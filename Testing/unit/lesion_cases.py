@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import SimpleITK as sitk
 
-from test_soft_pipeline import nodule
+from test_pipeline import nodule
 
 
 def write_segmentation(path, masks):

@@ -1,4 +1,4 @@
-"""Size classes at their cuts, and what an interval that crosses one says."""
+"""Size classes at their limits, and what an interval that crosses one says."""
 
 import pytest
 

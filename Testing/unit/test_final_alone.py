@@ -180,7 +180,7 @@ def test_final_is_the_same_as_that_of_three_thresholds_of_the_map(ct, soft):
     assert three.measurements["interval"]["volume_mm3"][0] < soft.measurements["volumes_mm3"]["final"]
 
 
-def test_a_neighbour_and_a_click_beside_the_nodule():
+def test_a_neighbor_and_a_click_beside_the_nodule():
     """Final alone: the nodule that the point means and not the one beside it; from anywhere near it the same one."""
     a, b = (20, 30, 22), (20, 30, 40)
     image = ct_with_balls((a, 5.0), (b, 6.0))

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from lesion_cases import nodule_folder, rows_of, write_segmentation
 from LungNoduleKit.geometry import Grid
 from LungNoduleKit.images import read_ct, read_masks
 from LungNoduleKit.segmentation_file import write_segmentation as write_layers
-from soft_cases import nodule_folder, rows_of, write_segmentation
 from SoftMaskLabelerLib import __main__ as cli
 from SoftMaskLabelerLib.pipeline import Parameters, soft_mask_volume
-from test_ct_io import write_slices
-from test_soft_pipeline import array_of, nodule, volume
+from test_images import write_slices
+from test_pipeline import array_of, nodule, volume
 
 
 @pytest.fixture

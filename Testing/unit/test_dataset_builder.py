@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from soft_cases import nodule_folder, rows_of
+from lesion_cases import nodule_folder, rows_of
 from SoftMaskLabelerLib.dataset import builder as dataset_builder
 from SoftMaskLabelerLib.dataset import manifest
 from SoftMaskLabelerLib.dataset.builder import Settings, build, crop, crop_corner, read_case
@@ -245,7 +245,7 @@ def test_names_become_file_names():
 
 
 def test_deeplesion_source(tmp_path):
-    from test_soft_pipeline import HEADER, nodule
+    from test_pipeline import HEADER, nodule
 
     rows = [
         f'000001_01_01_00{n}.png,1,"25, 29, 43, 29, 34, 20, 34, 38",{n},0,"1, 1, 5","-1500, 500"' for n in (5, 2, 5)
