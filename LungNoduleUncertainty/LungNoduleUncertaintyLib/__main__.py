@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from tqdm import tqdm
 
 from LungNoduleKit.errors import NoduleError, OutputError
 from LungNoduleKit.files import write_whole
@@ -93,8 +94,6 @@ class _Progress:
     """A progress bar with the stage, on standard error."""
 
     def __init__(self, quiet: bool):
-        from tqdm import tqdm
-
         self.bar = tqdm(total=100, disable=quiet, leave=False, bar_format="{desc:<22} {percentage:3.0f}%|{bar:30}|")
 
     def __call__(self, stage: str, share: float) -> None:

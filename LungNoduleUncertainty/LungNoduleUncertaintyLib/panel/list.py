@@ -33,7 +33,7 @@ class NoduleList:
         table = ui.noduleTable
         table.horizontalHeader().defaultSectionSize = _CLASS_PIXELS
         table.setColumnCount(4)
-        table.setHorizontalHeaderLabels([_("Nodule"), _("Volume mm³"), _("Axis mm"), _("Class")])
+        table.setHorizontalHeaderLabels([_("Nodule"), _("Volume mm³"), _("Mean axis mm"), _("Class")])
         table.horizontalHeader().setStretchLastSection(True)
         table.horizontalHeader().defaultAlignment = qt.Qt.AlignLeft
         table.verticalHeader().setVisible(False)
