@@ -4,6 +4,7 @@ Importing this package loads neither torch nor SimpleITK; the names below are fe
 """
 
 from importlib import import_module
+from typing import Any
 
 from LungNoduleKit import __version__ as __version__
 
@@ -16,7 +17,7 @@ _EXPORTS = {
 __all__ = sorted(_EXPORTS)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(import_module(_EXPORTS[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

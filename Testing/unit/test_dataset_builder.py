@@ -11,7 +11,7 @@ from lesion_cases import nodule_folder, rows_of
 from SoftMaskLabelerLib.dataset import builder as dataset_builder
 from SoftMaskLabelerLib.dataset import manifest
 from SoftMaskLabelerLib.dataset.builder import Settings, build, crop, crop_corner, read_case
-from SoftMaskLabelerLib.dataset.contact_sheet import PANEL, Tile, contact_sheet, outline
+from SoftMaskLabelerLib.dataset.contact_sheet import PICTURE_PIXELS, Tile, contact_sheet, outline
 from SoftMaskLabelerLib.dataset.manifest import Manifest, apply_decisions
 from SoftMaskLabelerLib.dataset.parallel import run_many
 from SoftMaskLabelerLib.dataset.sources import deeplesion_cases, file_name, folder_cases
@@ -226,13 +226,13 @@ def test_contact_sheet_shows_what_it_is_given():
     alpha[20:40, 16:48] = 1
     tile = Tile(np.full((64, 64), 0.5), (alpha * 255).astype(np.uint8), alpha, "a", True)
     page = contact_sheet([tile] * 3, "title")
-    assert page.shape[0] > 2 * PANEL
-    assert page.shape[1] > 8 * PANEL
-    panels = page[8 + 18 + 14 :][:PANEL, 8:]
-    assert (panels[:, :PANEL] == 128).all()
-    assert (panels[60, 2 * PANEL + 64] == 255).all()
-    assert (panels[4, 3 * PANEL + 4] == 0).all()
-    orange = (panels[:, PANEL : 2 * PANEL] == (255, 140, 40)).all(axis=-1)
+    assert page.shape[0] > 2 * PICTURE_PIXELS
+    assert page.shape[1] > 8 * PICTURE_PIXELS
+    pictures = page[8 + 18 + 14 :][:PICTURE_PIXELS, 8:]
+    assert (pictures[:, :PICTURE_PIXELS] == 128).all()
+    assert (pictures[60, 2 * PICTURE_PIXELS + 64] == 255).all()
+    assert (pictures[4, 3 * PICTURE_PIXELS + 4] == 0).all()
+    orange = (pictures[:, PICTURE_PIXELS : 2 * PICTURE_PIXELS] == (255, 140, 40)).all(axis=-1)
     # The outline runs around alpha's rectangle, twice as large.
     assert np.flatnonzero(orange.any(axis=1))[[0, -1]] == pytest.approx([40, 79], abs=1)
     assert np.flatnonzero(orange.any(axis=0))[[0, -1]] == pytest.approx([32, 95], abs=1)

@@ -93,7 +93,7 @@ def place_beside(node: Node, volumeNode: Node) -> None:
 
 
 def nodes_of_class(scene: Scene, kind: str) -> list[Node]:
-    """The scene's nodes of a class such as "vtkMRMLVolumeNode"; None of them is copied."""
+    """The scene's nodes of a class such as "vtkMRMLVolumeNode", its subclasses included."""
     return [scene.GetNthNodeByClass(n, kind) for n in range(scene.GetNumberOfNodesByClass(kind))]
 
 

@@ -22,6 +22,7 @@ class Undo:
 
     @property
     def possible(self) -> bool:
+        """Whether one of its nodes is still in its scene."""
         return any(node.GetScene() is not None for node in self.nodes)
 
     def run(self) -> bool:

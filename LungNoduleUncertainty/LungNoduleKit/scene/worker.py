@@ -39,10 +39,12 @@ class WorkerJob:
 
     @property
     def finished(self) -> bool:
+        """Whether it has a result or an error."""
         return self._finished.is_set()
 
     @property
     def cancelled(self) -> bool:
+        """Whether it was told to end."""
         return self._cancelled.is_set()
 
     def cancel(self) -> None:

@@ -206,13 +206,14 @@ class _View:
         return shown
 
     def _take(self, number: int, index: int) -> tuple[np.ndarray, dict[str, np.ndarray], np.ndarray, int, int]:
-        """Arrays and axes of plane 0 (slices' own), 1 and 2 (across the slices)."""
+        """HU, masks and map of plane 0 (a slice), 1 or 2 (across the slices) at an index; its row and column axis."""
         row, column = [(1, 2), (0, 2), (0, 1)][number]
         pick = tuple(index if a == number else slice(None) for a in range(3))
         masks = {key: value[pick] for key, value in self.masks.items()}
         return self.hu[pick], masks, self.map[pick], self.order[row], self.order[column]
 
     def plane(self, axes: Axes, number: int) -> None:
+        """Draws plane 0 (a slice), 1 or 2 (across the slices) through the nodule's center, with letters and a scale."""
         from matplotlib.patheffects import withStroke
 
         hu, masks, _, row, column = self._take(number, self.center[number])
@@ -246,6 +247,7 @@ class _View:
         return chosen if self.letters[self.through][0] == "I" else chosen[::-1]
 
     def axial_slice(self, axes: Axes, index: int) -> None:
+        """Draws a slice with the outlines; its title is the distance from the center towards the head."""
         hu, masks, _, row, column = self._take(0, index)
         self._image(axes, hu, row, column, masks, cmap="gray", vmin=_WINDOW[0], vmax=_WINDOW[1])
         offset = (index - self.center[0]) * self.spacing[self.through]
@@ -253,6 +255,7 @@ class _View:
         axes.set_title(f"{offset:+.1f} mm" if index != self.center[0] else "center", fontsize=9, color="#555555")
 
     def probability(self, figure: Figure, axes: Axes) -> None:
+        """Draws the central slice of the map, with Final and a color bar."""
         _, masks, values, row, column = self._take(0, self.center[0])
         shown = self._image(axes, values, row, column, {"final": masks["final"]}, cmap="cividis", vmin=0, vmax=1)
         axes.set_title(self.map_title, fontsize=10, loc="left")
@@ -261,6 +264,7 @@ class _View:
         bar.ax.tick_params(labelsize=8, length=0)
 
     def legend(self, figure: Figure) -> None:
+        """Says which outline is which."""
         from matplotlib.lines import Line2D
 
         shown = list(_OUTLINES.values()) if "union" in self.masks else [_LONE_OUTLINE]

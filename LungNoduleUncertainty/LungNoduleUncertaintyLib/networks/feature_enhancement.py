@@ -356,8 +356,8 @@ def record_selection(network: nn.Module) -> Iterator[dict[str, Selection]]:
     """
     records: dict[str, Selection] = {}
 
-    def keeper(name):
-        def keep(module, inputs, _output):
+    def keeper(name: str) -> Callable[..., None]:
+        def keep(module: FeatureEnhancement, inputs: tuple[torch.Tensor, ...], _output: torch.Tensor) -> None:
             records[name] = Selection(module, inputs[0].detach())
 
         return keep

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-PANEL = 128
+PICTURE_PIXELS = 128
 COLUMNS = 2
 _GAP, _LABEL = 8, 18
 _PAPER, _INK, _NOTED = (24, 24, 24), (235, 235, 235), (255, 196, 84)
@@ -37,7 +37,7 @@ def contact_sheet(tiles: Sequence[Tile], title: str) -> np.ndarray:
     from PIL import Image, ImageDraw
 
     rows = -(-len(tiles) // COLUMNS)
-    width, height = 4 * PANEL + _GAP, PANEL + _LABEL
+    width, height = 4 * PICTURE_PIXELS + _GAP, PICTURE_PIXELS + _LABEL
     page = Image.new("RGB", (COLUMNS * width + _GAP, rows * height + _LABEL + 2 * _GAP), _PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((_GAP, _GAP // 2), title, fill=_INK)
@@ -45,13 +45,13 @@ def contact_sheet(tiles: Sequence[Tile], title: str) -> np.ndarray:
         left = _GAP + number % COLUMNS * width
         top = _GAP + _LABEL + number // COLUMNS * height
         draw.text((left, top), tile.label, fill=_NOTED if tile.noted else _INK)
-        for place, panel in enumerate(panels(tile)):
-            page.paste(Image.fromarray(panel), (left + place * PANEL, top + _LABEL - 4))
+        for place, picture in enumerate(pictures(tile)):
+            page.paste(Image.fromarray(picture), (left + place * PICTURE_PIXELS, top + _LABEL - 4))
     return np.asarray(page)
 
 
-def panels(tile: Tile) -> list[np.ndarray]:
-    """The four pictures of a case, uint8 RGB (PANEL, PANEL, 3) each."""
+def pictures(tile: Tile) -> list[np.ndarray]:
+    """The four pictures of a case, uint8 RGB (PICTURE_PIXELS, PICTURE_PIXELS, 3) each."""
     gray = _enlarged(tile.image)
     outlined = gray.copy()
     outlined[outline(_enlarged(tile.alpha)[..., 0] >= 127.5)] = _OUTLINE
@@ -73,13 +73,13 @@ def write_png(path: Path, picture: np.ndarray) -> None:
 
 
 def _enlarged(values: np.ndarray, smooth: bool = True) -> np.ndarray:
-    """[0, 1] (y, x) to a gray RGB panel; the longer side fills it."""
+    """[0, 1] (y, x) to a gray RGB picture; the longer side fills it."""
     from PIL import Image
 
     gray = Image.fromarray((np.asarray(values, np.float32) * 255).round().clip(0, 255).astype(np.uint8))
-    factor = PANEL / max(gray.size)
+    factor = PICTURE_PIXELS / max(gray.size)
     width, height = (max(1, round(side * factor)) for side in gray.size)
     gray = gray.resize((width, height), Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
-    panel = Image.new("L", (PANEL, PANEL))
-    panel.paste(gray, (0, 0))
-    return np.repeat(np.asarray(panel)[..., None], 3, axis=2)
+    picture = Image.new("L", (PICTURE_PIXELS, PICTURE_PIXELS))
+    picture.paste(gray, (0, 0))
+    return np.repeat(np.asarray(picture)[..., None], 3, axis=2)

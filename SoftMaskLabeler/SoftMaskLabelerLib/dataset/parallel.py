@@ -14,6 +14,7 @@ import SimpleITK as sitk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Future
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,7 +36,7 @@ def run_many(
             yield item, function(item)
         return
     while waiting:
-        running: dict = {}
+        running: dict[Future[Result], Item] = {}
         try:
             with _pool(min(jobs, len(waiting))) as pool:
                 while waiting or running:
