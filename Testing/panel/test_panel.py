@@ -1,10 +1,17 @@
 """The panel of the module, driven as a person would, on real nodes and widgets that know only what Slicer has."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from LungNoduleKit.errors import NoduleError
+from LungNoduleUncertaintyLib.models import store as model_store
+from LungNoduleUncertaintyLib.models.metadata import metadata_sha256
+from LungNoduleUncertaintyLib.scene import packages as dependencies
+from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest
 from panel_steps import apply, cells, place
 
 MODULE = Path(__file__).resolve().parents[2] / "LungNoduleUncertainty"
@@ -143,9 +150,6 @@ def test_leaving_the_module_while_it_runs_loses_nothing(panel):
 
 
 def test_a_second_run_while_one_is_running_is_refused(panel):
-    from LungNoduleKit.errors import NoduleError
-    from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest
-
     place(panel, "A")
     panel.gate.clear()
     panel.click(panel.ui.applyButton)
@@ -267,8 +271,6 @@ def test_a_saved_scene_restores_the_panel_and_the_list(panel, tools, tmp_path):
 
 
 def test_packages_are_asked_for_once_with_one_dialog(panel, monkeypatch):
-    from LungNoduleUncertaintyLib.scene import packages as dependencies
-
     place(panel, "A")
     panel.widget.logic._segmentNodule = None
     monkeypatch.setattr(dependencies, "missing", lambda: ["safetensors>=0.4.3"])
@@ -281,11 +283,6 @@ def test_packages_are_asked_for_once_with_one_dialog(panel, monkeypatch):
 
 
 def test_models_are_shown_imported_and_removed(panel, tmp_path, monkeypatch):
-    import json
-    import shutil
-
-    from LungNoduleUncertaintyLib.models import store as model_store
-    from LungNoduleUncertaintyLib.models.metadata import metadata_sha256
 
     monkeypatch.setenv(model_store.FOLDER_VARIABLE, str(tmp_path / "models"))
     ui = panel.ui

@@ -1,26 +1,26 @@
 """The panel with a model that has Final and a soft mask alone: what it shows and lists."""
 
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 
+from LungNoduleKit.records import read_record
+from LungNoduleUncertaintyLib import networks
+from LungNoduleUncertaintyLib.measuring.measurements import measure
+from LungNoduleUncertaintyLib.models import store as model_store
+from LungNoduleUncertaintyLib.models.bundle import write_bundle
+from LungNoduleUncertaintyLib.models.metadata import BundleMetadata
 from panel_steps import apply, cells
 
 
 @pytest.fixture
 def soft_panel(panel, tools, tmp_path, monkeypatch):
     """The panel with a second model, a small DSNet with Final and a soft mask; the stand-in answers alike."""
-    import dataclasses
 
-    import SimpleITK as sitk
     import torch
-
-    from LungNoduleKit.records import read_record
-    from LungNoduleUncertaintyLib import networks
-    from LungNoduleUncertaintyLib.measuring.measurements import measure
-    from LungNoduleUncertaintyLib.models import store as model_store
-    from LungNoduleUncertaintyLib.models.bundle import write_bundle
-    from LungNoduleUncertaintyLib.models.metadata import BundleMetadata
 
     monkeypatch.setenv(model_store.FOLDER_VARIABLE, str(tmp_path / "models"))
     torch.manual_seed(0)
@@ -131,8 +131,6 @@ def test_segmenting_again_with_a_model_that_gives_less(soft_panel, tools):
 
 
 def test_the_panel_of_a_model_of_final_alone_fits(soft_panel, tmp_path):
-    import os
-
     apply(soft_panel, "B")
     choose_model(soft_panel, "soft")
     apply(soft_panel, "A")

@@ -6,7 +6,10 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from LungNoduleUncertaintyLib.scene.sample import add_phantom
 
 
 @pytest.fixture
@@ -15,8 +18,6 @@ def folder(tmp_path):
 
 
 def test_nodule_panel_with_the_phantoms_nodules(slicer_gui, repository, folder):
-    from LungNoduleUncertaintyLib.scene.sample import add_phantom
-
     volume, points = add_phantom(slicer_gui.scene)
     widget = slicer_gui.module_widget(repository / "LungNoduleUncertainty" / "LungNoduleUncertainty.py")
     ui = widget.ui
@@ -41,11 +42,8 @@ def test_nodule_panel_with_the_phantoms_nodules(slicer_gui, repository, folder):
 
 
 def test_soft_mask_panel_with_a_readers_segments(slicer_gui, repository, folder):
-    import numpy as np
     import slicer
     from PySide6 import QtCore
-
-    from LungNoduleUncertaintyLib.scene.sample import add_phantom
 
     volume, points = add_phantom(slicer_gui.scene)
     position = [0.0, 0.0, 0.0]

@@ -9,6 +9,9 @@ import slicer
 from PySide6 import QtCore
 
 import ui_check
+from SoftMaskLabelerLib.panel.parameters import parameter_class, pipeline_parameters
+from SoftMaskLabelerLib.pipeline import soft_mask_volume
+from SoftMaskLabelerLib.scene import packages as dependencies
 
 SHAPE = (12, 48, 52)
 MIDDLE = np.array([26, 24, 6])
@@ -24,8 +27,6 @@ class Slow:
         self.go, self.steps, self.calls = threading.Event(), threading.Event(), []
 
     def __call__(self, image, *, parameters, progress, **marks):
-        from SoftMaskLabelerLib.pipeline import soft_mask_volume
-
         self.calls.append((parameters, marks))
         progress("matting", 0.4)
         self.steps.set()
@@ -117,8 +118,6 @@ def shown_layers(slicer_gui):
 
 
 def test_ui_file_fits_slicer_and_the_code(slicer_gui, repository):
-    from SoftMaskLabelerLib.panel.parameters import parameter_class
-
     module = repository / MODULE
     files = [module / f"{MODULE}.py", *sorted((module / f"{MODULE}Lib" / "panel").glob("*.py"))]
     ui = module / "Resources" / "UI" / f"{MODULE}.ui"
@@ -205,8 +204,6 @@ def test_apply_with_recist_lines(slicer_gui, widget, volume):
 
 
 def test_opencv_is_asked_for_once_and_an_ellipse_does_without(slicer_gui, widget, monkeypatch):
-    from SoftMaskLabelerLib.scene import packages as dependencies
-
     monkeypatch.setattr(dependencies, "missing", lambda: ["opencv-python-headless>=4.8"])
     choose_lines(widget, add_lines(slicer_gui))
     slicer_gui.click(widget.ui.applyButton)
@@ -372,8 +369,6 @@ def test_edited_trimap_is_used(slicer_gui, widget, slow, volume, segmentation):
 
 
 def test_choices_are_kept_in_the_scene(slicer_gui, widget, segmentation):
-    from SoftMaskLabelerLib.panel.parameters import pipeline_parameters
-
     check_segments(slicer_gui, widget, segmentation, "Reader B")
     widget.ui.dimensionSelector.setCurrentIndex(1)
     widget.ui.radiusSpinBox.value = 2

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from LungNoduleKit.errors import PointError
+from LungNoduleUncertaintyLib.scene.runs import last_point, line_middle
 
 
 @pytest.fixture
@@ -42,8 +43,6 @@ def test_logic_adds_three_segments(module, scene, tools):
 
 
 def test_last_placed_point_and_middle_of_a_line(scene):
-    from LungNoduleUncertaintyLib.scene.runs import last_point, line_middle
-
     markups = scene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "Points")
     with pytest.raises(PointError, match="'Points'"):
         last_point(markups)

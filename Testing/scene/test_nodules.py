@@ -15,6 +15,7 @@ from LungNoduleUncertaintyLib.panel.parameters import MAP_CHOICES
 from LungNoduleUncertaintyLib.scene import nodules as scene_nodules
 from LungNoduleUncertaintyLib.scene import outputs as scene_outputs
 from LungNoduleUncertaintyLib.scene.runs import SegmentationRequest, SegmentationRuns
+from LungNoduleUncertaintyLib.scene.sample import add_phantom
 from LungNoduleUncertaintyLib.segments import KIND_TAG, SEGMENTS, TAG_PREFIX
 
 SHAPE = (28, 40, 44)
@@ -345,8 +346,6 @@ def test_tags_are_json_and_type_is_the_readers(three):
 
 
 def test_sample_data_is_a_ct_with_points_on_its_nodules(scene):
-    from LungNoduleUncertaintyLib.scene.sample import add_phantom
-
     volume, points = add_phantom(scene)
     array = slicer.util.arrayFromVolume(volume)
     to_ijk = vtk.vtkMatrix4x4()

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 
 from LungNoduleUncertaintyLib.measuring import table as nodule_table
@@ -31,8 +32,6 @@ def final_alone(tools):
     """In place of `segment_nodule` with a DSNet: Final and its soft mask, nothing else."""
 
     def segment(ct, point_lps, **more):
-        import SimpleITK as sitk
-
         result = tools.fake_segment(ct, point_lps, **more)
         region = sitk.Resample(ct, result.final)
         measured = measure(region, None, None, result.final)

@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import slicer
 from rendering import add_ct, off_screen_gl, render_3d, render_slice
 from scipy import ndimage
@@ -23,8 +24,6 @@ BACKGROUND = (0.15, 0.15, 0.17)
 @pytest.fixture(scope="module")
 def phantom():
     """The generated chest and the result that a perfect network would give for a nodule."""
-    import SimpleITK as sitk
-
     ct, nodules = chest_phantom()
     nodule = nodules[2]  # the one whose readers disagree: LC is thick
     masks = np.stack([sitk.GetArrayFromImage(reader) for reader in nodule.readers])
@@ -69,8 +68,6 @@ def ras_to_index(image):
 
 def cut(picture, image):
     """A mask's cut through a slice view, (height, width; bool): pixels whose centers lie in a voxel of it."""
-    import SimpleITK as sitk
-
     array, matrix = sitk.GetArrayViewFromImage(image), ras_to_index(image)
     index = np.rint(picture.unproject() @ matrix[:3, :3].T + matrix[:3, 3]).astype(int)
     inside = ((index >= 0) & (index < image.GetSize())).all(-1)

@@ -10,7 +10,9 @@ from soft_lesion import RADIUS, SHAPE, add_lesion, add_line, add_recist, add_seg
 from LungNoduleKit.scene.nodes import line_ends
 from LungNoduleKit.scene.worker import CancelledError
 from SoftMaskLabelerLib.errors import ImageError, MaskError, RecistError, SoftMaskError, TrimapError
+from SoftMaskLabelerLib.scene import packages as dependencies
 from SoftMaskLabelerLib.scene import results, sources
+from SoftMaskLabelerLib.scene.runs import SoftMaskRequest
 
 
 @pytest.fixture(params=[False, True], ids=["right-handed", "left-handed"])
@@ -108,8 +110,6 @@ def test_failure_while_storing_leaves_the_scene_as_it_was(scene, tools, matrix, 
 
 def test_cancel_and_removed_volume_store_nothing(scene, tools, matrix, logic):
 
-    from SoftMaskLabelerLib.scene.runs import SoftMaskRequest
-
     volume, inside = add_lesion(tools, scene, matrix), distance(matrix) <= RADIUS
     segments = add_segments(scene, volume, [inside])
     request = SoftMaskRequest(volume, sources.Source(segments))
@@ -135,8 +135,6 @@ def test_cancel_and_removed_volume_store_nothing(scene, tools, matrix, logic):
 
 
 def test_a_script_is_never_asked(module, monkeypatch):
-    from SoftMaskLabelerLib.scene import packages as dependencies
-
     find = dependencies.importlib.util.find_spec
     monkeypatch.setattr(dependencies.importlib.util, "find_spec", lambda name: None if name == "cv2" else find(name))
     logic = module.SoftMaskLabelerLogic()

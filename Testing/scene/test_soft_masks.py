@@ -26,6 +26,7 @@ from soft_lesion import (
 from LungNoduleKit.terminology import NODULE_TERMINOLOGY
 from SoftMaskLabelerLib.errors import ImageError
 from SoftMaskLabelerLib.scene import results, sources
+from SoftMaskLabelerLib.scene.runs import SoftMaskRequest
 
 
 @pytest.fixture(params=[False, True], ids=["right-handed", "left-handed"])
@@ -262,8 +263,6 @@ def test_trimap_as_segmentation_for_the_segment_editor(scene, tools, matrix, log
 
 
 def test_preview_node_stays_out_of_lists_and_files(scene, tools, matrix, logic):
-    from SoftMaskLabelerLib.scene.runs import SoftMaskRequest
-
     volume, inside = add_lesion(tools, scene, matrix), distance(matrix) <= RADIUS
     segments = add_segments(scene, volume, [inside])
     before = tools.snapshot(scene)

@@ -1,6 +1,7 @@
 """The command line: outputs whole or not at all, one line for an error, exit status 0, 1 or 2."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,8 +95,6 @@ def test_a_failing_output_takes_the_others_back(case, tmp_path, capsys, monkeypa
     ct, point = case
     output, report = tmp_path / "n.seg.nrrd", tmp_path / "r.json"
     output.write_bytes(b"of yesterday")
-    from pathlib import Path
-
     real = Path.write_text
 
     def full(self, *args, **kwargs):

@@ -17,6 +17,7 @@ from SoftMaskLabelerLib.dataset.parallel import run_many
 from SoftMaskLabelerLib.dataset.sources import deeplesion_cases, file_name, folder_cases
 from SoftMaskLabelerLib.errors import OutputError, SoftMaskError
 from SoftMaskLabelerLib.pipeline import Parameters, soft_mask_array
+from test_pipeline import HEADER, nodule
 
 
 @pytest.fixture(scope="module")
@@ -245,8 +246,6 @@ def test_names_become_file_names():
 
 
 def test_deeplesion_source(tmp_path):
-    from test_pipeline import HEADER, nodule
-
     rows = [
         f'000001_01_01_00{n}.png,1,"25, 29, 43, 29, 34, 20, 34, 38",{n},0,"1, 1, 5","-1500, 500"' for n in (5, 2, 5)
     ]

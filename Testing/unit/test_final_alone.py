@@ -8,24 +8,35 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from safetensors.torch import save_file
 
 from fake_model import BrightNetwork, bundle_metadata
 from LungNoduleKit.errors import BundleError, NoduleError, NoNoduleError
 from LungNoduleKit.records import read_record, record_dict
 from LungNoduleKit.segmentation_file import read_segmentation
 from LungNoduleUncertaintyLib import __main__ as command_line
-from LungNoduleUncertaintyLib import load_model, segment_nodule
+from LungNoduleUncertaintyLib import load_model, networks, segment_nodule
 from LungNoduleUncertaintyLib.measuring import table as nodule_table
 from LungNoduleUncertaintyLib.measuring.figure import measurement_lines, result_figure
 from LungNoduleUncertaintyLib.measuring.measurements import measure
 from LungNoduleUncertaintyLib.measuring.size_classes import size_classes, size_sentence
 from LungNoduleUncertaintyLib.models import outputs
+from LungNoduleUncertaintyLib.models import store as model_store
 from LungNoduleUncertaintyLib.models.bundle import Model, write_bundle
 from LungNoduleUncertaintyLib.models.metadata import metadata_sha256, read_metadata
 from LungNoduleUncertaintyLib.models.network_input import Averaging
 from LungNoduleUncertaintyLib.models.outputs import outputs_of_network
 from LungNoduleUncertaintyLib.models.store import DEFAULT_BUNDLE, find_bundle
+from LungNoduleUncertaintyLib.outlining.masks import final_mask
 from LungNoduleUncertaintyLib.segments import SEGMENTS
+from Training.config import ConfigError, Network, changed, load_config
+from Training.evaluation.export import export_bundle
+from Training.evaluation.models import run_model
+from Training.evaluation.nodules import evaluate_ensemble, evaluate_nodule
+from Training.evaluation.score import write_scores
+from Training.evaluation.summary import summarize
+from Training.runs import build_network
+from training_data import make_nodule
 
 EVERYTHING = ("HC", "LC", "Final"), ("union", "intersection", "final")
 SOFT = {"segments": ["Final"], "probabilities": ["soft"], "maps": ["final", "soft"]}
@@ -199,8 +210,6 @@ def test_a_nodule_larger_than_the_first_cube_is_whole():
 
 
 def test_slices_thicker_than_the_nodule_leave_its_best_voxel():
-    from LungNoduleUncertaintyLib.outlining.masks import final_mask
-
     notes, weak = [], np.zeros((3, 3, 3))
     weak[1, 1, 1] = 0.4
     mask = final_mask(weak, weak, 0.5, notes)
@@ -277,8 +286,6 @@ def test_the_picture_has_one_outline_and_no_interval(ct, soft, tmp_path, monkeyp
 @pytest.fixture
 def bundle(tmp_path):
     """A real DSNet of one level of width 2 as a bundle; its weights make it call bright what lies above -500 HU."""
-    from LungNoduleUncertaintyLib import networks
-
     options = {"name": "dsnet", "in_channels": 3, "width": 4, "levels": 2, "detail": "none"}
     torch.manual_seed(0)
     built = networks.create(options["name"], **{k: v for k, v in options.items() if k != "name"})
@@ -310,8 +317,6 @@ def test_segment_writes_final_its_soft_mask_and_a_report(ct, tmp_path, capsys, m
 
 
 def test_models_says_what_each_predicts(bundle, tmp_path, capsys, monkeypatch):
-    from LungNoduleUncertaintyLib.models import store as model_store
-
     monkeypatch.setenv(model_store.FOLDER_VARIABLE, str(tmp_path))
     assert command_line.main(["models"]) == 0
     first, second = capsys.readouterr().out.split("tiny-dsnet: ")
@@ -343,10 +348,6 @@ def run(tmp_path):
     """Function that makes a run folder as training leaves it, of an untrained network."""
 
     def make(network, folder="run"):
-        from safetensors.torch import save_file
-
-        from Training.config import Network, changed, load_config
-        from Training.runs import build_network
 
         config = load_config("ugsnet-compact")
         config = replace(config, network=read_record(Network, network, "test"))
@@ -370,8 +371,6 @@ UGSNET = {"name": "ugsnet", "width": 8, "levels": 2, "attention_pool": 2}
 
 
 def exported(run, tmp_path, **more):
-    from Training.evaluation.export import export_bundle
-
     given = {"thresholds": CALIBRATED, "averaging": Averaging(), "figures": FIGURES, **more}
     folder = export_bundle([run], tmp_path / "bundle", version="1", **given)
     return load_model(folder, "cpu"), (folder / "MODEL_CARD.md").read_text()
@@ -424,8 +423,6 @@ def test_export_carries_the_calibration_for_size_where_there_is_an_interval(run,
 
 
 def test_export_without_calibration_and_with_other_figures(run, tmp_path):
-    from Training.config import ConfigError
-
     ds = run(DSNET)
     loaded, _ = exported(ds, tmp_path, thresholds=None, averaging=None, figures={})
     assert loaded.metadata.thresholds == {"final": 0.5}
@@ -437,8 +434,6 @@ def test_export_without_calibration_and_with_other_figures(run, tmp_path):
 
 
 def test_runs_of_all_networks_are_compared_with_three_segments(run):
-    from Training.evaluation.models import run_model
-
     for number, network in enumerate((UNET, DSNET, UGSNET)):
         found = run_model(run(network, f"run{number}"))
         assert found.outputs.segments == EVERYTHING[0]
@@ -446,11 +441,6 @@ def test_runs_of_all_networks_are_compared_with_three_segments(run):
 
 
 def test_final_alone_is_evaluated_by_final_alone(tmp_path):
-    from Training.evaluation.nodules import evaluate_ensemble, evaluate_nodule
-    from Training.evaluation.score import write_scores
-    from Training.evaluation.summary import summarize
-    from training_data import make_nodule
-
     nodules = [make_nodule(n) for n in range(2)]
     alone = model(SOFT)
     scores = [evaluate_nodule(n, alone, jitter=2) for n in nodules]

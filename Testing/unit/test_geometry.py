@@ -1,5 +1,6 @@
 """Grids in patient space: exact where they can be, and accurate on analytic shapes everywhere else."""
 
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -262,8 +263,6 @@ def test_region_of_points_and_thin_regions():
 def test_only_the_region_of_a_large_ct_is_touched():
     ct = sitk.Image([512, 512, 300], sitk.sitkInt16)
     ct.SetSpacing((0.7, 0.7, 1.0))
-    import tracemalloc
-
     tracemalloc.start()
     grid = nodule_grid(ct, (180, 170, 150))
     put_back(sample(ct, grid), grid, region_of_interest(ct, grid))

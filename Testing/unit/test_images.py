@@ -1,5 +1,6 @@
 """Reading and checking volumes; every bad input ends in one clear line."""
 
+import re
 import tarfile
 
 import numpy as np
@@ -239,8 +240,6 @@ def test_nan_and_infinity_only_where_it_matters():
     ],
 )
 def test_values_that_are_not_hu_are_reported(values, words):
-    import re
-
     warnings = check_ct(GRID.image(values.reshape(GRID.shape)), "scan")
     assert len(warnings) == 1
     assert re.search(words, warnings[0])

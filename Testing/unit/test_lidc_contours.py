@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation, label
 
 from LungNoduleKit.errors import NoduleError
 from Training.data.lidc.contours import contour_pixels, fill_contour, interpolate_slices, slice_mask, stacked_masks
@@ -10,8 +11,6 @@ from Training.data.lidc.database import Annotation, Contour
 
 def outline(mask):
     """The 8-connected ring of first pixels outside of a mask, walked around a star-shaped mask's center."""
-    from scipy.ndimage import binary_dilation
-
     ring = np.argwhere(binary_dilation(mask) & ~mask)
     center = np.argwhere(mask).mean(0)
     return ring[np.argsort(np.arctan2(*(ring - center).T))]
@@ -74,8 +73,6 @@ def test_two_lobes_of_an_outline_that_crosses_itself_are_both_filled():
 
 
 def test_distant_vertices_are_joined_by_a_closed_8_connected_line():
-    from scipy.ndimage import label
-
     ij = [[0, 0], [3, 17], [25, 20], [19, 1]]
     pixels = contour_pixels(ij)
     picture = np.zeros((26, 21), int)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from SoftMaskLabelerLib import closed_form_alpha, trimap_from_mask
 from SoftMaskLabelerLib.errors import ImageError, SolverError, TrimapError
+from SoftMaskLabelerLib.matting import solvers as matting_solvers
 
 LIBRARY = Path(__file__).resolve().parents[2] / "SoftMaskLabeler"
 KIT = Path(__file__).resolve().parents[2] / "LungNoduleUncertainty"
@@ -215,8 +217,6 @@ def test_a_wider_band_of_a_blend_gives_the_same_alpha():
 
 
 def test_all_solvers_agree(monkeypatch):
-    from SoftMaskLabelerLib.matting import solvers as matting_solvers
-
     image, trimap = scene(6, (64, 64), 18.0)
     alpha = closed_form_alpha(image, trimap)
     volume, bands = scene(7, (18, 20, 20), 6.0)
@@ -245,8 +245,6 @@ def test_a_vanishing_epsilon_gives_a_solution_or_a_named_error():
 
 
 def test_a_nodule_with_a_chest_around_it(lidc_case):
-    import SimpleITK as sitk
-
     for path in lidc_case.glob("*_ct.nrrd"):
         ct = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
         readers = sitk.GetArrayFromImage(sitk.ReadImage(str(path).replace("_ct.nrrd", "_readers.seg.nrrd")))

@@ -5,7 +5,9 @@ import zipfile
 
 import pytest
 
+from fake_model import SMALL_NETWORK, bundle_metadata
 from LungNoduleKit.errors import BundleError, OutputError
+from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.models import store as model_store
 from LungNoduleUncertaintyLib.models.bundle import load_model, write_bundle
 from LungNoduleUncertaintyLib.models.metadata import metadata_sha256
@@ -23,9 +25,6 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def bundle(tmp_path):
-    from fake_model import SMALL_NETWORK, bundle_metadata
-    from LungNoduleUncertaintyLib import networks
-
     options = dict(SMALL_NETWORK)
     network = networks.create(options.pop("name"), **options)
     return write_bundle(tmp_path / "source" / "small", [network.state_dict()], bundle_metadata(), "# A card\n")

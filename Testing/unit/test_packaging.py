@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+import LungNoduleKit
+import LungNoduleUncertaintyLib
+import SoftMaskLabelerLib
+
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ("LungNoduleUncertainty", "SoftMaskLabeler", "Training")
 
@@ -189,10 +193,6 @@ def test_slicers_own_packages_are_not_replaced(module):
 
 
 def test_the_version_stands_in_one_place_and_the_rest_follows():
-    import LungNoduleKit
-    import LungNoduleUncertaintyLib
-    import SoftMaskLabelerLib
-
     version = LungNoduleKit.__version__
     assert LungNoduleUncertaintyLib.__version__ == SoftMaskLabelerLib.__version__ == version
     assert (

@@ -13,8 +13,12 @@ from LungNoduleUncertaintyLib.networks.db_resnet import central_intensities
 from LungNoduleUncertaintyLib.networks.mc_cnn import MultiCropPool
 from LungNoduleUncertaintyLib.networks.mcroi_cnn import channels
 from LungNoduleUncertaintyLib.networks.patch_classifier import PatchStack, between, nearest_slices, resize, stretch
+from LungNoduleUncertaintyLib.outlining.prediction import predict_cube
 from Training.config import PATCH_CLASSIFIERS, ConfigError, Network, Patch, changed, load_config
-from Training.experiments import definition
+from Training.data.folder import load_folder
+from Training.data.nodule import fingerprint
+from Training.evaluation.models import run_model
+from Training.experiments import definition, jobs
 from Training.experiments.rows import jobs_of
 from Training.trainers.patches import PatchTrainer, boundary_distance, pixel_weights, sample_pixels
 from Training.trainers.registry import TRAINERS, make_trainer
@@ -364,12 +368,6 @@ def test_rows_have_their_own_base():
 
 
 def test_a_row_of_the_tiny_profile_runs_and_its_network_predicts_cubes(tmp_path):
-    from LungNoduleUncertaintyLib.outlining.prediction import predict_cube
-    from Training.data.folder import load_folder
-    from Training.data.nodule import fingerprint
-    from Training.evaluation.models import run_model
-    from Training.experiments import jobs
-
     data = write_folder(tmp_path / "nodules")
     nodules = load_folder(data, progress=False)
     row = next(row for row in definition.load("dsnet_networks", "tiny").rows if row.key == "db_resnet")
