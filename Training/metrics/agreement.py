@@ -20,7 +20,7 @@ from .stats import PairedTest, paired_test
 
 @dataclass
 class Agreement:
-    """Dice in [0, 1] of N nodules with R readers each; the network's are None where none was given.
+    """Dice in [0, 1] of N nodules with R readers each.
 
     pairs: (N, R (R - 1) / 2), each reader against each other one, in the order of `pair_numbers`; reader_consensus
     (N, R): a reader against what at least half of all include, that reader among them; reader_others (N, R): against
@@ -32,9 +32,9 @@ class Agreement:
     reader_consensus: np.ndarray
     reader_others: np.ndarray
     complete: np.ndarray
-    network_reader: np.ndarray | None = None
-    network_consensus: np.ndarray | None = None
-    network_others: np.ndarray | None = None
+    network_reader: np.ndarray
+    network_consensus: np.ndarray
+    network_others: np.ndarray
 
     def differences(
         self, groups: Sequence[str] | Sequence[int] | np.ndarray | None = None, chosen: ArrayLike | None = None
@@ -44,8 +44,6 @@ class Agreement:
         The last one takes each nodule's mean over readers, so it doesn't depend on the readers' order. groups: (N,)
         patient of each nodule; chosen: (N,) bool, nodules that count. Raises MetricError for fewer than two nodules.
         """
-        if self.network_others is None:
-            raise MetricError("no network was given")
         chosen = np.ones(len(self.complete), bool) if chosen is None else np.asarray(chosen, bool)
         groups = None if groups is None else np.asarray(groups)[chosen]
         network, reader = self.network_others[chosen], self.reader_others[chosen]
@@ -58,7 +56,7 @@ def pair_numbers(readers: int) -> list[tuple[int, int]]:
     return list(combinations(range(readers), 2))
 
 
-def reader_agreement(readers: ArrayLike, network: ArrayLike | None = None) -> Agreement:
+def reader_agreement(readers: ArrayLike, network: ArrayLike) -> Agreement:
     """Dice between the readers' masks (N, R, H, W), R >= 3, their consensuses, and the network's masks (N, H, W).
 
     Two empty masks agree (1.0). Raises MetricError for another shape, or without a nodule.
@@ -66,24 +64,22 @@ def reader_agreement(readers: ArrayLike, network: ArrayLike | None = None) -> Ag
     readers = as_mask(readers, "readers")
     if readers.ndim != 4 or not len(readers) or readers.shape[1] < 3:
         raise MetricError(f"readers: shape {readers.shape}; (nodules, at least 3 readers, rows, columns) is wanted")
-    if network is not None:
-        network = as_mask(network, "network")
-        if network.shape != (len(readers), *readers.shape[2:]):
-            raise MetricError(f"network: masks of shape {network.shape} for readers of {readers.shape}")
+    network = as_mask(network, "network")
+    if network.shape != (len(readers), *readers.shape[2:]):
+        raise MetricError(f"network: masks of shape {network.shape} for readers of {readers.shape}")
     count = readers.shape[1]
     truths = np.stack([[consensus(r), *(consensus(others) for _, others in leave_one_out(r))] for r in readers])
     own = np.stack([pairwise_dice(r, np.concatenate((r, t))) for r, t in zip(readers, truths, strict=True)])
     first, second = np.array(pair_numbers(count)).T
     numbers = np.arange(count)
-    found = Agreement(
-        own[:, first, second],
-        own[:, :, count],
-        own[:, numbers, count + 1 + numbers],
-        np.all(np.any(readers, axis=(2, 3)), axis=1),
+    rows = zip(network, readers, truths, strict=True)
+    its = np.stack([pairwise_dice(n[None], np.concatenate((r, t)))[0] for n, r, t in rows])
+    return Agreement(
+        pairs=own[:, first, second],
+        reader_consensus=own[:, :, count],
+        reader_others=own[:, numbers, count + 1 + numbers],
+        complete=np.all(np.any(readers, axis=(2, 3)), axis=1),
+        network_reader=its[:, :count],
+        network_consensus=its[:, count],
+        network_others=its[:, count + 1 :],
     )
-    if network is not None:
-        rows = zip(network, readers, truths, strict=True)
-        its = np.stack([pairwise_dice(n[None], np.concatenate((r, t)))[0] for n, r, t in rows])
-        found.network_reader, found.network_consensus = its[:, :count], its[:, count]
-        found.network_others = its[:, count + 1 :]
-    return found

@@ -14,7 +14,7 @@ from .archive import RESULTS
 from .content import Section, make_section
 from .figures.drawn import write_bytes
 from .page import INDEX, Picture, render, render_index
-from .store import JobError, JobStore, Store
+from .store import Experiment, JobError, JobStore, Store
 from .study import StudyStore, available
 
 __all__ = ["add_arguments", "make_report", "run"]
@@ -88,7 +88,9 @@ def _said(args: argparse.Namespace, place: str, sections: list[Section], page: P
     return 0
 
 
-def make_report(source: Store | str | Path, output: str | Path, only: list[str] | None = None) -> tuple[list, Path]:
+def make_report(
+    source: Store | str | Path, output: str | Path, only: list[str] | None = None
+) -> tuple[list[Section], Path]:
     """(sections, path of index.html). The page is written last; the same results give the same bytes.
 
     source: an output folder of `experiment`, or a store. Raises JobError when there is nothing to report or a result
@@ -146,7 +148,7 @@ def _folder_name(store: Store) -> str:
     return "experiments" if isinstance(store, StudyStore) else store.root.name or "experiments"
 
 
-def _place(experiment: dict) -> tuple:
+def _place(experiment: Experiment) -> tuple[bool, int, str]:
     """The papers' tables first, then the other experiments by kind and name."""
     name, kind = experiment["name"], experiment.get("kind")
     order = list(KINDS)
@@ -163,7 +165,7 @@ def _chosen(store: Store, only: list[str] | None) -> list[dict[str, Any]]:
     return [found[name] for name in only] if only else list(found.values())
 
 
-def _earlier_files(output: Path) -> set:
+def _earlier_files(output: Path) -> set[str]:
     """Files of the report that is there already, as it lists them itself; only in the folders that a report has."""
     try:
         files = json.loads((output / INDEX).read_text(encoding="utf-8"))["files"]
@@ -190,7 +192,7 @@ def _copy_data(store: Store, jobs: list[str], folder: Path) -> dict[str, str]:
     return names
 
 
-def _save_figures(sections: list, folder: Path) -> dict[str, Picture]:
+def _save_figures(sections: list[Section], folder: Path) -> dict[str, Picture]:
     """{file stem: picture}; the figures lie in the folder as PNG and, if drawn here, as SVG."""
     pictures = {}
     for section in sections:
@@ -202,7 +204,7 @@ def _save_figures(sections: list, folder: Path) -> dict[str, Picture]:
     return pictures
 
 
-def _section_json(section) -> dict:
+def _section_json(section: Section) -> dict[str, Any]:
     return {
         "name": section.name,
         "title": section.title,
@@ -218,7 +220,7 @@ def _section_json(section) -> dict:
     }
 
 
-def _finite(value):
+def _finite(value: Any) -> Any:
     """The same without NaN and infinities, which JSON doesn't have: they become null."""
     if isinstance(value, dict):
         return {str(key): _finite(item) for key, item in value.items()}

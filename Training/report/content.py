@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..experiments.kinds import KINDS, Kind
 from . import tables
 from .figures.drawn import Drawn
-from .store import JobError, Store
+from .store import Experiment, JobError, Store
 from .tables.table import Cell, Head, Record, Table
 
 __all__ = ["Section", "figure_table", "make_section"]
 
 #: Draws an experiment's figures.
-Draw = Callable[[dict, Store], list[Drawn]]
+Draw = Callable[[Experiment, Store], list[Drawn]]
 
 
 @dataclass
@@ -47,11 +48,11 @@ class Section:
         return found
 
 
-def make_section(store: Store, experiment: dict, registry: Mapping[str, Draw]) -> Section:
+def make_section(store: Store, experiment: Experiment, registry: Mapping[str, Draw]) -> Section:
     """Everything about one experiment. Raises JobError for unreadable results; a figure that fails is a problem line.
 
-    registry: kind -> function (experiment, store) that gives a list of Drawn. A kind that this version doesn't know is
-    shown as a comparison of networks. What a store has recorded of an experiment is shown as it is.
+    registry: kind -> function (experiment, store) that returns a list of Drawn. A kind that this version doesn't know
+    is shown as a comparison of networks. What a store has recorded of an experiment is shown as it is.
     """
     recorded = store.recorded(experiment)
     if recorded is not None:
@@ -69,7 +70,7 @@ def make_section(store: Store, experiment: dict, registry: Mapping[str, Draw]) -
     return section
 
 
-def _drawn(section: Section, store: Store, experiment: dict, function: Draw | None) -> list[Drawn]:
+def _drawn(section: Section, store: Store, experiment: Experiment, function: Draw | None) -> list[Drawn]:
     try:
         return function(experiment, store) if function else []
     except JobError:
@@ -108,7 +109,7 @@ def figure_table(name: str, title: str, rows: list[Record], caption: str) -> Tab
     return table
 
 
-def _plain(value, key="") -> str:
+def _plain(value: Any, key: str = "") -> str:
     if value is None:
         return "–"
     if isinstance(value, list):

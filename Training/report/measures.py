@@ -1,6 +1,8 @@
 """The report's columns: which of `Training.metrics.METRICS` a table shows, and under which heading."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..metrics import catalog
 from ..metrics.catalog import TABLES, TRUTHS, Metric, Place
@@ -87,12 +89,12 @@ class MeasureSet:
 MEASURE_SETS = tuple(table for table in TABLES if table != "readers")
 
 
-def of_images(options: dict | None) -> bool:
+def of_images(options: Mapping[str, Any] | None) -> bool:
     """Whether an experiment's options say that it is for a set of images, which have one mask each and no readers."""
     return (options or {}).get("data") == "images"
 
 
-def measure_set(options: dict) -> MeasureSet:
+def measure_set(options: Mapping[str, Any]) -> MeasureSet:
     """The set that an experiment's options `measures` and (IFE's only) `truth` name. Raises ValueError in one line."""
     wanted, truth = options.get("measures", "ugsnet"), options.get("truth", "consensus")
     if wanted not in MEASURE_SETS:

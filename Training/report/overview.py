@@ -2,12 +2,14 @@
 
 import inspect
 import shlex
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from LungNoduleUncertaintyLib import networks
 
 from .measures import of_images
-from .store import Store
-from .tables.table import Cell, Head, Table
+from .store import Experiment, Manifest, Store
+from .tables.table import Cell, Head, Record, Table
 from .text import counted, fold_text
 
 __all__ = ["PROTOCOL_FOLDS", "commands", "conditions_table", "facts", "missing", "missing_table", "used_jobs"]
@@ -16,7 +18,7 @@ __all__ = ["PROTOCOL_FOLDS", "commands", "conditions_table", "facts", "missing",
 PROTOCOL_FOLDS = (0, 1, 2, 3, 4)
 
 
-def used_jobs(store: Store, experiments: list) -> list:
+def used_jobs(store: Store, experiments: Sequence[Experiment]) -> list[str]:
     """Ids of the finished jobs that an experiment names, each once, in order of first appearance."""
     found: dict[str, None] = {}
     for experiment in experiments:
@@ -25,7 +27,7 @@ def used_jobs(store: Store, experiments: list) -> list:
     return list(found)
 
 
-def facts(store: Store, experiments: list) -> list:
+def facts(store: Store, experiments: Sequence[Experiment]) -> list[tuple[str, str]]:
     """(term, text) pairs of what was run."""
     jobs = used_jobs(store, experiments)
     manifests = [store.manifest(job) for job in jobs]
@@ -62,19 +64,19 @@ def facts(store: Store, experiments: list) -> list:
     return pairs if jobs else pairs[:1]
 
 
-def _data_text(data: dict, images: bool = False) -> str:
+def _data_text(data: dict[str, Any], images: bool = False) -> str:
     unit = "images" if images else "nodules"
     text = f"{data.get('name', 'unnamed')}: {data.get('nodules', '?'):,} {unit}" if data.get("nodules") else "unknown"
     return f"{text}, SHA-256 {data['sha256'][:16]}…" if data.get("sha256") else text
 
 
-def _profile_text(experiment: dict) -> str:
+def _profile_text(experiment: Experiment) -> str:
     profile = experiment.get("profile") or "unnamed"
     words = {"full": "full (the papers' widths)", "tiny": "tiny (only to see that everything runs; no meaning)"}
     return words.get(profile, f"{profile} (smaller networks than the papers')")
 
 
-def network_width(config: dict):
+def network_width(config: dict[str, Any]) -> int | None:
     """Width of a configuration's network: its own setting, else the network's default; None where it has none."""
     network = config.get("network") or {}
     if "width" in network:
@@ -87,16 +89,16 @@ def network_width(config: dict):
     return width.default if width is not None and width.default is not inspect.Parameter.empty else None
 
 
-def _distinct(values) -> str:
+def _distinct(values: Iterable[Any]) -> str:
     return "; ".join(dict.fromkeys(str(v) for v in values if v is not None)) or "–"
 
 
-def _range(values) -> str:
+def _range(values: Iterable[Any]) -> str:
     numbers = sorted({v for v in values if v is not None})
     return ", ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in numbers) or "–"
 
 
-def _span(dates) -> str:
+def _span(dates: Iterable[Any]) -> str:
     found = sorted({str(d) for d in dates if d})
     return " to ".join(dict.fromkeys((found[0], found[-1]))) if found else "–"
 
@@ -107,7 +109,7 @@ def _hours(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def missing(store: Store, experiments: list) -> list:
+def missing(store: Store, experiments: Sequence[Experiment]) -> list[Record]:
     """A dict for every row and declared fold without a result: experiment, row, label, fold, state, reason.
 
     state: `failed` (with the runner's reason) or `not run`.
@@ -124,7 +126,7 @@ def missing(store: Store, experiments: list) -> list:
     return found
 
 
-def missing_table(records: list) -> Table:
+def missing_table(records: list[Record]) -> Table:
     """The missing results for reading."""
     heads = [[Head(t, False) for t in ("Row", "Experiments", "Folds", "State", "Reason")]]
     caption = (
@@ -132,8 +134,8 @@ def missing_table(records: list) -> Table:
     )
     table = Table("not-run", "Results that are missing.", caption, heads, records=records)
     # Rows that several experiments share, and folds of one state, are told once.
-    experiments: dict[tuple, list[str]] = {}
-    folds: dict[tuple, list[int]] = {}
+    experiments: dict[tuple[tuple[str, str, str], int], list[str]] = {}
+    folds: dict[tuple[tuple[str, str, str], str], list[int]] = {}
     for r in records:
         key = (r["label"] or r["row"], r["state"], r["reason"] or "–")
         experiments.setdefault((key, r["fold"]), []).append(r["experiment"])
@@ -145,12 +147,12 @@ def missing_table(records: list) -> Table:
     return table
 
 
-def commands(store: Store, experiments: list, output: str) -> list:
+def commands(store: Store, experiments: Sequence[Experiment], output: str) -> list[tuple[str, str]]:
     """(what is missing, command) pairs that bring the rest; finished jobs aren't run again.
 
     output: how the folder of results is named in the commands. Another profile takes a folder of its own.
     """
-    groups: dict[tuple, list[str]] = {}
+    groups: dict[tuple[str, str | None, tuple[int, ...]], list[str]] = {}
     found = []
     gaps = missing(store, experiments)
     for experiment in experiments:
@@ -178,13 +180,13 @@ def commands(store: Store, experiments: list, output: str) -> list:
     return found
 
 
-def _command(names, output, profile, preset, folds) -> str:
+def _command(names: Sequence[str], output: str, profile: str, preset: str | None, folds: Sequence[int]) -> str:
     words = ["python", "-m", "Training", "experiment", *names, "--data", "DATA", "--output", output]
     words += ["--profile", profile] + (["--preset", preset] if preset else [])
     return shlex.join([*words, *(["--folds", *map(str, folds)] if folds else [])])
 
 
-def conditions_table(store: Store, experiments: list) -> Table:
+def conditions_table(store: Store, experiments: Sequence[Experiment]) -> Table:
     """A row a job: what it was, how long it took, on what, and the hash of its weights."""
     columns = [
         ("job", "Job", False),
@@ -223,7 +225,7 @@ def conditions_table(store: Store, experiments: list) -> Table:
     return table
 
 
-def _conditions(job: str, manifest: dict) -> dict:
+def _conditions(job: str, manifest: Manifest) -> Record:
     config, split = manifest.get("config") or {}, manifest.get("split") or {}
     seconds, conditions = manifest.get("seconds") or {}, manifest.get("conditions") or {}
     record = {"job": job, "network": manifest.get("network"), "width": network_width(config)}
@@ -238,7 +240,7 @@ def _conditions(job: str, manifest: dict) -> dict:
     return record | {"weights_sha256": manifest.get("weights_sha256")}
 
 
-def _short(key: str, value) -> str:
+def _short(key: str, value: Any) -> str:
     if value is None:
         return "–"
     if key in {"commit", "weights_sha256"}:

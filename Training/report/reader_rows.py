@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..metrics.agreement import Agreement, reader_agreement
+from .store import Experiment, Store
 
 READERS = 4
 NAMES = tuple(f"D{number}" for number in range(1, READERS + 1))
@@ -16,14 +17,14 @@ class ReaderRow:
 
     key: str
     label: str
-    folds: tuple
-    jobs: list
+    folds: tuple[int, ...]
+    jobs: list[str]
     nodules: np.ndarray = field(repr=False)
     patients: np.ndarray = field(repr=False)
     agreement: Agreement = field(repr=False)
 
 
-def reader_rows(experiment: dict, jobs) -> tuple[list[ReaderRow], list[str]]:
+def reader_rows(experiment: Experiment, jobs: Store) -> tuple[list[ReaderRow], list[str]]:
     """(rows with finished jobs, the option `network`'s first; why others with jobs are left out).
 
     A network that was trained on other nodules of its test patients is left out: nothing here may be of patients that
@@ -48,7 +49,7 @@ def reader_rows(experiment: dict, jobs) -> tuple[list[ReaderRow], list[str]]:
     return sorted(rows, key=lambda row: row.key != wanted), left_out
 
 
-def _four_readers(arrays: dict) -> tuple:
+def _four_readers(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Masks and ids of the nodules with four readers: readers (N, 4, H, W), network (N, H, W), ids (N,) twice."""
     four = arrays["valid"].sum(1) == READERS
     masks = arrays["final"][four].astype(np.float32) >= 0.5

@@ -9,6 +9,7 @@ A job is done when its ``manifest.json`` exists; what is read here is never chan
 import csv
 import json
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,22 @@ import numpy as np
 
 from LungNoduleKit.errors import NoduleError
 
-__all__ = ["JobError", "JobStore", "Store"]
+__all__ = ["Columns", "Experiment", "JobError", "JobStore", "Manifest", "Record", "Row", "Store"]
 
 #: How many jobs' decoded prediction arrays are kept; a fold of 200 nodules takes about 10 MB.
 CACHED_PREDICTIONS = 8
+
+
+#: An experiment's content, ``experiment.json``: name, kind, title, options, folds, rows ...
+Experiment = dict[str, Any]
+#: A row of an experiment: key, label, jobs {fold: job id}, numbers of the paper ...
+Row = dict[str, Any]
+#: A job's ``manifest.json``: fold, network, configuration, split, seconds ...
+Manifest = dict[str, Any]
+#: A row's unrounded numbers and words by column.
+Record = dict[str, Any]
+#: A table of nodules: {column: (N,) array}.
+Columns = dict[str, np.ndarray]
 
 
 class JobError(NoduleError):
@@ -34,7 +47,7 @@ class Store:
 
     root: Path
 
-    def experiments(self) -> list[dict[str, Any]]:
+    def experiments(self) -> list[Experiment]:
         """Every experiment's dict, ordered by name."""
         raise NotImplementedError
 
@@ -46,15 +59,15 @@ class Store:
         """Whether the job has finished."""
         raise NotImplementedError
 
-    def manifest(self, job: str) -> dict[str, Any]:
+    def manifest(self, job: str) -> Manifest:
         """The job's manifest."""
         raise NotImplementedError
 
-    def scores(self, job: str) -> dict[str, np.ndarray]:
+    def scores(self, job: str) -> Columns:
         """scores.csv as {column: (N,) array}: float64 with NaN for empty cells, or str (ids and other words)."""
         raise NotImplementedError
 
-    def human(self, job: str) -> dict[str, np.ndarray]:
+    def human(self, job: str) -> Columns:
         """human.csv, as ``scores``: one reader against the others."""
         raise NotImplementedError
 
@@ -70,11 +83,11 @@ class Store:
         """Arrays of predictions.npz as {name: array} (N nodules, grid (H, W))."""
         raise NotImplementedError
 
-    def recorded(self, experiment: dict[str, Any]) -> Any:
+    def recorded(self, experiment: Experiment) -> Any:
         """The section of an experiment as it was archived, for a store without predictions; else None."""
         return None
 
-    def row_jobs(self, row: dict[str, Any]) -> dict[int, str]:
+    def row_jobs(self, row: Row) -> dict[int, str]:
         """The finished jobs of an experiment's row: {fold (int): job id}, ordered by fold."""
         jobs = {}
         for fold, job in (row.get("jobs") or {}).items():
@@ -117,7 +130,7 @@ class JobStore(Store):
             raise JobError(f"{name!r}: not a job's name")
         return self.root / "jobs" / name
 
-    def experiments(self) -> list[dict[str, Any]]:
+    def experiments(self) -> list[Experiment]:
         """Every experiment's dict, ordered by folder name; ``name`` is set from the folder where it is missing."""
         found = []
         for path in sorted(self.root.glob("*/experiment.json")):
@@ -135,7 +148,7 @@ class JobStore(Store):
     def done(self, job: str) -> bool:
         return (self.folder(job) / "manifest.json").is_file()
 
-    def manifest(self, job: str) -> dict[str, Any]:
+    def manifest(self, job: str) -> Manifest:
         return self._read_json(self.folder(job) / "manifest.json")
 
     def json(self, job: str, name: str) -> dict[str, Any]:
@@ -146,10 +159,10 @@ class JobStore(Store):
         """A JSON file of an experiment's own folder, such as ``timing.json``."""
         return self._read_json(self.root / experiment / name)
 
-    def scores(self, job: str) -> dict[str, np.ndarray]:
+    def scores(self, job: str) -> Columns:
         return self._read_table(self.folder(job) / "scores.csv")
 
-    def human(self, job: str) -> dict[str, np.ndarray]:
+    def human(self, job: str) -> Columns:
         return self._read_table(self.folder(job) / "human.csv")
 
     def predictions(self, job: str) -> dict[str, np.ndarray]:
@@ -179,7 +192,7 @@ class JobStore(Store):
             self._json[path] = super()._read_json(path)
         return self._json[path]
 
-    def _read_table(self, path: Path) -> dict[str, np.ndarray]:
+    def _read_table(self, path: Path) -> Columns:
         if path not in self._tables:
             try:
                 with path.open(newline="", encoding="utf-8") as stream:
@@ -196,7 +209,7 @@ class JobStore(Store):
         return self._tables[path]
 
 
-def _column(name, cells):
+def _column(name: str, cells: Sequence[str]) -> np.ndarray:
     """Cells of a column as float64 (empty -> NaN), or as str where one is a word; ids always stay str."""
     if not name.endswith("_id"):
         try:
@@ -206,7 +219,7 @@ def _column(name, cells):
     return np.array(cells, dtype=str)
 
 
-def _reason(error) -> str:
+def _reason(error: Exception) -> str:
     """The error's own words on one line, without the path that the caller names already."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__

@@ -1,11 +1,16 @@
 """Scores of an experiment's rows, gathered over folds: means, their spread, the readers' own row, common nodules."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..metrics.stats import population_sd
-from .store import JobError, Store
+from .store import Columns, Experiment, JobError, Manifest, Store
+
+if TYPE_CHECKING:
+    from .measures import Measure
 
 __all__ = [
     "RowResult",
@@ -21,20 +26,20 @@ __all__ = [
 
 @dataclass
 class RowResult:
-    """A row with what its finished jobs gave. ``scores``: {fold: {column: (N,) array}}; ``manifests``: {fold: dict}.
+    """A row with the results of its finished jobs. ``scores``: {fold: {column: (N,) array}}; ``manifests``: by fold.
     ``over_folds``: {pooled measure: its mean, sd and n over folds}, where those of each fold weren't kept."""
 
     key: str
     label: str
-    paper: dict = field(default_factory=dict)
-    jobs: dict = field(default_factory=dict)
-    scores: dict = field(default_factory=dict)
-    manifests: dict = field(default_factory=dict)
+    paper: dict[str, Any] = field(default_factory=dict)
+    jobs: dict[int, str] = field(default_factory=dict)
+    scores: dict[int, Columns] = field(default_factory=dict)
+    manifests: dict[int, Manifest] = field(default_factory=dict)
     human: bool = False
-    over_folds: dict = field(default_factory=dict)
+    over_folds: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
-    def parameters(self):
+    def parameters(self) -> int | None:
         """The network's number of parameters, or None before any job is done."""
         return next((m["parameters"] for m in self.manifests.values() if m.get("parameters")), None)
 
@@ -47,12 +52,12 @@ class RowResult:
             raise JobError(f"scores.csv of {self.jobs.get(fold, self.key)}: column {column} holds words, not numbers")
         return table[column]
 
-    def pooled(self, column: str, folds=None) -> np.ndarray:
+    def pooled(self, column: str, folds: Collection[int] | None = None) -> np.ndarray:
         """The column over folds (all, or the given ones), one after another."""
         chosen = [f for f in self.scores if folds is None or f in folds]
         return np.concatenate([self.values(column, f) for f in chosen]) if chosen else np.empty(0)
 
-    def ids(self, column: str = "nodule_id", folds=None) -> np.ndarray:
+    def ids(self, column: str = "nodule_id", folds: Collection[int] | None = None) -> np.ndarray:
         """Ids in the order of ``pooled``."""
         chosen = [f for f in self.scores if folds is None or f in folds]
         return np.concatenate([self.scores[f][column] for f in chosen]) if chosen else np.empty(0, str)
@@ -69,16 +74,16 @@ class Summary:
     sd: float | None = None
     over: str = ""
     n: int = 0
-    folds: dict = field(default_factory=dict)
+    folds: dict[int, float] = field(default_factory=dict)
     nodule_sd: float | None = None
 
-    def record(self, key: str) -> dict:
+    def record(self, key: str) -> dict[str, float | str | None]:
         """Flat, for CSV and JSON."""
         spread = {f"{key}_sd": self.sd, f"{key}_sd_over": self.over, f"{key}_sd_nodules": self.nodule_sd}
         return {key: self.mean, **spread, f"{key}_n": self.n}
 
 
-def load_rows(store: Store, experiment: dict) -> list:
+def load_rows(store: Store, experiment: Experiment) -> list[RowResult]:
     """Every row of the experiment as RowResult, also those without a finished job. Raises JobError."""
     rows = []
     for row in experiment["rows"]:
@@ -91,7 +96,7 @@ def load_rows(store: Store, experiment: dict) -> list:
     return rows
 
 
-def human_row(store: Store, rows: list, reference: RowResult | None = None) -> RowResult | None:
+def human_row(store: Store, rows: Sequence[RowResult], reference: RowResult | None = None) -> RowResult | None:
     """One reader against the others, on the folds of the reference row (else of the row with most folds)."""
     if reference is None or not reference.jobs:
         reference = max(rows, key=lambda row: len(row.jobs), default=None)
@@ -101,7 +106,7 @@ def human_row(store: Store, rows: list, reference: RowResult | None = None) -> R
     return RowResult("human", "One reader against the others", jobs=dict(reference.jobs), scores=scores, human=True)
 
 
-def summarize(row: RowResult, measure) -> Summary:
+def summarize(row: RowResult, measure: "Measure") -> Summary:
     """Mean over folds of each fold's mean over nodules, with population sd (ddof 0), as the papers; with one fold, mean
     and sd over its nodules. A nodule without a value is left out. Pooled measures have one number a fold, and medians
     of one fold no sd."""
@@ -128,7 +133,9 @@ def summarize(row: RowResult, measure) -> Summary:
     return Summary(float(means[0]), nodule_sd, "nodules" if of_nodules else "", n, folds, nodule_sd)
 
 
-def common(first: RowResult, second: RowResult, column: str, folds=None):
+def common(
+    first: RowResult, second: RowResult, column: str, folds: Collection[int] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values of both rows on the nodules that both have: (a, b, patient_id), each (N,), in the first row's order.
 
     A nodule counts once a fold; nodules where either value is absent are left out.
@@ -149,7 +156,9 @@ def common(first: RowResult, second: RowResult, column: str, folds=None):
     return a[keep], b[keep], patients[keep]
 
 
-def mark_best(rows: list, summaries: list, measure, reference: RowResult | None) -> set:
+def mark_best(
+    rows: Sequence[RowResult], summaries: Sequence[Summary], measure: "Measure", reference: RowResult | None
+) -> set[int]:
     """Indices of the rows that are best by the measure, at the precision shown; ties are all marked, unless all tie.
 
     Only networks with the reference's test nodules are compared (without a reference: with those of the first row that
@@ -157,20 +166,19 @@ def mark_best(rows: list, summaries: list, measure, reference: RowResult | None)
     """
     if not measure.better:
         return set()
-    networks = [i for i, row in enumerate(rows) if not row.human and summaries[i].mean is not None]
-    if not networks:
+    means = {i: s.mean for i, s in enumerate(summaries) if not rows[i].human and s.mean is not None}
+    if not means:
         return set()
-    base = reference or max((rows[i] for i in networks), key=lambda row: len(row.jobs))
-    networks = [i for i in networks if same_nodules(rows[i], base)]
-    if len(networks) < 2:
+    base = reference or max((rows[i] for i in means), key=lambda row: len(row.jobs))
+    means = {i: mean for i, mean in means.items() if same_nodules(rows[i], base)}
+    if len(means) < 2:
         return set()
-    best = max(networks, key=lambda i: measure.better * summaries[i].mean)
-    shown = measure.show(summaries[best].mean)
-    marked = {i for i in networks if measure.show(summaries[i].mean) == shown}
-    return marked if len(marked) < len(networks) else set()
+    shown = measure.show(max(means.values(), key=lambda mean: measure.better * mean))
+    marked = {i for i, mean in means.items() if measure.show(mean) == shown}
+    return marked if len(marked) < len(means) else set()
 
 
-def same_nodules(first: RowResult, second: RowResult, folds=None) -> bool:
+def same_nodules(first: RowResult, second: RowResult, folds: Collection[int] | None = None) -> bool:
     """Whether both rows were tested on the same nodules in the same folds (all folds, or the given ones)."""
     wanted = set(first.scores) | set(second.scores) if folds is None else set(folds)
     if not wanted <= set(first.scores) & set(second.scores):

@@ -4,6 +4,8 @@
 `Drawn`: empty when no job that the figure needs has finished. `save` writes one as PNG and SVG.
 """
 
+from collections.abc import Callable
+
 from ...experiments.kinds import KINDS
 from .attention import attention
 from .channels import channels
@@ -35,4 +37,6 @@ __all__ = [
 ]
 
 #: kind of an experiment -> the function that draws its figures
-FIGURES = {kind.name: globals()[kind.figures] for kind in KINDS.values() if kind.figures}
+FIGURES: dict[str, Callable[..., list[Drawn]]] = {
+    kind.name: globals()[kind.figures] for kind in KINDS.values() if kind.figures
+}

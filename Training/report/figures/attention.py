@@ -1,17 +1,32 @@
 """Spatial attention of the first CBAM block, for variants that differ in what the network sees (DSNet v2)."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.stats import rankdata
 
+from LungNoduleKit.errors import NoduleError
+
+from ..store import Experiment, JobStore, Record, Row
 from . import style
-from .cases import common_fold, load_cases, networks_words, profile_words, varied_cases
+from .cases import Case, common_fold, load_cases, networks_words, profile_words, varied_cases
 from .drawn import Drawn
 from .gradcam_figure import _cannot, _load, network_image
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.figure import Figure
+    from torch import nn
+
+#: A network's probability of `final` (H, W) and its weights of attention (h, w).
+Maps = tuple[np.ndarray, np.ndarray]
 
 COLORS = "inferno"
 
 
-def spatial_attention(network, image) -> tuple[np.ndarray, np.ndarray]:
+def spatial_attention(network: "nn.Module", image: "torch.Tensor") -> tuple[np.ndarray, np.ndarray]:
     """(probability of `final` (H, W), weights (h, w) of the network's first spatial attention in [0, 1]), float32.
 
     image: float tensor (1, C, H, W). The weights lie on the grid that the block works on: behind a super-resolution
@@ -42,7 +57,7 @@ def spatial_attention(network, image) -> tuple[np.ndarray, np.ndarray]:
     return final[0, 0].numpy(force=True), seen[0][0, 0].numpy(force=True)
 
 
-def attention(experiment: dict, jobs) -> list[Drawn]:
+def attention(experiment: Experiment, jobs: JobStore) -> list[Drawn]:
     """One `Drawn`: a column a nodule of `options["nodules"]` (4), a row the CT, then a row the attention of a variant.
 
     Nodules: evenly spaced quantiles of the readers' disagreement, chosen before any network is looked at. Variants
@@ -60,7 +75,7 @@ def attention(experiment: dict, jobs) -> list[Drawn]:
         reason = _cannot(folder)
         try:
             own = {} if reason else _of_row(folder, chosen)
-        except ValueError as error:
+        except (ValueError, NoduleError) as error:
             reason = str(error)
         if reason:
             skipped.append(f"{row['label']} ({reason})")
@@ -87,13 +102,13 @@ def attention(experiment: dict, jobs) -> list[Drawn]:
     return [Drawn("maps", title, caption, figure, {"table": table, "fold": fold})]
 
 
-def _of_row(folder, cases) -> dict:
+def _of_row(folder: Path, cases: Sequence[Case]) -> dict[str, Maps]:
     """{nodule id: (probability, weights)} by a job's network."""
     config, network = _load(folder)
     return {case.nodule_id: spatial_attention(network, network_image(case.hu, config)) for case in cases}
 
 
-def _numbers(row, case, probability, weights) -> dict:
+def _numbers(row: Row, case: Case, probability: np.ndarray, weights: np.ndarray) -> Record:
     """Mean weights inside the consensus, where readers differ, and outside of every reader's mask."""
     factor = weights.shape[0] // case.hu.shape[0]
     fine = [np.kron(mask, np.ones((factor, factor), bool)) for mask in (case.consensus, case.any_reader)]
@@ -109,7 +124,7 @@ def _numbers(row, case, probability, weights) -> dict:
     return out if stored.shape == probability.shape else {**out, "final_pixels": None}
 
 
-def _auc(inside, outside) -> float | None:
+def _auc(inside: np.ndarray, outside: np.ndarray) -> float | None:
     """Chance that a value of `inside` exceeds one of `outside`; ties count half."""
     if not inside.size or not outside.size:
         return None
@@ -117,7 +132,7 @@ def _auc(inside, outside) -> float | None:
     return round(float((ranks - inside.size * (inside.size + 1) / 2) / (inside.size * outside.size)), 4)
 
 
-def _draw(rows, cases, results):
+def _draw(rows: Sequence[Row], cases: Sequence[Case], results: Mapping[tuple[str, str], Maps]) -> "Figure":
     figure, axes, _ = style.panel_grid(1 + len(rows), len(cases), left=1.25, right=0.75, top=0.72, bottom=0.08)
     views = []
     for axis, case in zip(axes[0], cases, strict=True):
@@ -143,17 +158,20 @@ def _draw(rows, cases, results):
             style.outline(axis, case.consensus, "#f2f2f2", width=0.9)
             style.outline(axis, probability, style.FINAL, width=1.3)
         style.color_bar(figure, line[-1], shown)
-    entries = [("consensus of the readers", "#9a9a9a", "solid"), ("Final, predicted", style.FINAL, "solid")]
+    entries: list[style.Entry] = [
+        ("consensus of the readers", "#9a9a9a", "solid"),
+        ("Final, predicted", style.FINAL, "solid"),
+    ]
     style.legend(figure, entries, y_inches=0.08)
     return figure
 
 
-def _extent(shape) -> tuple:
+def _extent(shape: tuple[int, ...]) -> tuple[float, float, float, float]:
     """Where a finer map lies in the pixels of the CT's grid, so that its corners are the grid's corners."""
     return -0.5, shape[1] - 0.5, shape[0] - 0.5, -0.5
 
 
-def _within(weights, case, view) -> np.ndarray:
+def _within(weights: np.ndarray, case: Case, view: style.View) -> np.ndarray:
     """The part of a map that a view shows."""
     factor = weights.shape[0] / case.hu.shape[0]
     spans = []

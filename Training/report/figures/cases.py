@@ -1,10 +1,16 @@
 """Which rows, folds and nodules a figure shows: chosen by rules that are fixed before any result is looked at."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 
 from ...metrics import consensus
+from ..store import Experiment, Manifest, Row, Store
+
+#: What a case is known by: its nodule's id, or its number in a list.
+Key = TypeVar("Key", str, int)
 
 MAPS = ("union", "intersection")
 #: Below this a nodule has too few pixels for a picture of a network's maps.
@@ -25,7 +31,7 @@ class Case:
     hu: np.ndarray = field(repr=False)
     readers: np.ndarray = field(repr=False)
     spacing: np.ndarray = field(repr=False)
-    maps: dict = field(repr=False)
+    maps: dict[str, np.ndarray] = field(repr=False)
 
     @property
     def any_reader(self) -> np.ndarray:
@@ -51,7 +57,7 @@ class Case:
         return self.nodule_id.removeprefix("LIDC-IDRI-")
 
 
-def load_cases(job: str, jobs) -> list[Case]:
+def load_cases(job: str, jobs: Store) -> list[Case]:
     """Every test nodule of a job, in its own order."""
     arrays = jobs.predictions(job)
     names = [name for name in ("final", "union", "intersection", "single") if name in arrays]
@@ -69,17 +75,17 @@ def load_cases(job: str, jobs) -> list[Case]:
     ]
 
 
-def has_uncertainty(job: str, jobs) -> bool:
+def has_uncertainty(job: str, jobs: Store) -> bool:
     """Whether a job's network predicts union and intersection."""
     return all(name in jobs.predictions(job) for name in MAPS)
 
 
-def find_row(experiment: dict, key: str | None) -> dict | None:
+def find_row(experiment: Experiment, key: str | None) -> Row | None:
     """The row of that key, or None."""
     return next((row for row in experiment["rows"] if row["key"] == key), None)
 
 
-def uncertainty_row(experiment: dict, jobs) -> dict | None:
+def uncertainty_row(experiment: Experiment, jobs: Store) -> Row | None:
     """The row whose HC and LC are shown: option `row`, `ours` or `reference`, else `ugsnet`, else the first that fits.
 
     None when no row with finished jobs predicts union and intersection.
@@ -94,13 +100,13 @@ def uncertainty_row(experiment: dict, jobs) -> dict | None:
     return None
 
 
-def baseline_row(experiment: dict, rows: list[dict]) -> dict:
+def baseline_row(experiment: Experiment, rows: Sequence[Row]) -> Row:
     """Option `baseline`, else `unet`, else the first of `rows`."""
     wanted = (experiment.get("options") or {}).get("baseline", "unet")
     return next((row for row in rows if row["key"] == wanted), rows[0])
 
 
-def common_fold(experiment: dict, jobs) -> tuple[int, list[dict]]:
+def common_fold(experiment: Experiment, jobs: Store) -> tuple[int, list[Row]]:
     """The fold that most rows have a finished job for (the lowest of several), and those rows in their order.
 
     No rows, and fold 0, before any job has finished.
@@ -113,7 +119,7 @@ def common_fold(experiment: dict, jobs) -> tuple[int, list[dict]]:
     return fold, [row for row, by_fold in done if fold in by_fold]
 
 
-def quantile_picks(values: dict[str, float], quantiles) -> list[str]:
+def quantile_picks(values: Mapping[Key, float], quantiles: Iterable[float]) -> list[Key]:
     """Ids whose value has the rank nearest to each quantile, without repeats; values that aren't finite drop out.
 
     Equal values are ordered by id, so the choice depends on nothing but the values.
@@ -128,13 +134,13 @@ def evenly(count: int, low: float, high: float) -> list[float]:
     return [float(q) for q in (np.linspace(low, high, count) if count > 1 else [(low + high) / 2])]
 
 
-def scored_dice(job: str, jobs, column: str = "dsc_label1") -> dict[str, float]:
+def scored_dice(job: str, jobs: Store, column: str = "dsc_label1") -> dict[str, float]:
     """{nodule id: DSC of `final`} as scored by the experiment (scores.csv): against Label_1, or `dsc_consensus`."""
     table = jobs.scores(job)
     return {str(name): float(value) for name, value in zip(table["nodule_id"], table[column], strict=True)}
 
 
-def network_words(manifest: dict) -> str:
+def network_words(manifest: Manifest) -> str:
     """A job's network as `width 16, 4 levels`, from its configuration."""
     network = manifest["config"]["network"]
     words = [f"width {network['width']}" if "width" in network else "its default width"]
@@ -143,7 +149,7 @@ def network_words(manifest: dict) -> str:
     return ", ".join(words)
 
 
-def networks_words(rows: list[dict], fold: int, jobs) -> str:
+def networks_words(rows: Sequence[Row], fold: int, jobs: Store) -> str:
     """The widths of several rows' networks, said once where they are equal."""
     words = {row["label"]: network_words(jobs.manifest(jobs.row_jobs(row)[fold])) for row in rows}
     if len(set(words.values())) == 1:
@@ -151,13 +157,13 @@ def networks_words(rows: list[dict], fold: int, jobs) -> str:
     return "Networks: " + "; ".join(f"{label}: {text}" for label, text in words.items()) + "."
 
 
-def profile_words(experiment: dict) -> str:
+def profile_words(experiment: Experiment) -> str:
     """The experiment's profile as the last sentence of a caption."""
     profile = experiment.get("profile")
     return f" Profile: {profile}." if profile else ""
 
 
-def varied_cases(cases: dict, count: int, low: float, high: float) -> tuple[list, str]:
+def varied_cases(cases: Mapping[Key, Case], count: int, low: float, high: float) -> tuple[list[Key], str]:
     """(keys of `count` cases at even quantiles `low` to `high` of the readers' disagreement, the rule in words).
 
     cases: {key: Case}. Images with one mask each go by its diameter. Small nodules show little: those of

@@ -1,9 +1,15 @@
 """Scores of a network's channels by several criteria where it enhances features, and how far the criteria agree."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import rankdata
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 LEAST_SIDE = 3  # pixels: what the scores are defined for
 #: What the columns of the tables are called.
@@ -40,8 +46,8 @@ class Place:
     own: str
     count: int
     size: tuple[int, int]
-    scores: dict = field(repr=False)
-    features: dict = field(repr=False)
+    scores: dict[str, np.ndarray] = field(repr=False)
+    features: dict[int, np.ndarray] = field(repr=False)
 
     @property
     def channels(self) -> int:
@@ -58,7 +64,14 @@ def place_name(network: str, module: str) -> str:
     return module
 
 
-def enhanced_places(network, images, masks, kind: str, kept=(), batch: int = 32) -> list[Place]:
+def enhanced_places(
+    network: "nn.Module",
+    images: "torch.Tensor",
+    masks: np.ndarray,
+    kind: str,
+    kept: Sequence[int] = (),
+    batch: int = 32,
+) -> list[Place]:
     """Scores by every criterion at each place where `network` (of the name `kind`) has a choice, as it runs.
 
     images: float tensor (N, C, H, W), in batches of which `hist_batch` takes its range; masks: (N, H, W) bool, what the
@@ -71,7 +84,8 @@ def enhanced_places(network, images, masks, kind: str, kept=(), batch: int = 32)
     from LungNoduleUncertaintyLib.networks.feature_enhancement import record_selection
 
     found: dict[str, Place] = {}
-    modes = {module: module.training for module in network.modules()}
+    parts: dict[str, dict[str, list[np.ndarray]]] = {}
+    modes = {layer: layer.training for layer in network.modules()}
     network.eval()
     try:
         for start in range(0, len(images), batch):
@@ -85,18 +99,18 @@ def enhanced_places(network, images, masks, kind: str, kept=(), batch: int = 32)
                 if name not in found:
                     found[name] = Place(place_name(kind, name), module.score, count, size, {}, {})
                 for criterion, values in _scores(features, masks[start : start + batch]).items():
-                    found[name].scores.setdefault(criterion, []).append(values.numpy(force=True))
+                    parts.setdefault(name, {}).setdefault(criterion, []).append(values.numpy(force=True))
                 own = [index for index in kept if start <= index < start + len(features)]
                 found[name].features |= {index: features[index - start].numpy(force=True) for index in own}
     finally:
-        for module, mode in modes.items():
-            module.training = mode
-    for place in found.values():
-        place.scores = {criterion: np.concatenate(values) for criterion, values in place.scores.items()}
+        for layer, mode in modes.items():
+            layer.training = mode
+    for name, place in found.items():
+        place.scores = {criterion: np.concatenate(values) for criterion, values in parts[name].items()}
     return [found[name] for name in sorted(found)]
 
 
-def _scores(features, masks) -> dict:
+def _scores(features: "torch.Tensor", masks: np.ndarray) -> dict[str, "torch.Tensor"]:
     import torch
 
     from LungNoduleUncertaintyLib.networks.feature_enhancement import curvature_scores, entropy_scores
@@ -111,7 +125,7 @@ def _scores(features, masks) -> dict:
     return scores
 
 
-def on_grid(mask: np.ndarray, size) -> np.ndarray:
+def on_grid(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """A mask (H, W) on a coarser grid, flat (h * w,) bool: pixels covered to a half or, without one, the most covered.
 
     All False for an empty mask.
@@ -119,7 +133,9 @@ def on_grid(mask: np.ndarray, size) -> np.ndarray:
     import torch
     from torch.nn import functional
 
-    pooled = functional.adaptive_avg_pool2d(torch.from_numpy(np.asarray(mask, np.float32))[None, None], tuple(size))
+    pooled = functional.adaptive_avg_pool2d(
+        torch.from_numpy(np.asarray(mask, np.float32))[None, None], (size[0], size[1])
+    )
     share = pooled.flatten().numpy()
     return share >= min(0.5, share.max()) if share.max() > 0 else np.zeros(share.shape, bool)
 
@@ -169,7 +185,7 @@ def common_share(first: np.ndarray, second: np.ndarray, count: int) -> np.ndarra
     return (picks(first, count) & picks(second, count)).sum(1) / count
 
 
-def steadiness(picked: np.ndarray) -> dict:
+def steadiness(picked: np.ndarray) -> dict[str, int | float | None]:
     """How much a choice (N, C) varies over the images: channels always and never picked, and what two images share.
 
     `shared_by_two`: mean over pairs of images of the share of one's picked channels that the other has as well; None

@@ -2,16 +2,22 @@
 agree (IFE, Figs. 2, 3 and 5, and its forms of the entropy).
 """
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from ...config import Config
+from ..store import Experiment, JobStore, Record, Row
 from . import style
-from .cases import common_fold, load_cases, networks_words, profile_words, varied_cases
+from .cases import Case, common_fold, load_cases, networks_words, profile_words, varied_cases
 from .channel_scores import (
     ALONE,
     CRITERIA,
     FORMS,
     PAIRS,
     SAID,
+    Place,
     common_share,
     cut_by_tie,
     enhanced_places,
@@ -22,12 +28,18 @@ from .channel_scores import (
 from .drawn import Drawn
 from .gradcam_figure import _cannot, _load, network_image
 
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
 BEST, WORST = 4, 2  # maps of each criterion
 BATCH = 32
 MAP_COLORS, SHARE_COLORS = "magma", "viridis"
 
 
-def channels(experiment: dict, jobs) -> list[Drawn]:
+def channels(experiment: Experiment, jobs: JobStore) -> list[Drawn]:
     """For each row of the option `shown` (all that enhance): the maps of `nodules` (3) nodules, and the ranking.
 
     The last figure's tables compare the criteria at every place of every row. Rows without a choice of channels, or
@@ -65,14 +77,22 @@ def channels(experiment: dict, jobs) -> list[Drawn]:
     return [*drawn, _comparison(forms, agreement, fold, skipped, networks_words(usable, fold, jobs), experiment)]
 
 
-def _images(cases, config):
+def _images(cases: Sequence[Case], config: Config) -> "torch.Tensor":
     import torch
 
     return torch.cat([network_image(case.hu, config) for case in cases])
 
 
 # -- the maps ----------------------------------------------------------------------------------------------------------
-def _maps(row, places, cases, indices, images, rule, words) -> Drawn:
+def _maps(
+    row: Row,
+    places: Sequence[Place],
+    cases: Sequence[Case],
+    indices: Sequence[int],
+    images: "torch.Tensor",
+    rule: str,
+    words: str,
+) -> Drawn:
     columns = 1 + len(CRITERIA) * (BEST + WORST)
     apart, left, top, gap = 0.16, 1.25, 0.62, 0.04
     side = (style.PAGE_WIDTH - left - 0.08 - gap * (columns - 1) - len(CRITERIA) * apart) / columns
@@ -80,7 +100,7 @@ def _maps(row, places, cases, indices, images, rule, words) -> Drawn:
     height = top + len(cases) * len(places) * step
     figure, table = style.new_figure(style.PAGE_WIDTH, height), []
 
-    def panel(line, column):
+    def panel(line: int, column: int) -> tuple["Axes", float]:
         group = 0 if column == 0 else 1 + (column - 1) // (BEST + WORST)
         x = left + column * (side + gap) + group * apart
         y = height - top - line * step - side
@@ -123,7 +143,7 @@ def _maps(row, places, cases, indices, images, rule, words) -> Drawn:
     return Drawn(f"maps-{row['key']}", title, caption, figure, {"table": table})
 
 
-def _map(axes, values, case, view) -> None:
+def _map(axes: "Axes", values: np.ndarray, case: Case, view: style.View) -> None:
     """A feature map over the area of the image, between its own ends."""
     low, high = float(values.min()), float(values.max())
     extent = (-0.5, case.hu.shape[1] - 0.5, case.hu.shape[0] - 0.5, -0.5)
@@ -131,64 +151,91 @@ def _map(axes, values, case, view) -> None:
     style.show(axes, values, case.spacing, view, extent=extent, **options)
 
 
-def _by(size) -> str:
+def _by(size: Sequence[int]) -> str:
     return " x ".join(map(str, size))
 
 
 # -- the ranking -------------------------------------------------------------------------------------------------------
-def _ranking(row, places, of_fold, words) -> Drawn:
+def _ranking(row: Row, places: Sequence[Place], of_fold: str, words: str) -> Drawn:
+    """Every channel's score at each place by each criterion, and how much the choice varies over the nodules."""
     left, bottom, top, gap = 0.75, 0.55, 0.42, 0.75
     wide = (style.PAGE_WIDTH - left - 0.95 - gap) / len(CRITERIA)
     tall, step = 1.75, 1.75 + bottom + top
     height = step * len(places)
-    figure, table, details = style.new_figure(style.PAGE_WIDTH, height), [], []
-    colors, shown = _share_colors(), None
+    figure, colors = style.new_figure(style.PAGE_WIDTH, height), _share_colors()
+    table: list[Record] = []
+    details: list[Record] = []
     for line, place in enumerate(places):
-        found = {}
         for which, criterion in enumerate(CRITERIA):
-            scores = place.scores[criterion]
-            picked = picks(scores, place.count)
-            share, mean = picked.mean(0), scores.mean(0)
-            order = np.argsort(-mean, kind="stable")
-            found[criterion] = mean, share
             x, y = left + which * (wide + gap), height - line * step - top - tall
             axes = figure.add_axes((x / style.PAGE_WIDTH, y / height, wide / style.PAGE_WIDTH, tall / height))
-            positions, ends = np.arange(len(order)), np.percentile(scores, [10, 90], axis=0)[:, order]
-            axes.bar(positions, mean[order], width=0.86, color=colors.to_rgba(share[order]))
-            axes.vlines(positions, *ends, color=style.TEXT, linewidth=0.8)
-            axes.axvline(place.count - 0.5, color=style.MUTED, linewidth=1, linestyle="dashed")
-            axes.set_xlim(-0.7, len(order) - 0.3)
-            axes.set_ylim(0, None)
-            _channel_numbers(axes, order)
-            unit = " in bit" if criterion == "entropy" else ""
-            head = f"{place.name}, {criterion}{unit}: {place.count} of {place.channels} channels of {_by(place.size)}"
-            axes.set_title(head, fontsize=10, loc="left", color=style.TEXT)
-            axes.set_xlabel("channel, by mean score", fontsize=8.5, color=style.MUTED)
-            for side in ("top", "right"):
-                axes.spines[side].set_visible(False)
-            known = {"place": place.name, "criterion": criterion, "channels": place.channels, "picked": place.count}
-            steady = steadiness(picked)
-            two = steady.pop("shared_by_two")
-            table.append({**known, **steady, "shared_by_two_nodules": None if two is None else round(two, 4)})
-            table[-1]["by_chance"] = round(place.count / place.channels, 4)
-            table[-1]["tie_at_the_cut_share"] = round(cut_by_tie(scores, place.count), 4)
-            shown = axes
-        for channel in range(place.channels):
-            line_ = {"place": place.name, "channel": channel}
-            for criterion, (mean, share) in found.items():
-                line_ |= {f"{criterion}_mean": round(float(mean[channel]), 5)}
-                line_ |= {f"{criterion}_picked_share": round(float(share[channel]), 4)}
-            details.append(line_)
-    figure.colorbar(colors, cax=_bar(figure, shown, height)).set_label("share of nodules that pick it", fontsize=8.5)
+            _bars(axes, place, criterion, colors)
+            table.append(_choice(place, criterion))
+        details += _channel_records(place)
+    figure.colorbar(colors, cax=_bar(figure, axes, height)).set_label("share of nodules that pick it", fontsize=8.5)
     caption = (
         f"Score of every channel of {row['label']}: mean over the nodules of {of_fold}, line: from the 10th to the "
-        "90th percentile over them, colour: share of nodules for which the channel is among those picked. If every "
-        "nodule picked the same channels, all bars left of the dashed line would have the last colour and all others "
+        "90th percentile over them, color: share of nodules for which the channel is among those picked. If every "
+        "nodule picked the same channels, all bars left of the dashed line would have the last color and all others "
         f"the first. {row['label']} picks by {places[0].own}. In the table, “tie at the cut” is the share of nodules "
         "where the last channel picked and the first one left have equal scores, so that their order decides. "
         f"{words}"
     )
-    sentences = [
+    data = {"table": table, "channels": details, "sentences": _ranking_sentences(row, places, table)}
+    return Drawn(f"ranking-{row['key']}", f"All channels by score: {row['label']}", caption, figure, data)
+
+
+def _bars(axes: "Axes", place: Place, criterion: str, colors: "ScalarMappable") -> None:
+    """A bar a channel, from the highest mean score to the lowest, in the color of its share of picks."""
+    scores = place.scores[criterion]
+    share, mean = picks(scores, place.count).mean(0), scores.mean(0)
+    order = np.argsort(-mean, kind="stable")
+    positions, ends = np.arange(len(order)), np.percentile(scores, [10, 90], axis=0)[:, order]
+    axes.bar(positions, mean[order], width=0.86, color=colors.to_rgba(share[order]))
+    axes.vlines(positions, *ends, color=style.TEXT, linewidth=0.8)
+    axes.axvline(place.count - 0.5, color=style.MUTED, linewidth=1, linestyle="dashed")
+    axes.set_xlim(-0.7, len(order) - 0.3)
+    axes.set_ylim(0, None)
+    _channel_numbers(axes, order)
+    unit = " in bit" if criterion == "entropy" else ""
+    head = f"{place.name}, {criterion}{unit}: {place.count} of {place.channels} channels of {_by(place.size)}"
+    axes.set_title(head, fontsize=10, loc="left", color=style.TEXT)
+    axes.set_xlabel("channel, by mean score", fontsize=8.5, color=style.MUTED)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _choice(place: Place, criterion: str) -> Record:
+    """How much the picked channels vary over the nodules."""
+    scores = place.scores[criterion]
+    steady = steadiness(picks(scores, place.count))
+    two = steady.pop("shared_by_two")
+    return {
+        "place": place.name,
+        "criterion": criterion,
+        "channels": place.channels,
+        "picked": place.count,
+        **steady,
+        "shared_by_two_nodules": None if two is None else round(two, 4),
+        "by_chance": round(place.count / place.channels, 4),
+        "tie_at_the_cut_share": round(cut_by_tie(scores, place.count), 4),
+    }
+
+
+def _channel_records(place: Place) -> list[Record]:
+    """Every channel's mean score and share of picks by each criterion."""
+    records: list[Record] = [{"place": place.name, "channel": channel} for channel in range(place.channels)]
+    for criterion in CRITERIA:
+        scores = place.scores[criterion]
+        share, mean = picks(scores, place.count).mean(0), scores.mean(0)
+        for channel, record in enumerate(records):
+            record[f"{criterion}_mean"] = round(float(mean[channel]), 5)
+            record[f"{criterion}_picked_share"] = round(float(share[channel]), 4)
+    return records
+
+
+def _ranking_sentences(row: Row, places: Sequence[Place], table: Sequence[Record]) -> list[str]:
+    return [
         f"{row['label']}, {one['place']}, by {one['criterion']}: picked for every nodule are {one['always_picked']} of "
         f"{one['channels']} channels, for none {one['never_picked']}; two nodules share "
         f"{100 * one['shared_by_two_nodules']:.0f} % of the {one['picked']} picked ones (by chance "
@@ -196,11 +243,9 @@ def _ranking(row, places, of_fold, words) -> Drawn:
         for one, place in zip(table, [p for p in places for _ in CRITERIA], strict=True)
         if one["criterion"] == place.own and one["shared_by_two_nodules"] is not None
     ]
-    data = {"table": table, "channels": details, "sentences": sentences}
-    return Drawn(f"ranking-{row['key']}", f"All channels by score: {row['label']}", caption, figure, data)
 
 
-def _share_colors():
+def _share_colors() -> "ScalarMappable":
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -208,20 +253,20 @@ def _share_colors():
     return ScalarMappable(Normalize(0, 1), colormaps[SHARE_COLORS])
 
 
-def _channel_numbers(axes, order) -> None:
+def _channel_numbers(axes: "Axes", order: np.ndarray) -> None:
     """The channels' numbers below the bars, all or as many as there is room for."""
     every = max(1, -(-len(order) // 32))
     axes.set_xticks(range(0, len(order), every), [str(c) for c in order[::every]], fontsize=6.5)
     axes.tick_params(axis="y", labelsize=8)
 
 
-def _bar(figure, axes, height):
+def _bar(figure: "Figure", axes: "Axes", height: float) -> "Axes":
     box = axes.get_position()
     return figure.add_axes((box.x1 + 0.15 / style.PAGE_WIDTH, box.y0, 0.12 / style.PAGE_WIDTH, box.height))
 
 
 # -- how far criteria agree --------------------------------------------------------------------------------------------
-def _agreement(row, place) -> list[dict]:
+def _agreement(row: Row, place: Place) -> list[Record]:
     lines = []
     for first, second in PAIRS:
         a, b = place.scores[first], place.scores[second]
@@ -242,7 +287,14 @@ def _agreement(row, place) -> list[dict]:
     return lines
 
 
-def _comparison(forms, agreement, fold, skipped, words, experiment) -> Drawn:
+def _comparison(
+    forms: Sequence[tuple[Row, Sequence[Place]]],
+    agreement: Sequence[Record],
+    fold: int,
+    skipped: Sequence[str],
+    words: str,
+    experiment: Experiment,
+) -> Drawn:
     """Spearman and shared picks of every pair, a group of bars a place."""
     known = [(row["label"], place) for row, places in forms for place in places]
     top, bottom, left, gap = 0.95, 0.35, 2.6, 0.3
@@ -276,7 +328,7 @@ def _comparison(forms, agreement, fold, skipped, words, experiment) -> Drawn:
         "How far two scores order a network's channels alike: Spearman's correlation over the channels, and the share "
         "of the picked channels that both pick (dashed: what two random choices share); means over the nodules of test "
         f"fold {fold}, percentiles of the correlation over nodules in the table. Entropy is the paper's, of value and "
-        f"neighbours' mean in two dimensions; “{FORMS['hist_batch']}” and “{FORMS['unique']}” are the forms of the "
+        f"neighbors' mean in two dimensions; “{FORMS['hist_batch']}” and “{FORMS['unique']}” are the forms of the "
         f"released code. The first takes its range from a whole batch, here of {BATCH} nodules; “{ALONE}” is the same "
         "with every nodule by itself, and shows how much batch mates change. Share of non-zero: of a map's pixels. "
         "Contrast of the nodule: |2 AUC − 1|, AUC the chance that a pixel of the readers' consensus has a higher value "
@@ -290,10 +342,10 @@ def _comparison(forms, agreement, fold, skipped, words, experiment) -> Drawn:
     return Drawn("agreement", "How far scores agree", caption, figure, data)
 
 
-def _agreement_sentences(agreement) -> list[str]:
+def _agreement_sentences(agreement: Sequence[Record]) -> list[str]:
     """The first comparisons in words, from the lowest to the highest over networks and places."""
 
-    def ends(values, factor=1.0, unit=""):
+    def ends(values: Sequence[float], factor: float = 1.0, unit: str = "") -> str:
         low, high = (f"{factor * end:.{0 if unit else 2}f}".replace("-", "−") for end in (min(values), max(values)))
         return (low if low == high else f"{low} to {high}") + unit
 
@@ -317,7 +369,7 @@ _COLORS = ("#222222", style.HC, style.LC, style.FINAL, "#CC79A7", "#56B4E9", "#D
 _MARKS = "osD^vPXd"
 
 
-def _pair_legend(figure) -> None:
+def _pair_legend(figure: "Figure") -> None:
     from matplotlib.lines import Line2D
 
     handles = [

@@ -4,14 +4,20 @@ HU are integers, so the Kolmogorov-Smirnov statistic and the Wasserstein distanc
 their histograms of 1 HU; a resample of patients is then a weighted sum of histograms, not of pixels.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from ..store import Experiment, Record, Store
 from . import style
-from .cases import load_cases, network_words, profile_words, uncertainty_row
+from .cases import Case, load_cases, network_words, profile_words, uncertainty_row
 from .drawn import Drawn
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 STORED_STEP_HU = 5.2  # LIDC cubes were stored in 8 bits over [-1024, 300] HU
 CLIPPED_AT_HU = 300
@@ -25,7 +31,7 @@ PAIRS = (
 )
 
 
-def regions(case) -> dict:
+def regions(case: Case) -> dict[str, np.ndarray]:
     """Masks (H, W) of the four sets: readers' intersection and the rest of their union, and the predicted ones."""
     hc = case.maps["intersection"] >= 0.5
     return {
@@ -36,8 +42,8 @@ def regions(case) -> dict:
     }
 
 
-def histograms(cases) -> dict[str, np.ndarray]:
-    """{set: (nodules, HU bins of 1 from LOWEST_HU to HIGHEST_HU)}; HU beyond go into the end bins."""
+def histograms(cases: Sequence[Case]) -> dict[str, np.ndarray]:
+    """{set: (nodules, HU bins of 1 from LOWEST_HU to HIGHEST_HU)}; HU outside go into the end bins."""
     count = HIGHEST_HU - LOWEST_HU + 1
     out = {name: np.zeros((len(cases), count), np.int64) for name in SETS}
     for number, case in enumerate(cases):
@@ -47,7 +53,7 @@ def histograms(cases) -> dict[str, np.ndarray]:
     return out
 
 
-def distances(first, second) -> tuple[np.ndarray, np.ndarray]:
+def distances(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(KS statistic, Wasserstein distance in HU) of histograms (..., bins) of 1 HU; NaN where one is empty."""
     with np.errstate(invalid="ignore", divide="ignore"):
         a, b = (np.cumsum(h, -1) / np.sum(h, -1, keepdims=True) for h in (first, second))
@@ -60,7 +66,7 @@ def kernel_density(histogram: np.ndarray, bandwidth: float) -> np.ndarray:
     return smooth / max(histogram.sum(), 1)
 
 
-def bandwidth_hu(pooled: dict) -> float:
+def bandwidth_hu(pooled: dict[str, np.ndarray]) -> float:
     """Scott's bandwidth of the widest of the four sets, but never finer than the steps that HU were stored in."""
     hu = np.arange(LOWEST_HU, HIGHEST_HU + 1)
     found = [STORED_STEP_HU]
@@ -72,7 +78,7 @@ def bandwidth_hu(pooled: dict) -> float:
     return max(found)
 
 
-def _resamples(patients, repeats: int = 1000, seed: int = 0) -> np.ndarray:
+def _resamples(patients: Sequence[str], repeats: int = 1000, seed: int = 0) -> np.ndarray:
     """(repeats, nodules) how often each nodule is in a resample of the patients, with replacement."""
     names, of = np.unique(patients, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -80,14 +86,14 @@ def _resamples(patients, repeats: int = 1000, seed: int = 0) -> np.ndarray:
     return drawn[:, of]
 
 
-def compare(counts: dict, patients) -> list[dict]:
+def compare(counts: dict[str, np.ndarray], patients: Sequence[str]) -> list[Record]:
     """Rows of distances between the pooled sets, with 95 % intervals over 1000 resamples of the patients."""
     weights = _resamples(patients).astype(np.float32)
     pooled = {name: counts[name].sum(0) for name in SETS}
     resampled = {name: weights @ counts[name].astype(np.float32) for name in SETS}
     rows = []
     for label, first, second in PAIRS:
-        row: dict[str, Any] = {"compared": label}
+        row: Record = {"compared": label}
         point = distances(pooled[first], pooled[second])
         spread = distances(resampled[first], resampled[second])
         for key, value, values in zip(("ks", "wasserstein_hu"), point, spread, strict=True):
@@ -99,21 +105,21 @@ def compare(counts: dict, patients) -> list[dict]:
     return rows
 
 
-def nodule_means(counts: dict) -> dict[str, np.ndarray]:
+def nodule_means(counts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """{set: mean HU a nodule (N,)}, NaN where a nodule has no pixel in the set."""
     hu = np.arange(LOWEST_HU, HIGHEST_HU + 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return {name: (h * hu).sum(1) / h.sum(1) for name, h in counts.items()}
 
 
-def paired(means: dict) -> list[dict]:
+def paired(means: dict[str, np.ndarray]) -> list[Record]:
     """Predicted minus real mean HU of nodules that have both: n, bias, sd, 95 % limits of agreement, correlation."""
     rows = []
     for region in ("HC", "LC"):
         real, predicted = means[f"real {region}"], means[f"predicted {region}"]
         both = np.isfinite(real) & np.isfinite(predicted)
         n = int(both.sum())
-        row: dict[str, Any] = {"region": region, "nodules": n, "only_real": int((np.isfinite(real) & ~both).sum())}
+        row: Record = {"region": region, "nodules": n, "only_real": int((np.isfinite(real) & ~both).sum())}
         if n > 2:
             difference = (predicted - real)[both]
             bias, sd = float(difference.mean()), float(difference.std(ddof=1))
@@ -124,7 +130,7 @@ def paired(means: dict) -> list[dict]:
     return rows
 
 
-def densities(experiment: dict, jobs) -> list[Drawn]:
+def densities(experiment: Experiment, jobs: Store) -> list[Drawn]:
     """One `Drawn`: the densities, and mean HU a nodule real against predicted, on every test nodule of every fold."""
     row = uncertainty_row(experiment, jobs)
     if row is None:
@@ -160,7 +166,15 @@ def densities(experiment: dict, jobs) -> list[Drawn]:
     return [Drawn("densities", "HU densities of HC and LC, real and predicted", caption, figure, data)]
 
 
-def _curve(axes, histogram, bandwidth, color, line, label, fill=0.0):
+def _curve(
+    axes: "Axes",
+    histogram: np.ndarray,
+    bandwidth: float,
+    color: str,
+    line: style.LineStyle,
+    label: str,
+    fill: float = 0.0,
+) -> None:
     hu = np.arange(LOWEST_HU, HIGHEST_HU + 1)
     density = 1000 * kernel_density(histogram, bandwidth)
     axes.plot(hu, density, color=color, linestyle=line, linewidth=1.8, label=label)
@@ -168,7 +182,13 @@ def _curve(axes, histogram, bandwidth, color, line, label, fill=0.0):
         axes.fill_between(hu, density, color=color, alpha=fill, linewidth=0)
 
 
-def _draw(pooled, means, table, pairs, bandwidth):
+def _draw(
+    pooled: dict[str, np.ndarray],
+    means: dict[str, np.ndarray],
+    table: Sequence[Record],
+    pairs: Sequence[Record],
+    bandwidth: float,
+) -> "Figure":
     figure = style.new_figure(style.PAGE_WIDTH, 4.3)
     axes = [figure.add_axes((x, 0.135, 0.27, 0.76)) for x in (0.052, 0.376, 0.722)]
     colors = {"HC": style.HC, "LC": style.LC}
@@ -176,7 +196,7 @@ def _draw(pooled, means, table, pairs, bandwidth):
         _curve(axes[0], pooled[f"real {region}"], bandwidth, color, "solid", f"{region}, readers", 0.18)
         _curve(axes[1], pooled[f"real {region}"], bandwidth, color, "solid", f"{region}, readers")
         _curve(axes[1], pooled[f"predicted {region}"], bandwidth, color, (0, (4, 2)), f"{region}, predicted", 0.12)
-    top = 1.28 * max(line.get_ydata().max() for a in axes[:2] for line in a.lines)
+    top = 1.28 * max(np.max(line.get_ydata()) for a in axes[:2] for line in a.lines)
     for panel in axes[:2]:
         panel.set_xlim(-1050, 390)
         panel.set_ylim(0, top)
@@ -204,7 +224,7 @@ def _draw(pooled, means, table, pairs, bandwidth):
     return figure
 
 
-def _scatter(axes, means, pairs, colors):
+def _scatter(axes: "Axes", means: dict[str, np.ndarray], pairs: Sequence[Record], colors: dict[str, str]) -> None:
     words = {row["region"]: row for row in pairs}
     shown = [means[f"{kind} {region}"] for kind in ("real", "predicted") for region in colors]
     finite = np.concatenate([values[np.isfinite(values)] for values in shown] or [np.zeros(1)])

@@ -1,6 +1,7 @@
 """A drawn figure with its words and numbers, and how it becomes files."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,10 @@ class Drawn:
     title: str
     caption: str
     figure: Any = field(repr=False)
-    data: dict | None = field(default=None, repr=False)
+    data: dict[str, Any] | None = field(default=None, repr=False)
 
 
-def save(drawn: Drawn, folder, formats=("png", "svg")) -> list[Path]:
+def save(drawn: Drawn, folder: str | Path, formats: Sequence[str] = ("png", "svg")) -> list[Path]:
     """Write `folder/<name>.png` and `.svg`, each whole or not at all; returns the paths. Raises OutputError.
 
     The same figure gives the same bytes: no date is written, and the SVG's element names don't vary. A figure that is

@@ -1,27 +1,36 @@
 """The Multi-Confidence Mask of several nodules beside the maps that it is made of (UGS-Net, Fig. 7)."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from ..store import Experiment, Store
 from . import style
-from .cases import evenly, load_cases, network_words, profile_words, quantile_picks, uncertainty_row
+from .cases import Case, evenly, load_cases, network_words, profile_words, quantile_picks, uncertainty_row
 from .drawn import Drawn
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
 
 COLUMNS = ("CT", "readers", "intersection", "union", "final", "Multi-Confidence Mask")
 TINTS = {"intersection": style.HC, "union": style.LC, "final": style.FINAL}
 
 
-def multi_confidence_mask(case) -> np.ndarray:
+def multi_confidence_mask(case: Case) -> np.ndarray:
     """MCM = (union + intersection) / 2 of the probability maps, (H, W) in [0, 1]; UGS-Net's Normal() is read as /2."""
     return (case.maps["union"] + case.maps["intersection"]) / 2
 
 
-def _tint(color: str):
+def _tint(color: str) -> "LinearSegmentedColormap":
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("tint", ["white", color])
 
 
-def gallery(experiment: dict, jobs) -> list[Drawn]:
+def gallery(experiment: Experiment, jobs: Store) -> list[Drawn]:
     """One `Drawn`: `options["nodules"]` (8) nodules at even quantiles of the readers' disagreement, a row each."""
     row = uncertainty_row(experiment, jobs)
     if row is None:
@@ -55,13 +64,13 @@ def gallery(experiment: dict, jobs) -> list[Drawn]:
     return [Drawn("gallery", "Multi-Confidence Masks", caption, _draw(chosen), {"table": table, "fold": fold})]
 
 
-def _predicted_disagreement(case) -> float | None:
+def _predicted_disagreement(case: Case) -> float | None:
     hc = case.maps["intersection"] >= 0.5
     union = (case.maps["union"] >= 0.5) | hc
     return round(float(1 - hc.sum() / union.sum()), 4) if union.any() else None
 
 
-def _draw(cases):
+def _draw(cases: Sequence[Case]) -> "Figure":
     figure, axes, side = style.panel_grid(len(cases), len(COLUMNS), left=1.22, top=0.62, bottom=0.42)
     for column, name in enumerate(COLUMNS):
         axes[0][column].set_title(name, fontsize=10, color=style.TEXT, pad=4)
@@ -88,7 +97,7 @@ def _draw(cases):
         style.outline(line[5], case.maps["union"], style.LC, style=(0, (3, 1.2)), width=1.8, halo=None)
         style.outline(line[5], case.maps["final"], style.FINAL, width=1.8, halo="white")
         style.outline(line[5], case.maps["intersection"], style.HC, width=1.8, halo="white")
-    entries = [
+    entries: list[style.Entry] = [
         ("reader 1 (white; others thin)", "#9a9a9a", "solid"),
         ("HC: every reader", style.HC, "solid"),
         ("Final", style.FINAL, "solid"),
@@ -101,7 +110,7 @@ def _draw(cases):
     return figure
 
 
-def _scale(figure, axes, color, side) -> None:
+def _scale(figure: "Figure", axes: "Axes", color: str, side: float) -> None:
     """A bar of the probability scale under a column."""
     width, height = figure.get_size_inches()
     box = axes.get_position()

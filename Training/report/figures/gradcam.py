@@ -10,10 +10,21 @@ and of which none feeds another lie at the same depth: UGS-Net's three branches.
 channels, as which of them runs last is an accident of the code.
 """
 
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: A layer's name and its output (B, C, H, W).
+Layer = tuple[str, "torch.Tensor"]
 
 
 @dataclass
@@ -29,15 +40,15 @@ class Cam:
 
 
 @contextmanager
-def _recorded(network):
+def _recorded(network: "nn.Module") -> Iterator[dict[str, "torch.Tensor"]]:
     """Within the block, {name: last output} of every convolution larger than 1x1; hooks and modes go back after it."""
     from torch import nn
 
     modes = {module: module.training for module in network.modules()}
-    outputs: dict = {}
+    outputs: dict[str, torch.Tensor] = {}
 
-    def recorder(name):
-        def record(module, inputs, output):
+    def recorder(name: str) -> Callable[..., "torch.Tensor"]:
+        def record(module: "nn.Module", inputs: tuple["torch.Tensor", ...], output: "torch.Tensor") -> "torch.Tensor":
             outputs.pop(name, None)  # a layer that runs again moves to its last place
             outputs[name] = output
             return output.clone()  # so that an in-place activation leaves the recorded tensor alone
@@ -59,7 +70,7 @@ def _recorded(network):
             module.training = mode
 
 
-def _feeding(outputs: dict, final) -> list[tuple[str, object]]:
+def _feeding(outputs: dict[str, "torch.Tensor"], final: "torch.Tensor") -> list[Layer]:
     """(name, output) of the recorded layers that `final` depends on, without the one that is `final`."""
     import torch
 
@@ -72,12 +83,12 @@ def _feeding(outputs: dict, final) -> list[tuple[str, object]]:
     return [(name, outputs[name]) for name, g in zip(names, gradients, strict=True) if g is not None]
 
 
-def _side_by_side(layers, count: int) -> list[list[tuple]]:
+def _side_by_side(layers: Sequence[Layer], count: int) -> list[list[Layer]]:
     """The last `count` groups, the very last first; a group is layers of equal map size none of which feeds another."""
     import torch
 
-    rest: list[tuple] = list(layers)
-    groups: list[list[tuple]] = []
+    rest: list[Layer] = list(layers)
+    groups: list[list[Layer]] = []
     while rest and len(groups) < count:
         group = [rest.pop()]
         while rest and rest[-1][1].shape[-2:] == group[0][1].shape[-2:]:
@@ -90,7 +101,9 @@ def _side_by_side(layers, count: int) -> list[list[tuple]]:
     return groups
 
 
-def grad_cams(network, image, count: int = 3, threshold: float = 0.5) -> tuple[np.ndarray, list[Cam]]:
+def grad_cams(
+    network: "nn.Module", image: "torch.Tensor", count: int = 3, threshold: float = 0.5
+) -> tuple[np.ndarray, list[Cam]]:
     """(probability of `final` (H, W), [M1, M2, ...]) for one image, a float tensor (1, C, H, W).
 
     Fewer than `count` maps when the network has fewer such layers; all maps are 0 when nothing is predicted. The
@@ -117,8 +130,10 @@ def grad_cams(network, image, count: int = 3, threshold: float = 0.5) -> tuple[n
                 continue
             gradients = torch.autograd.grad(target, maps, retain_graph=True)
             pairs = zip(maps, gradients, strict=True)
-            weighted = sum((g.mean((2, 3), keepdim=True) * a.detach()).sum(1, keepdim=True) for a, g in pairs)
-            cam = functional.interpolate(weighted.relu(), tuple(image.shape[2:]), mode="bilinear", align_corners=False)
+            weighted = [(g.mean((2, 3), keepdim=True) * a.detach()).sum(1, keepdim=True) for a, g in pairs]
+            cam = functional.interpolate(
+                reduce(operator.add, weighted).relu(), tuple(image.shape[2:]), mode="bilinear", align_corners=False
+            )
             peak = float(cam.max())
             cams.append(Cam(names, (cam / peak if peak > 0 else cam)[0, 0].numpy(force=True), peak))
     return probability[0, 0].numpy(force=True), cams

@@ -1,21 +1,35 @@
 """Grad-CAM M1 to M3 of every variant of an experiment on a few nodules (UGS-Net, Fig. 9)."""
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from LungNoduleUncertaintyLib.models.network_input import normalize_hu
 
+from ...config import Config
+from ..store import Experiment, JobStore, Record, Row
 from . import style
-from .cases import common_fold, load_cases, networks_words, profile_words, varied_cases
+from .cases import Case, common_fold, load_cases, networks_words, profile_words, varied_cases
 from .drawn import Drawn
-from .gradcam import grad_cams
+from .gradcam import Cam, grad_cams
+
+if TYPE_CHECKING:
+    import torch
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from torch import nn
+
+#: A network's probability of `final` (H, W) and its maps.
+Result = tuple[np.ndarray, Sequence[Cam]]
 
 MAPS = ("M1", "M2", "M3")
 A_FIGURE = 2  # nodules side by side
 
 
-def _load(folder):
+def _load(folder: Path) -> tuple[Config, "nn.Module"]:
     """(configuration, network in evaluation mode) of a job's folder."""
     from ...runs import build_network, load_run
 
@@ -25,7 +39,7 @@ def _load(folder):
     return config, network.eval()
 
 
-def network_image(hu, config):
+def network_image(hu: np.ndarray, config: Config) -> "torch.Tensor":
     """The network's input (1, C, H, W), float32, of a slice of HU (H, W) that is on its grid already."""
     import torch
 
@@ -33,7 +47,7 @@ def network_image(hu, config):
     return normalize_hu(stack, config.input.window_hu)
 
 
-def _cannot(folder) -> str:
+def _cannot(folder: Path) -> str:
     """Why a job's network can't be run on one stored slice, or nothing."""
     if not (folder / "best.safetensors").is_file():
         return "its weights aren't stored"
@@ -43,7 +57,7 @@ def _cannot(folder) -> str:
     return ""
 
 
-def gradcam(experiment: dict, jobs) -> list[Drawn]:
+def gradcam(experiment: Experiment, jobs: JobStore) -> list[Drawn]:
     """A `Drawn` for every two of `options["nodules"]` (2) nodules: a row a variant, CT and M1 to M3 a nodule."""
     fold, rows = common_fold(experiment, jobs)
     usable, skipped = [], []
@@ -91,7 +105,7 @@ def gradcam(experiment: dict, jobs) -> list[Drawn]:
     return drawn
 
 
-def _table_row(row, case, probability, cams) -> dict:
+def _table_row(row: Row, case: Case, probability: np.ndarray, cams: Sequence[Cam]) -> Record:
     """Numbers behind a line of panels: where the maps' mass lies, and how far the stored prediction was reproduced."""
     out = {"variant": row["label"], "nodule": case.nodule_id}
     for name, cam in zip(MAPS, cams, strict=False):
@@ -103,7 +117,7 @@ def _table_row(row, case, probability, cams) -> dict:
     return out
 
 
-def _draw(rows, cases, results):
+def _draw(rows: Sequence[Row], cases: Sequence[Case], results: Mapping[tuple[str, str], Result]) -> "Figure":
     columns = 1 + len(MAPS)
     figure, axes, _ = style.panel_grid(
         len(rows), columns * len(cases), left=1.32, top=0.78, bottom=0.5, gap=0.05, groups=len(cases)
@@ -124,19 +138,19 @@ def _draw(rows, cases, results):
         for number, (case, view) in enumerate(zip(cases, views, strict=True)):
             panels = line[number * columns : (number + 1) * columns]
             _line(panels, case, view, results.get((row["key"], case.nodule_id)), bar=line is axes[0])
-    entries = [("reader 1", "#9a9a9a", "solid"), ("Final, predicted", style.FINAL, "solid")]
+    entries: list[style.Entry] = [("reader 1", "#9a9a9a", "solid"), ("Final, predicted", style.FINAL, "solid")]
     style.legend(figure, entries, y_inches=0.08)
     _scale(figure)
     return figure
 
 
-def _line(panels, case, view, result, bar: bool) -> None:
+def _line(panels: Sequence["Axes"], case: Case, view: style.View, result: Result | None, bar: bool) -> None:
     style.show_ct(panels[0], case.hu, case.spacing, view)
     if bar:
         style.scale_bar(panels[0], case.spacing, view)
     probability, cams = result if result else (np.zeros_like(case.hu, float), [])
     blank = np.zeros_like(probability)
-    for number, axis in enumerate(panels[1:]):  # opaque: over the CT a colour wouldn't be the scale's any more
+    for number, axis in enumerate(panels[1:]):  # opaque: over the CT a color wouldn't be the scale's any more
         shown = cams[number].map if number < len(cams) else blank
         style.show(axis, shown, case.spacing, view, cmap="inferno", vmin=0, vmax=1)
         if number >= len(cams):
@@ -148,7 +162,7 @@ def _line(panels, case, view, result, bar: bool) -> None:
         style.note(panels[0], "nothing predicted", corner="upper left", size=7.5)
 
 
-def _scale(figure) -> None:
+def _scale(figure: "Figure") -> None:
     width, height = figure.get_size_inches()
     bar = figure.add_axes((0.5 - 1.1 / width, 0.24 / height, 2.2 / width, 0.11 / height))
     bar.imshow(np.linspace(0, 1, 128)[None], aspect="auto", cmap="inferno", vmin=0, vmax=1)

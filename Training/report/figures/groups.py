@@ -1,23 +1,30 @@
 """DSC by group of nodules or images, of one network beside others (IFE, Fig. 6: per modality and per structure)."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ...metrics import MetricError, paired_test
-from ..measures import measure_set, of_images
-from ..store import JobError
-from ..summary import common, load_rows
+from ..measures import Measure, MeasureSet, measure_set, of_images
+from ..store import Experiment, JobError, JobStore, Record
+from ..summary import RowResult, common, load_rows
 from ..text import counted, fold_text, signed
 from . import style
 from .cases import profile_words
 from .drawn import Drawn
 from .nodule_groups import groupings
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 LEAST = 5  # nodules of a group for which there is an interval
 RESAMPLES = 2000
 COLORS = (style.LC, style.FINAL, "#CC79A7", "#56B4E9")
 
 
-def groups(experiment: dict, jobs) -> list[Drawn]:
+def groups(experiment: Experiment, jobs: JobStore) -> list[Drawn]:
     """One `Drawn`: mean of the ranked measure by group for the row `first` and every other, and paired differences.
 
     All folds that both rows have. Other rows are compared with the row of the option `first` (the first one).
@@ -34,8 +41,8 @@ def groups(experiment: dict, jobs) -> list[Drawn]:
         raise JobError(f"experiment {experiment['name']}: {error}") from error
     known, ids = groupings(next(row for row in experiment["rows"] if row["key"] == base.key), experiment, jobs)
     everyone = {"All": {"all": np.ones(len(ids), bool)}} | {one.title: one.groups for one in known}
-    table: list[dict] = []
-    left_out: list[dict] = []
+    table: list[Record] = []
+    left_out: list[Record] = []
     for title, parts in everyone.items():
         for name, mask in parts.items():
             for other in others:
@@ -49,7 +56,7 @@ def groups(experiment: dict, jobs) -> list[Drawn]:
     return [Drawn("groups", title, caption, _draw(table, base, others, wanted), data)]
 
 
-def _line(title, name, members, base, other, measure) -> dict:
+def _line(title: str, name: str, members: set[str], base: RowResult, other: RowResult, measure: Measure) -> Record:
     """Means of both rows on their common nodules of a group, and their difference with its interval."""
     a, b, patients, nodules = _common(other, base, measure.key)
     chosen = np.isin(nodules, list(members))
@@ -70,7 +77,7 @@ def _line(title, name, members, base, other, measure) -> dict:
     return {**line, "wilcoxon_p": float(f"{test.wilcoxon_p:.3g}")}
 
 
-def _common(first, second, key):
+def _common(first: RowResult, second: RowResult, key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """`common` of two rows with the nodules' ids as well."""
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     ids: list[str] = []
@@ -88,7 +95,14 @@ def _common(first, second, key):
     return a, b, patients, np.array(ids)
 
 
-def _caption(experiment, base, others, wanted, table, left_out) -> str:
+def _caption(
+    experiment: Experiment,
+    base: RowResult,
+    others: Sequence[RowResult],
+    wanted: MeasureSet,
+    table: Sequence[Record],
+    left_out: Sequence[Record],
+) -> str:
     images = of_images(experiment.get("options"))
     unit = "images" if images else "nodules"
     folds = sorted(set(base.jobs).intersection(*(set(other.jobs) for other in others)))
@@ -119,7 +133,7 @@ def _short(title: str) -> str:
     return title.partition(" (")[0].lower()
 
 
-def _sentences(table, base, others, wanted) -> list[str]:
+def _sentences(table: Sequence[Record], base: RowResult, others: Sequence[RowResult], wanted: MeasureSet) -> list[str]:
     out = []
     for other in others:
         own = [line for line in table if line["row"] == other.label]
@@ -138,7 +152,7 @@ def _sentences(table, base, others, wanted) -> list[str]:
     return out
 
 
-def _draw(table, base, others, wanted):
+def _draw(table: Sequence[Record], base: RowResult, others: Sequence[RowResult], wanted: MeasureSet) -> "Figure":
     """A line a group, the groupings one below the other."""
     places: dict[tuple[str, str], float] = {}
     titles: dict[str, float] = {}
@@ -192,13 +206,15 @@ def _draw(table, base, others, wanted):
         means.text(where, at, title, transform=means.get_yaxis_transform(), va="center", fontsize=9, weight="bold")
     means.set_title(f"{wanted.ranked.heading} (number in brackets)", fontsize=10, loc="left", color=style.TEXT)
     gains.set_title("Difference, points" if wanted.ranked.percent else "Difference", fontsize=10, loc="left")
-    entries = [(base.label, style.HC, "solid")]
+    entries: list[style.Entry] = [(base.label, style.HC, "solid")]
     entries += [(other.label, COLORS[i % len(COLORS)], "solid") for i, other in enumerate(others)]
     style.legend(figure, entries, y_inches=0.1)
     return figure
 
 
-def _interval(axes, at, mean, ends, color, factor, marker) -> None:
+def _interval(
+    axes: "Axes", at: float, mean: float, ends: Sequence[float] | None, color: str, factor: float, marker: str
+) -> None:
     if ends:
         axes.hlines(at, factor * ends[0], factor * ends[1], color=color, linewidth=1.6)
     axes.plot(factor * mean, at, marker, color=color, markersize=4.5)

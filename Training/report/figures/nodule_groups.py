@@ -1,5 +1,6 @@
 """Groups of an experiment's test nodules: by what came with their scores, what readers said, size and agreement."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from ...experiments.characteristics import FILE
 from ..measures import of_images
+from ..store import Experiment, JobStore, Row
 from .cases import Case, load_cases
 
 #: Columns of words in scores.csv -> heading.
@@ -26,10 +28,10 @@ class Grouping:
     """A way to part the nodules: `groups` is {name: (N,) bool} in the order to show."""
 
     title: str
-    groups: dict = field(repr=False)
+    groups: dict[str, np.ndarray] = field(repr=False)
 
 
-def groupings(row: dict, experiment: dict, jobs) -> tuple[list[Grouping], np.ndarray]:
+def groupings(row: Row, experiment: Experiment, jobs: JobStore) -> tuple[list[Grouping], np.ndarray]:
     """(groupings, nodule ids (N,)) of all finished folds of a row; columns that part nothing give no grouping."""
     parts: list[np.ndarray] = []
     columns: dict[str, list[np.ndarray]] = {}
@@ -54,11 +56,11 @@ def _kept(title: str, groups: dict[str, np.ndarray]) -> Grouping:
     return Grouping(title, {name: mask for name, mask in groups.items() if mask.any()})
 
 
-def _by_words(title, values) -> Grouping:
+def _by_words(title: str, values: np.ndarray) -> Grouping:
     return _kept(title, {name: values == name for name in sorted(set(values) - {"", "nan"})})
 
 
-def _by_ratings(ids, experiment, jobs) -> list:
+def _by_ratings(ids: np.ndarray, experiment: Experiment, jobs: JobStore) -> list[Grouping]:
     if not (jobs.root / experiment["name"] / FILE).is_file():
         return []
     known, out = jobs.beside(experiment["name"], FILE)["nodules"], []
@@ -73,7 +75,7 @@ def _by_ratings(ids, experiment, jobs) -> list:
     return out
 
 
-def _by_size(diameter) -> Grouping:
+def _by_size(diameter: np.ndarray) -> Grouping:
     ends = (-np.inf, *SIZES_MM, np.inf)
     names = (
         f"< {SIZES_MM[0]:g} mm",
@@ -84,7 +86,7 @@ def _by_size(diameter) -> Grouping:
     return _kept("Diameter of the consensus", groups)
 
 
-def _by_readers(cases) -> list:
+def _by_readers(cases: Sequence[Case | None]) -> list[Grouping]:
     """By how many readers drew it, and by terciles of how far they disagree."""
     count = np.array([0 if case is None else len(case.readers) for case in cases])
     if count.max(initial=0) < 2:

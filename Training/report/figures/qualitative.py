@@ -4,10 +4,16 @@ With the option `measures = "dsnet"` the readers' consensus takes reader 1's pla
 """
 
 import math
+from collections.abc import Sequence
 from textwrap import fill
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..store import Experiment, Record, Row, Store
 from . import style
 from .cases import (
+    Case,
     baseline_row,
     common_fold,
     evenly,
@@ -20,8 +26,12 @@ from .cases import (
 from .drawn import Drawn
 from .soft_masks import soft_masks
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def qualitative(experiment: dict, jobs) -> list[Drawn]:
+
+def qualitative(experiment: Experiment, jobs: Store) -> list[Drawn]:
     """Nodules at quantiles of the baseline's DSC for all networks; `complex_nodules`; `soft_masks` if there are any."""
     fold, rows = common_fold(experiment, jobs)
     if not rows:
@@ -46,7 +56,7 @@ def qualitative(experiment: dict, jobs) -> list[Drawn]:
     return drawn + complex_nodules(experiment, jobs) + soft_masks(experiment, jobs)
 
 
-def complex_nodules(experiment: dict, jobs) -> list[Drawn]:
+def complex_nodules(experiment: Experiment, jobs: Store) -> list[Drawn]:
     """One `Drawn`: the `options["complex_nodules"]` (6) nodules with the baseline's lowest DSC, and what others gain.
 
     Rows: the baseline, option `ours` (else `reference`, `ugsnet` or the last row) and, if there, option `control` (a
@@ -90,7 +100,7 @@ def complex_nodules(experiment: dict, jobs) -> list[Drawn]:
 class _Results:
     """Cases of the first row, every row's final maps and DSC by nodule, and what the DSC is against."""
 
-    def __init__(self, rows, fold, jobs, experiment):
+    def __init__(self, rows: Sequence[Row], fold: int, jobs: Store, experiment: Experiment):
         self.rows = rows
         self.against_consensus = (experiment.get("options") or {}).get("measures") == "dsnet"
         self.whose = "the readers' consensus" if self.against_consensus else "reader 1"
@@ -107,25 +117,27 @@ class _Results:
         shared = set(self.cases).intersection(*(set(maps) for maps in self.final.values()))
         return {name: value for name, value in self.dice[key].items() if name in shared}
 
-    def mean(self, key: str, names) -> float:
+    def mean(self, key: str, names: Sequence[str]) -> float:
         values = [self.dice[key].get(name, math.nan) for name in names]
         values = [value for value in values if math.isfinite(value)]
         return round(sum(values) / len(values), 4) if values else math.nan
 
-    def table_row(self, name: str) -> dict:
+    def table_row(self, name: str) -> Record:
         case = self.cases[name]
         dice = {row["label"]: self.dice[row["key"]].get(name, math.nan) for row in self.rows}
         shown = {label: round(value, 4) if math.isfinite(value) else None for label, value in dice.items()}
         return {"nodule": name, "diameter_mm": round(case.diameter_mm, 2), **shown}
 
-    def truth(self, case):
+    def truth(self, case: Case) -> np.ndarray:
         return case.consensus if self.against_consensus else case.readers[0]
 
-    def view(self, case):
+    def view(self, case: Case) -> style.View:
         maps = [self.final[row["key"]][case.nodule_id] >= 0.5 for row in self.rows]
         return style.field_of_view([self.truth(case), *maps], case.spacing)
 
-    def panel(self, axes, case, row, view, bold: bool = False, size: float = 8.5) -> None:
+    def panel(
+        self, axes: "Axes", case: Case, row: Row, view: style.View, bold: bool = False, size: float = 8.5
+    ) -> None:
         style.show_ct(axes, case.hu, case.spacing, view)
         style.outline(axes, self.truth(case), "#f2f2f2", width=0.9)
         style.outline(axes, self.final[row["key"]][case.nodule_id], style.FINAL, width=1.5)
@@ -133,10 +145,10 @@ class _Results:
         words = f"{100 * value:.1f}" if math.isfinite(value) else "–"
         style.note(axes, words, size=size)
         if bold:
-            axes.texts[-1].set_weight("bold")
+            axes.texts[-1].set_fontweight("bold")
 
 
-def _draw_all(rows, cases, found):
+def _draw_all(rows: Sequence[Row], cases: Sequence[Case], found: _Results) -> "Figure":
     left, gap = 1.02, 0.05
     letters = max(int(12.5 * ((style.PAGE_WIDTH - left) / (1 + len(rows)) - gap)), 8)
     heads = [fill(label, letters) for label in (found.head, *(row["label"] for row in rows))]
@@ -158,7 +170,7 @@ def _draw_all(rows, cases, found):
     return figure
 
 
-def _draw_complex(rows, cases, found):
+def _draw_complex(rows: Sequence[Row], cases: Sequence[Case], found: _Results) -> "Figure":
     figure, axes, _ = style.panel_grid(1 + len(rows), len(cases), left=1.22, top=0.78, bottom=0.06)
     for axis, case in zip(axes[0], cases, strict=True):
         axis.set_title(f"{case.short_id}\n{case.diameter_mm:.1f} mm", fontsize=9, color=style.TEXT, pad=3)
@@ -177,8 +189,8 @@ def _draw_complex(rows, cases, found):
     return figure
 
 
-def _legend(figure, found) -> None:
-    entries = [
+def _legend(figure: "Figure", found: _Results) -> None:
+    entries: list[style.Entry] = [
         (found.whose, "#9a9a9a", "solid"),
         (f"Final, predicted; the number is its DSC against {found.whose} in %", style.FINAL, "solid"),
     ]

@@ -1,22 +1,29 @@
 """Readers, consensus and networks: a map of who agrees with whom, and how far a network is ahead of each reader."""
 
+from collections.abc import Sequence
 from textwrap import fill
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...metrics import MetricError
 from ...metrics.agreement import pair_numbers
-from ..reader_rows import NAMES, reader_rows
+from ..reader_rows import NAMES, ReaderRow, reader_rows
+from ..store import Experiment, Store
 from . import style
 from .cases import profile_words
 from .drawn import Drawn
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LEGEND_COLUMNS = 3
 MARKERS = ("o", "s", "^", "D", "v", "P")
 COLORS = (style.HC, style.FINAL, style.LC, "#CC79A7", "#56B4E9", "#D55E00")
 
 
-def readers(experiment: dict, jobs) -> list[Drawn]:
+def readers(experiment: Experiment, jobs: Store) -> list[Drawn]:
     """One `Drawn`: mean Dice of every reader and network with every reader and consensus; differences per reader."""
     rows, _ = reader_rows(experiment, jobs)
     if not rows:
@@ -36,18 +43,18 @@ def readers(experiment: dict, jobs) -> list[Drawn]:
     return [Drawn("agreement", "Who agrees with whom", caption, _draw(rows))]
 
 
-def _counts(rows) -> str:
+def _counts(rows: Sequence[ReaderRow]) -> str:
     words = {f"{len(r.nodules)} nodules of {len(set(r.patients))} patients, {_folds(r.folds)}" for r in rows}
     if len(words) == 1:
         return words.pop()
     return "; ".join(f"{r.label}: {len(r.nodules)} of {len(set(r.patients))} patients" for r in rows)
 
 
-def _folds(folds) -> str:
+def _folds(folds: Sequence[int]) -> str:
     return f"fold{'s' * (len(folds) > 1)} " + ", ".join(map(str, folds))
 
 
-def _matrix(rows) -> np.ndarray:
+def _matrix(rows: Sequence[ReaderRow]) -> np.ndarray:
     """Mean Dice: readers, then networks, by the readers, the consensus of all and that of the others; NaN: itself."""
     own, count = rows[0].agreement, len(NAMES)
     matrix = np.full((count + len(rows), count + 2), np.nan)
@@ -61,7 +68,7 @@ def _matrix(rows) -> np.ndarray:
     return 100 * matrix
 
 
-def _draw(rows):
+def _draw(rows: Sequence[ReaderRow]) -> "Figure":
     matrix, count = _matrix(rows), len(NAMES)
     labels = [*NAMES, *(fill(row.label, 16) for row in rows)]
     legend_lines = -(-len(rows) // LEGEND_COLUMNS)
@@ -93,7 +100,7 @@ def _draw(rows):
     return figure
 
 
-def _forest(axes, rows):
+def _forest(axes: "Axes", rows: Sequence[ReaderRow]) -> None:
     lines = [*NAMES, "mean of the four"]
     axes.axvline(0, color="#999999", linewidth=0.9)
     step = 0.7 / max(len(rows), 1)

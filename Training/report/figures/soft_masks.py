@@ -1,19 +1,25 @@
-"""Soft masks: what the matting between the readers gives, and what networks with a soft output predict (DSNet)."""
+"""Soft masks: what the matting between the readers makes, and what networks with a soft output predict (DSNet)."""
 
+from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...config import SoftLabel
 from ...data.soft_labels import soft_label
+from ..store import Experiment, Row, Store
 from . import style
-from .cases import common_fold, evenly, load_cases, networks_words, profile_words, quantile_picks
+from .cases import Case, common_fold, evenly, load_cases, networks_words, profile_words, quantile_picks
 from .drawn import Drawn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLORS = "viridis"
 
 
-def soft_masks(experiment: dict, jobs) -> list[Drawn]:
+def soft_masks(experiment: Experiment, jobs: Store) -> list[Drawn]:
     """One `Drawn`: a row a nodule at quantiles of the readers' disagreement; CT, soft label, each network's soft mask.
 
     Empty where no row's network has a soft output. The label is the configuration's own, made from the stored slice.
@@ -28,7 +34,7 @@ def soft_masks(experiment: dict, jobs) -> list[Drawn]:
     picks = quantile_picks({case.nodule_id: case.disagreement for case in cases}, quantiles)
     known = {case.nodule_id: case for case in cases}
     chosen = [known[name] for name in picks]
-    kind: Any = jobs.manifest(jobs.row_jobs(rows[0])[fold])["config"]["data"]["soft_label"] or "soft_mask"
+    kind: SoftLabel = jobs.manifest(jobs.row_jobs(rows[0])[fold])["config"]["data"]["soft_label"] or "soft_mask"
     labels = {c.nodule_id: soft_label(kind, c.hu.astype(np.float32), c.readers, tuple(c.spacing)) for c in chosen}
     predicted, table = {}, []
     for row in rows:
@@ -53,7 +59,12 @@ def soft_masks(experiment: dict, jobs) -> list[Drawn]:
     return [Drawn("soft-masks", "Soft masks, label and predicted", caption, figure, {"table": table, "fold": fold})]
 
 
-def _draw(rows, cases, labels, predicted):
+def _draw(
+    rows: Sequence[Row],
+    cases: Sequence[Case],
+    labels: Mapping[str, np.ndarray],
+    predicted: Mapping[tuple[str, str], np.ndarray],
+) -> "Figure":
     width = min(style.PAGE_WIDTH, 1.1 + 2.6 * (2 + len(rows)) + 0.75)
     letters = max(int(12.5 * (width - 1.85) / (2 + len(rows))), 8)
     heads = ["CT", "soft label", *(fill(row["label"], letters) for row in rows)]
@@ -79,6 +90,9 @@ def _draw(rows, cases, labels, predicted):
             style.outline(axis, case.consensus, "#f2f2f2", width=0.9)
             style.outline(axis, soft, style.FINAL, width=1.4)
     style.color_bar(figure, axes[0][-1], shown)
-    entries = [("consensus of the readers", "#9a9a9a", "solid"), ("soft mask = 0.5", style.FINAL, "solid")]
+    entries: list[style.Entry] = [
+        ("consensus of the readers", "#9a9a9a", "solid"),
+        ("soft mask = 0.5", style.FINAL, "solid"),
+    ]
     style.legend(figure, entries, y_inches=0.08)
     return figure

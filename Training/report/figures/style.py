@@ -1,10 +1,25 @@
-"""What all figures share: colours, a grid of square panels, a CT panel with outlines, the scale bar."""
+"""What all figures share: colors, a grid of square panels, a CT panel with outlines, the scale bar."""
 
+from collections.abc import Sequence
 from textwrap import wrap
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from LungNoduleUncertaintyLib.segments import COLORS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+
+#: What a panel shows: (row limits, column limits) in pixels.
+View = tuple[tuple[float, float], tuple[float, float]]
+#: A line's style: its name, or (offset, (length, gap)) in line widths.
+LineStyle = Literal["solid", "dashed"] | tuple[float, tuple[float, float]]
+#: A line of a legend: words, color, line style.
+Entry = tuple[str, str, LineStyle]
 
 HC, LC, FINAL = COLORS.values()
 TEXT, MUTED = "#222222", "#555555"
@@ -13,7 +28,7 @@ WINDOW_WORDS = f"CT window {WINDOW[0]} to {WINDOW[1]} HU".replace("-", "−")
 PAGE_WIDTH = 12.0  # inches
 
 
-def new_figure(width: float, height: float):
+def new_figure(width: float, height: float) -> "Figure":
     """A `Figure` with its own Agg canvas, in inches; pyplot isn't involved."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -23,7 +38,18 @@ def new_figure(width: float, height: float):
     return figure
 
 
-def panel_grid(rows: int, columns: int, *, left=1.2, right=0.08, top=0.6, bottom=0.1, gap=0.06, groups=1, width=None):
+def panel_grid(
+    rows: int,
+    columns: int,
+    *,
+    left: float = 1.2,
+    right: float = 0.08,
+    top: float = 0.6,
+    bottom: float = 0.1,
+    gap: float = 0.06,
+    groups: int = 1,
+    width: float | None = None,
+) -> tuple["Figure", list[list["Axes"]], float]:
     """(figure, axes[row][column], panel side in inches): square panels that fill the page's width.
 
     left, right, top, bottom: margins in inches. groups: columns are set apart in that many equal groups.
@@ -44,13 +70,13 @@ def panel_grid(rows: int, columns: int, *, left=1.2, right=0.08, top=0.6, bottom
     return figure, axes, side
 
 
-def place(figure, x_inches: float, y_inches: float) -> tuple[float, float]:
+def place(figure: "Figure", x_inches: float, y_inches: float) -> tuple[float, float]:
     """Figure coordinates of a point given in inches from the left and from the top."""
     width, height = figure.get_size_inches()
     return x_inches / width, 1 - y_inches / height
 
 
-def field_of_view(masks, spacing, least_mm: float = 16.0, factor: float = 1.9) -> tuple:
+def field_of_view(masks: ArrayLike, spacing: np.ndarray, least_mm: float = 16.0, factor: float = 1.9) -> View:
     """(row limits, column limits) in pixels of a square around everything in `masks`, which are (..., H, W) bool.
 
     spacing: pixel size in mm (row, column). The side is `factor` times the masks' extent, at least `least_mm`, and
@@ -65,11 +91,12 @@ def field_of_view(masks, spacing, least_mm: float = 16.0, factor: float = 1.9) -
     low, high = used.min(0) - 0.5, used.max(0) + 0.5
     side = min(max(factor * ((high - low) * spacing).max(), least_mm), (size * spacing).min()) / spacing
     start = np.clip((low + high) / 2 - side / 2, -0.5, size - 0.5 - side)
-    return tuple((float(a), float(a + s)) for a, s in zip(start, side, strict=True))
+    rows, columns = ((float(a), float(a + s)) for a, s in zip(start, side, strict=True))
+    return rows, columns
 
 
-def bare(axes) -> None:
-    """No ticks and a thin grey frame."""
+def bare(axes: "Axes") -> None:
+    """No ticks and a thin gray frame."""
     axes.set_xticks([])
     axes.set_yticks([])
     for side in axes.spines.values():
@@ -77,8 +104,8 @@ def bare(axes) -> None:
         side.set_linewidth(0.6)
 
 
-def show(axes, image, spacing, view, **options):
-    """An image (H, W) at its physical aspect, cut to `view` (see `field_of_view`)."""
+def show(axes: "Axes", image: np.ndarray, spacing: np.ndarray, view: View, **options: Any) -> "AxesImage":
+    """An image (H, W) at its physical aspect; `view` is what is seen of it (see `field_of_view`)."""
     options = {"interpolation": "bilinear", **options}
     shown = axes.imshow(image, aspect=float(spacing[0] / spacing[1]), **options)
     axes.set_ylim(view[0][1], view[0][0])
@@ -87,13 +114,21 @@ def show(axes, image, spacing, view, **options):
     return shown
 
 
-def show_ct(axes, hu, spacing, view):
+def show_ct(axes: "Axes", hu: np.ndarray, spacing: np.ndarray, view: View) -> "AxesImage":
     """The CT in the lung window."""
     return show(axes, hu, spacing, view, cmap="gray", vmin=WINDOW[0], vmax=WINDOW[1])
 
 
-def outline(axes, values, color, *, style="solid", width=1.5, halo: str | None = "#000000") -> None:
-    """The 0.5 contour of a mask or a probability map (H, W), over a wider halo that keeps it visible on any grey."""
+def outline(
+    axes: "Axes",
+    values: ArrayLike,
+    color: str,
+    *,
+    style: LineStyle = "solid",
+    width: float = 1.5,
+    halo: str | None = "#000000",
+) -> None:
+    """The 0.5 contour of a mask or a probability map (H, W), over a wider halo that keeps it visible on any gray."""
     from matplotlib.patheffects import Normal, Stroke
 
     values = np.asarray(values, np.float32)
@@ -104,7 +139,7 @@ def outline(axes, values, color, *, style="solid", width=1.5, halo: str | None =
         lines.set(path_effects=[Stroke(linewidth=width + min(1.2, width), foreground=halo, alpha=0.65), Normal()])
 
 
-def scale_bar(axes, spacing, view) -> None:
+def scale_bar(axes: "Axes", spacing: np.ndarray, view: View) -> None:
     """A bar of 1, 2, 5, 10 or 20 mm, at most about two fifths of the panel's width, with its length."""
     from matplotlib.patheffects import withStroke
 
@@ -134,8 +169,8 @@ def scale_bar(axes, spacing, view) -> None:
     )
 
 
-def note(axes, text: str, *, corner="lower right", size=8.5, color="white") -> None:
-    """Words in a corner of a CT panel, legible on any grey."""
+def note(axes: "Axes", text: str, *, corner: str = "lower right", size: float = 8.5, color: str = "white") -> None:
+    """Words in a corner of a CT panel, legible on any gray."""
     from matplotlib.patheffects import withStroke
 
     low, right = corner.startswith("lower"), corner.endswith("right")
@@ -152,7 +187,7 @@ def note(axes, text: str, *, corner="lower right", size=8.5, color="white") -> N
     )
 
 
-def row_label(figure, axes, lines: list[str], x_inches: float = 0.08) -> None:
+def row_label(figure: "Figure", axes: "Axes", lines: list[str], x_inches: float = 0.08) -> None:
     """Words left of a row's first panel, wrapped to what room there is: the first of `lines` bold, the others muted."""
     box, (width, height) = axes.get_position(), figure.get_size_inches()
     room = box.x0 * width - x_inches
@@ -165,8 +200,15 @@ def row_label(figure, axes, lines: list[str], x_inches: float = 0.08) -> None:
         figure.text(x_inches / width, place_y, part, fontsize=size, weight=weight, color=color, va="center")
 
 
-def legend(figure, entries, *, y_inches: float = 0.02, columns: int | None = None, x_inches: float = 0.08) -> None:
-    """A row of (words, colour, line style) at the top left of the figure."""
+def legend(
+    figure: "Figure",
+    entries: Sequence[Entry],
+    *,
+    y_inches: float = 0.02,
+    columns: int | None = None,
+    x_inches: float = 0.08,
+) -> None:
+    """A row of (words, color, line style) at the top left of the figure."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=c, linestyle=s, linewidth=2.0, label=t) for t, c, s in entries]
@@ -183,7 +225,7 @@ def legend(figure, entries, *, y_inches: float = 0.02, columns: int | None = Non
     )
 
 
-def color_bar(figure, axes, shown) -> None:
+def color_bar(figure: "Figure", axes: "Axes", shown: "AxesImage") -> None:
     """The scale of `shown`, the image of a panel, right of that panel; it wants 0.75 inches there."""
     width, _ = figure.get_size_inches()
     box = axes.get_position()

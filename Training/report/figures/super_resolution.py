@@ -1,9 +1,16 @@
 """Super-resolution beside bicubic interpolation: a picture of some test slices, and PSNR and SSIM of all."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from ..store import Columns, Experiment, Record, Store
 from . import style
 from .drawn import Drawn
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLUMNS = (
     ("low", "a quarter of the resolution"),
@@ -14,7 +21,7 @@ COLUMNS = (
 MEASURES = (("psnr", "psnr_db"), ("ssim", "ssim"))
 
 
-def super_resolution(experiment: dict, jobs) -> list[Drawn]:
+def super_resolution(experiment: Experiment, jobs: Store) -> list[Drawn]:
     """One `Drawn` with the first finished row's slices; its table has every row's figures, none without a job."""
     finished = [(row, jobs.row_jobs(row)) for row in experiment["rows"]]
     finished = [(row, by_fold) for row, by_fold in finished if by_fold]
@@ -37,7 +44,7 @@ def super_resolution(experiment: dict, jobs) -> list[Drawn]:
     return [Drawn("slices", title, caption, _draw(images), {"table": table})]
 
 
-def _figures(label: str, scores: list[dict]) -> dict:
+def _figures(label: str, scores: Sequence[Columns]) -> Record:
     """Means of one row over the nodules of all its folds, and the gain over bicubic with its interval."""
     patients = np.concatenate([s["patient_id"] for s in scores])
     _, of = np.unique(patients, return_inverse=True)
@@ -54,7 +61,7 @@ def _figures(label: str, scores: list[dict]) -> dict:
     return out
 
 
-def _draw(images):
+def _draw(images: dict[str, np.ndarray]) -> "Figure":
     figure, axes, _ = style.panel_grid(len(images["nodule_id"]), len(COLUMNS), top=0.4)
     for row, line in enumerate(axes):
         name = str(images["nodule_id"][row]).removeprefix("LIDC-IDRI-")

@@ -1,13 +1,19 @@
 """Time of a prediction of each network, as it was measured in one run (DSNet v2, with and without detail transfer)."""
 
+from collections.abc import Sequence
 from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
+from ..store import Experiment, JobStore, Record
 from . import style
 from .cases import profile_words
 from .drawn import Drawn
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def times(experiment: dict, jobs) -> list[Drawn]:
+
+def times(experiment: Experiment, jobs: JobStore) -> list[Drawn]:
     """One `Drawn` of the experiment's timing.json, none where nothing was measured yet."""
     from ...experiments import timing  # loads torch, which reading results doesn't need
 
@@ -28,7 +34,7 @@ def times(experiment: dict, jobs) -> list[Drawn]:
     return [Drawn("times", "Time of a prediction", caption, _draw(rows, content), data)]
 
 
-def _sentences(rows, content) -> list[str]:
+def _sentences(rows: Sequence[Record], content: dict[str, Any]) -> list[str]:
     """Every network beside the reference, and the paper's own ratio."""
     labels = {row["key"]: row for row in content["rows"]}
     base = labels[content["reference"]]
@@ -56,7 +62,7 @@ def _sentences(rows, content) -> list[str]:
     return sentences
 
 
-def _draw(rows, content):
+def _draw(rows: Sequence[Record], content: dict[str, Any]) -> "Figure":
     batches = content["batches"]
     figure = style.new_figure(style.PAGE_WIDTH, 3.9)
     gap, left = 0.05, 0.05

@@ -1,15 +1,19 @@
 """Tables that compare an experiment's rows: the papers' measures, what several readers allow, folds, paired tests."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from ..measures import measure_set, measures_of
-from ..store import JobError
-from ..summary import human_row, load_rows, mark_best, summarize
+from ..measures import Measure, MeasureSet, measure_set, measures_of
+from ..store import Experiment, JobError, Store
+from ..summary import RowResult, Summary, human_row, load_rows, mark_best, summarize
 from ..text import fold_text, show, show_percent, signed
 from .paired import paired_records, paired_table
-from .table import Cell, Head, Table
+from .table import Cell, Head, Record, Table
 
 __all__ = ["comparison", "comparison_tables", "measure_cell", "reference_row"]
+
+#: The figures that a comparison's sentences are of: means {row: value}, folds in words, tests, labels ...
+Outcome = dict[str, Any]
 
 NBSP = "\u00a0"
 _SPREAD = (
@@ -23,14 +27,14 @@ _BOTH = (
 _BEST = "Bold: best of the networks that were tested on the reference's nodules; the readers' row is left out."
 
 
-def comparison(store, experiment: dict) -> tuple[list[Table], list[str], list[str]]:
+def comparison(store: Store, experiment: Experiment) -> tuple[list[Table], list[str], list[str]]:
     """(tables, plain sentences, problems) of an experiment that compares networks."""
     tables, found = comparison_tables(store, experiment)
     tables[1:1] = _released_table(store, experiment)
     return tables, comparison_sentences(found), []
 
 
-def comparison_tables(store, experiment: dict) -> tuple[list, dict]:
+def comparison_tables(store: Store, experiment: Experiment) -> tuple[list[Table], Outcome]:
     """(tables, figures for the headline) of an experiment with rows of scored jobs; no tables without a finished job.
 
     Raises JobError for results that can't be read.
@@ -63,7 +67,7 @@ def comparison_tables(store, experiment: dict) -> tuple[list, dict]:
     return tables, found | {"measure": ranked.key, "label": ranked.label, "against": wanted.against}
 
 
-def _comparable_means(rows: list, measure) -> tuple[dict, str]:
+def _comparable_means(rows: Sequence[RowResult], measure: Measure) -> tuple[dict[str, float | None], str]:
     """({row: mean}, folds in words): means over the folds that all rows have, named where some rows have more.
 
     Means of different folds are of different nodules. Without a fold in common every row has the mean of its own.
@@ -72,17 +76,17 @@ def _comparable_means(rows: list, measure) -> tuple[dict, str]:
     shared = sorted(set.intersection(*(set(values) for values in folds.values())))
     if not shared:
         return {row.key: summarize(row, measure).mean for row in rows if row.jobs}, ""
-    means = {key: sum(values[f] for f in shared) / len(shared) for key, values in folds.items()}
+    means: dict[str, float | None] = {k: sum(values[f] for f in shared) / len(shared) for k, values in folds.items()}
     return means, "" if all(len(v) == len(shared) for v in folds.values()) else fold_text(shared)
 
 
-def reference_row(experiment: dict, rows: list):
+def reference_row(experiment: Experiment, rows: Sequence[RowResult]) -> RowResult | None:
     """The row that paired tests compare with (option ``reference``), or None where it is absent or has no job."""
     wanted = (experiment.get("options") or {}).get("reference")
     return next((row for row in rows if row.key == wanted and row.jobs), None)
 
 
-def own_references(experiment: dict, rows: list) -> dict:
+def own_references(experiment: Experiment, rows: Sequence[RowResult]) -> dict[str, RowResult]:
     """{key of a row: the row that it is compared with} of the option ``references``, a table of keys; rows without a
     finished job are left out. Raises JobError for what names no row."""
     wanted = (experiment.get("options") or {}).get("references") or {}
@@ -94,7 +98,7 @@ def own_references(experiment: dict, rows: list) -> dict:
     return {key: known[other] for key, other in wanted.items() if known[other].jobs}
 
 
-def measure_cell(summary, measure, bold=False, of_nodules=False) -> Cell:
+def measure_cell(summary: Summary, measure: Measure, bold: bool = False, of_nodules: bool = False) -> Cell:
     """Mean, and below it ± sd, which says so where it is over nodules (``of_nodules``: both it and that over folds)."""
     if summary.mean is None:
         return Cell("–", kind="absent")
@@ -107,28 +111,36 @@ def measure_cell(summary, measure, bold=False, of_nodules=False) -> Cell:
     return Cell(measure.show(summary.mean), bold=bold, note=spread)
 
 
-def _paper_cell(row, measure) -> Cell:
+def _paper_cell(row: RowResult, measure: Measure) -> Cell:
     value, sd = row.paper.get(measure.paper), row.paper.get(f"{measure.paper}_sd")
     if value is None:
         return Cell("–", kind="paper absent")
     return Cell(show(float(value), 2), kind="paper", note="" if sd is None else f"± {show(float(sd), 2)}")
 
 
-def leaked_patients(row) -> int:
+def leaked_patients(row: RowResult) -> int:
     """Test patients, summed over folds, of whom other nodules were trained on (0 where folds are split by patient)."""
     return sum(int(m.get("patients_in_training_and_test") or 0) for m in row.manifests.values())
 
 
-def _leak(row) -> str:
+def _leak(row: RowResult) -> str:
     count = leaked_patients(row)
     return f"{count:,} test patients are in training too" if count else ""
 
 
-def _row_class(row, reference) -> str:
+def _row_class(row: RowResult, reference: RowResult | None) -> str:
     return "human" if row.human else "reference" if row is reference else ""
 
 
-def _measure_table(name, title, wanted, rows, reference, paper=False, stars=()) -> Table:
+def _measure_table(
+    name: str,
+    title: str,
+    wanted: MeasureSet,
+    rows: Sequence[RowResult],
+    reference: RowResult | None,
+    paper: bool = False,
+    stars: Collection[str] = (),
+) -> Table:
     """Means of the papers' measures of a set (``paper``), or of those that several readers allow."""
     measures = wanted.measures if paper else measures_of("readers")
     summaries = {m.key: [summarize(row, m) for row in rows] for m in measures}
@@ -154,7 +166,8 @@ def _measure_table(name, title, wanted, rows, reference, paper=False, stars=()) 
         if paper:
             cells.insert(1, Cell(f"{row.parameters:,}" if row.parameters else "–"))
             cells.append(Cell(f"{count:,}" if count else "–"))
-        record = {"row": row.key, "label": row.label, "parameters": row.parameters, "folds": fold_text(row.jobs)}
+        known = {"parameters": row.parameters, "folds": fold_text(row.jobs)}
+        record: Record = {"row": row.key, "label": row.label, **known}
         record |= {"nodules": count, "test_patients_in_training": leaked_patients(row)}
         for m in measures:
             cells.append(measure_cell(summaries[m.key][i], m, i in best[m.key], wanted.of_nodules))
@@ -170,7 +183,7 @@ def _measure_table(name, title, wanted, rows, reference, paper=False, stars=()) 
     return table
 
 
-def _fold_table(name, wanted, rows) -> Table:
+def _fold_table(name: str, wanted: MeasureSet, rows: Sequence[RowResult]) -> Table:
     """Each fold's own means of the papers' measures, beside the paper's fold of the same number where it is known."""
     measures = wanted.measures
     table = Table(
@@ -208,7 +221,7 @@ def _fold_table(name, wanted, rows) -> Table:
     return table
 
 
-def _released_table(store, experiment: dict) -> list:
+def _released_table(store: Store, experiment: Experiment) -> list[Table]:
     """With the option `released`, IFE's measures once more, in the forms of its released code."""
     options = experiment.get("options") or {}
     if not options.get("released"):
@@ -219,7 +232,7 @@ def _released_table(store, experiment: dict) -> list:
     return tables[:1]
 
 
-def comparison_sentences(found: dict) -> list:
+def comparison_sentences(found: Outcome) -> list[str]:
     """A table's outcome in words: best mean Dice, the readers' own, and how the rows stand to the reference."""
     means = {k: v for k, v in (found.get("means") or {}).items() if v is not None}
     networks = {k: v for k, v in means.items() if k != "human"}
@@ -245,7 +258,7 @@ def comparison_sentences(found: dict) -> list:
     return sentences
 
 
-def _list(words: str, tests: list) -> str:
+def _list(words: str, tests: Sequence[Record]) -> str:
     if not tests:
         return ""
     return f"{words}: " + ", ".join(f"{t['label']} ({signed(show_percent, t['difference'])})" for t in tests)

@@ -5,14 +5,17 @@ one with another seed (regression to the mean). So every gain stands beside that
 nodules, and beside the gain that the baseline has on the worst nodules of the other network.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ...metrics import MetricError, paired_test
-from ..store import JobError
+from ..store import Experiment, JobError, Store
 from ..summary import RowResult, human_row, load_rows
 from ..text import show_percent, signed
+from .table import Record
 
 __all__ = ["METRICS", "complex_records", "complex_sentences", "interval", "join_rows", "points", "threshold_text"]
 
@@ -25,11 +28,11 @@ class Joined:
 
     fold: np.ndarray
     patient: np.ndarray
-    values: dict
-    labels: dict
+    values: dict[str, dict[str, np.ndarray]]
+    labels: dict[str, str]
 
 
-def join_rows(store, experiment):
+def join_rows(store: Store, experiment: Experiment) -> tuple[Joined | None, dict[str, Any]]:
     """(Joined, options); Joined is None before baseline and ours share a fold. Raises JobError."""
     options = experiment.get("options") or {}
     rows = {row.key: row for row in load_rows(store, experiment)}
@@ -57,7 +60,9 @@ def join_rows(store, experiment):
     return Joined(fold, patient, values, labels), options
 
 
-def _join_fold(roles: dict, fold: int):
+def _join_fold(
+    roles: dict[str, RowResult], fold: int
+) -> tuple[np.ndarray, np.ndarray, dict[str, dict[str, np.ndarray]]]:
     base = roles["baseline"].scores[fold]
     known = set(roles["ours"].scores[fold]["nodule_id"])
     keep = np.array([n in known for n in base["nodule_id"]], bool)
@@ -68,14 +73,14 @@ def _join_fold(roles: dict, fold: int):
     return np.full(len(ids), fold), base["patient_id"][keep], values
 
 
-def _looked_up(row: RowResult, fold: int, column: str, ids) -> np.ndarray:
+def _looked_up(row: RowResult, fold: int, column: str, ids: np.ndarray) -> np.ndarray:
     if fold not in row.scores:
         return np.full(len(ids), np.nan)
     table = dict(zip(row.scores[fold]["nodule_id"], row.values(column, fold), strict=True))
     return np.array([table.get(name, np.nan) for name in ids], np.float64)
 
 
-def complex_records(joined: Joined, thresholds: list) -> list:
+def complex_records(joined: Joined, thresholds: Sequence[float]) -> list[Record]:
     """A dict for every threshold, network that selects (baseline, ours, control) and fold ("pooled" for all)."""
     records = []
     selectors = [role for role in ("baseline", "ours", "control") if role in joined.values]
@@ -89,7 +94,7 @@ def complex_records(joined: Joined, thresholds: list) -> list:
     return records
 
 
-def _record(joined, mask, threshold, selector, fold, within) -> dict:
+def _record(joined: Joined, mask: np.ndarray, threshold: float, selector: str, fold: int | str, within: int) -> Record:
     record = {"threshold": threshold, "selected_by": selector, "fold": fold, "nodules": int(mask.sum())}
     record |= {"of": within, "patients": len(np.unique(joined.patient[mask]))}
     for role, metrics in joined.values.items():
@@ -108,7 +113,7 @@ def _record(joined, mask, threshold, selector, fold, within) -> dict:
     return record
 
 
-def _difference(joined, mask, first, second, metric, name) -> dict:
+def _difference(joined: Joined, mask: np.ndarray, first: str, second: str, metric: str, name: str) -> Record:
     if first not in joined.values or second not in joined.values:
         return {name: None}
     a, b = joined.values[first][metric][mask], joined.values[second][metric][mask]
@@ -126,24 +131,24 @@ def _difference(joined, mask, first, second, metric, name) -> dict:
     }
 
 
-def points(value) -> str:
+def points(value: float | None) -> str:
     """A difference in points of per cent, with its sign."""
     return signed(show_percent, value) if value is not None else "–"
 
 
-def interval(record, name) -> str:
+def interval(record: Record, name: str) -> str:
     """ "low to high" of a difference, empty where there is none."""
     if record.get(f"{name}_low") is None:
         return ""
     return f"{points(record[f'{name}_low'])} to {points(record[f'{name}_high'])}"
 
 
-def threshold_text(value) -> str:
+def threshold_text(value: float) -> str:
     """ "≤ 60 %"."""
     return f"≤ {100 * value:.0f} %"
 
 
-def complex_sentences(records: list, labels: dict) -> list:
+def complex_sentences(records: Sequence[Record], labels: dict[str, str]) -> list[str]:
     """What the controls say, a sentence or two a threshold, from the pooled numbers alone."""
     found = {(r["threshold"], r["selected_by"]): r for r in records if r["fold"] == "pooled"}
     sentences = []
@@ -159,7 +164,7 @@ def complex_sentences(records: list, labels: dict) -> list:
     return sentences
 
 
-def _own_gain(record, labels) -> str:
+def _own_gain(record: Record, labels: dict[str, str]) -> str:
     if not record["nodules"]:
         return "no nodule falls in this group."
     change = "gains" if record["gain"] >= 0 else "loses"
@@ -169,8 +174,8 @@ def _own_gain(record, labels) -> str:
     )
 
 
-def _control_gain(record, labels) -> str:
-    gain, control, beyond = (record.get(k) for k in ("gain", "control_gain", "beyond_control"))
+def _control_gain(record: Record, labels: dict[str, str]) -> str:
+    gain, control, beyond = record["gain"], record.get("control_gain"), record.get("beyond_control")
     if control is None or beyond is None:
         return "No second-seed network was run here, so it can't be told how much of it is regression to the mean."
     change = "gains" if control >= 0 else "loses"
@@ -187,7 +192,7 @@ def _control_gain(record, labels) -> str:
     return f"{text} (95 % interval {interval(record, 'beyond_control')}, {verdict})."
 
 
-def _reversed_gain(record, labels) -> str:
+def _reversed_gain(record: Record, labels: dict[str, str]) -> str:
     if not record["nodules"]:
         return f"No nodule has a DSC of {labels['ours']} in this range."
     lead = -record["gain"]

@@ -1,20 +1,27 @@
 """The tables of a baseline's worst nodules (UGS-Net, Table III): gains, whose failures are chosen, each fold."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..store import Experiment, Store
 from ..text import fold_text, p_text, show, show_percent
 from .comparison import comparison_tables
-from .complex_nodules import complex_records, complex_sentences, interval, join_rows, points, threshold_text
-from .table import Cell, Head, Table
+from .complex_nodules import Joined, complex_records, complex_sentences, interval, join_rows, points, threshold_text
+from .table import Cell, Head, Record, Table
 
 __all__ = ["complex_tables", "worst_nodules"]
 
+#: {threshold: {role: {metric: per cent}}}
+Published = dict[float, dict[str, dict[str, float]]]
 
-def worst_nodules(store, experiment: dict) -> tuple[list[Table], list[str], list[str]]:
+
+def worst_nodules(store: Store, experiment: Experiment) -> tuple[list[Table], list[str], list[str]]:
     """(tables, plain sentences, problems) of an experiment of kind complex; the last table is of all nodules."""
     tables, sentences = complex_tables(store, experiment)
     return tables + comparison_tables(store, experiment)[0][:1], sentences, []
 
 
-def complex_tables(store, experiment: dict) -> tuple[list, list]:
+def complex_tables(store: Store, experiment: Experiment) -> tuple[list[Table], list[str]]:
     """(tables, plain sentences) of an experiment of kind complex; both empty before baseline and ours share a fold.
 
     Raises JobError for options that name no row and for results that can't be read.
@@ -34,9 +41,9 @@ def complex_tables(store, experiment: dict) -> tuple[list, list]:
     return tables, complex_sentences(records, joined.labels)
 
 
-def published_means(options: dict, thresholds: list) -> dict:
+def published_means(options: Mapping[str, Any], thresholds: Sequence[float]) -> Published:
     """{threshold: {role: {metric: per cent}}} of the option ``paper``, whose lists follow the thresholds' order."""
-    means: dict[float, dict[str, dict[str, float]]] = {threshold: {} for threshold in thresholds}
+    means: Published = {threshold: {} for threshold in thresholds}
     for role, metrics in (options.get("paper") or {}).items():
         for metric, values in metrics.items():
             for threshold, value in zip(thresholds, values, strict=False):
@@ -44,7 +51,7 @@ def published_means(options: dict, thresholds: list) -> dict:
     return means
 
 
-def _gain_cell(record, name) -> Cell:
+def _gain_cell(record: Record, name: str) -> Cell:
     note = interval(record, name)
     if note and record[f"{name}_n"] != record["nodules"]:
         note += f" (n = {record[f'{name}_n']})"
@@ -52,11 +59,11 @@ def _gain_cell(record, name) -> Cell:
     return Cell(points(record.get(name)), bold=sure, note=note)
 
 
-def _count(record) -> str:
+def _count(record: Record) -> str:
     return f"{record['nodules']:,} of {record['of']:,} ({record['patients']:,})"
 
 
-def _gains_table(name, joined, records, published, metric) -> Table:
+def _gains_table(name: str, joined: Joined, records: Sequence[Record], published: Published, metric: str) -> Table:
     """The baseline's worst nodules by one metric; they are chosen by DSC whichever metric is shown."""
     labels, shown = joined.labels, {"dsc": "DSC", "iou": "IoU"}[metric]
     base, ours, control = labels["baseline"], labels["ours"], labels.get("control", "Second seed")
@@ -87,7 +94,7 @@ def _gains_table(name, joined, records, published, metric) -> Table:
     return table
 
 
-def _paper_cells(threshold, published, roles, metric):
+def _paper_cells(threshold: float, published: Published, roles: Iterable[str], metric: str) -> list[Cell] | None:
     """The paper's row of a threshold, or None where the experiment's option ``paper`` doesn't have it."""
     means = {role: metrics.get(metric) for role, metrics in published.get(threshold, {}).items()}
     base, ours = means.get("baseline"), means.get("ours")
@@ -99,14 +106,14 @@ def _paper_cells(threshold, published, roles, metric):
     return [first, *(Cell(text, kind="paper") for text in texts)]
 
 
-def _selection_table(name, joined, records) -> Table:
+def _selection_table(name: str, joined: Joined, records: Sequence[Record]) -> Table:
     labels = joined.labels
     table = Table(
         name,
         "The same, chosen by each network in turn.",
         f"The gain of {labels['ours']} over {labels['baseline']} depends on whose failures are chosen. A gain that "
         f"holds only when {labels['baseline']} chooses, and turns round when {labels['ours']} chooses, is the choice's "
-        "own; a third network's choice favours neither by luck, though it may share one's kind of failure.",
+        "own; a third network's choice favors neither by luck, though it may share one's kind of failure.",
         [
             [
                 Head("Chosen by DSC of", False),
@@ -137,7 +144,7 @@ def _selection_table(name, joined, records) -> Table:
     return table
 
 
-def _fold_table(name, joined, records) -> Table:
+def _fold_table(name: str, joined: Joined, records: Sequence[Record]) -> Table:
     labels = joined.labels
     chosen = [r for r in records if r["selected_by"] == "baseline" and r["fold"] != "pooled"]
     folds = fold_text({r["fold"] for r in chosen})

@@ -1,24 +1,25 @@
 """Paired tests of an experiment's rows against its reference row, nodule by nodule."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 from ...metrics import MetricError, paired_test
-from ..measures import measure_set
-from ..summary import common, same_nodules
+from ..measures import Measure, measure_set
+from ..summary import RowResult, common, same_nodules
 from ..text import fold_text, p_text, show, signed
-from .table import Cell, Head, Table
+from .table import Cell, Head, Record, Table
 
 __all__ = ["holm", "paired_records", "paired_table"]
 
 
-def _interval(measure, record: dict) -> str:
+def _interval(measure: Measure, record: Record) -> str:
     """The ends as text; a dash where all nodules are of one patient, so that there is no interval."""
     if not math.isfinite(record["low"]):
         return "–"
     return f"{signed(measure.show, record['low'])} to {signed(measure.show, record['high'])}"
 
 
-def holm(values: list) -> list:
+def holm(values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values of one family, in the given order."""
     order = sorted(range(len(values)), key=values.__getitem__)
     adjusted, running = [0.0] * len(values), 0.0
@@ -28,7 +29,12 @@ def holm(values: list) -> list:
     return adjusted
 
 
-def paired_records(rows: list, reference, tested=None, references: dict | None = None) -> list:
+def paired_records(
+    rows: Sequence[RowResult],
+    reference: RowResult | None,
+    tested: Sequence[Measure] | None = None,
+    references: Mapping[str, RowResult] | None = None,
+) -> list[Record]:
     """A dict for every row but the reference and every tested measure: row minus reference on their common folds.
 
     tested: measures (without them the usual ones); references: {key of a row: its own reference row} for rows that are
@@ -37,7 +43,7 @@ def paired_records(rows: list, reference, tested=None, references: dict | None =
     """
     records = []
     for measure in tested or measure_set({}).tested:
-        family = []
+        family: list[Record] = []
         for row in rows:
             other = (references or {}).get(row.key, reference)
             if other is None or row is other:
@@ -75,7 +81,9 @@ def paired_records(rows: list, reference, tested=None, references: dict | None =
     return records
 
 
-def paired_table(name: str, records: list, reference, tested=None) -> Table:
+def paired_table(
+    name: str, records: list[Record], reference: RowResult | None, tested: Sequence[Measure] | None = None
+) -> Table:
     """The records for reading; reference: the row of all of them, or None where they have different ones."""
     measures = {m.key: m for m in tested or measure_set({}).tested}
     label = reference.label if reference else "its reference"

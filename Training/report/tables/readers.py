@@ -1,13 +1,17 @@
 """The readers' tables: reader against reader, reader and network against a consensus, and who is closer (DSNet)."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from ...metrics import MetricError
 from ...metrics.agreement import pair_numbers
 from ...metrics.stats import population_sd
-from ..reader_rows import NAMES, reader_rows
+from ..reader_rows import NAMES, ReaderRow, reader_rows
+from ..store import Experiment, Store
 from ..text import fold_text, p_text, show, show_percent, signed
-from .table import Cell, Head, Table
+from .table import Cell, Head, Record, Table
 
 __all__ = ["reader_tables"]
 
@@ -15,7 +19,7 @@ _OWN = "D1 to D4 are the readers in the order of the annotation files, which is 
 _MEAN = "mean of the four"
 
 
-def reader_tables(store, experiment: dict) -> tuple[list, list, list]:
+def reader_tables(store: Store, experiment: Experiment) -> tuple[list[Table], list[str], list[str]]:
     """(tables, plain sentences, what is left out and why); no tables before a row has a job with four readers' nodules.
 
     The readers' own figures are on the nodules of the option `network`'s row, or else of the first one.
@@ -33,27 +37,27 @@ def reader_tables(store, experiment: dict) -> tuple[list, list, list]:
     return tables, _sentences(rows, records), left_out
 
 
-def _on(row) -> str:
+def _on(row: ReaderRow) -> str:
     return (
         f"{len(row.nodules):,} test nodules of {len(set(row.patients)):,} patients with four readers, "
         f"fold{'s' * (len(row.folds) > 1)} {fold_text(row.folds)}"
     )
 
 
-def _cell(values) -> Cell:
+def _cell(values: np.ndarray) -> Cell:
     """Mean in per cent, and its sd over nodules below it."""
-    return Cell(show_percent(np.mean(values)), note=f"± {show_percent(population_sd(values))}")
+    return Cell(show_percent(float(np.mean(values))), note=f"± {show_percent(population_sd(values))}")
 
 
-def _paper(value) -> Cell:
+def _paper(value: float | None) -> Cell:
     return Cell("–", kind="paper absent") if value is None else Cell(show(float(value), 2), kind="paper")
 
 
-def _stats(key: str, values) -> dict:
+def _stats(key: str, values: np.ndarray) -> Record:
     return {key: float(np.mean(values)), f"{key}_sd": population_sd(values)}
 
 
-def _pairs_table(name, row, paper) -> Table:
+def _pairs_table(name: str, row: ReaderRow, paper: Mapping[str, Any]) -> Table:
     caption = f"Dice in per cent, mean ± standard deviation over nodules: {_on(row)}. {_OWN}"
     heads = [[Head("Readers", False), Head("here"), Head("paper")]]
     table = Table(name, "Each reader against each other one.", caption, heads)
@@ -68,7 +72,7 @@ def _pairs_table(name, row, paper) -> Table:
     return table
 
 
-def _consensus_table(name, rows, paper) -> Table:
+def _consensus_table(name: str, rows: Sequence[ReaderRow], paper: Mapping[str, Any]) -> Table:
     """Readers and networks against each reader, the consensus of all four and that of the others."""
     caption = (
         f"Dice in per cent, mean ± standard deviation over nodules. Readers: on {_on(rows[0])}. {_OWN}“All four”: what "
@@ -107,18 +111,26 @@ def _consensus_table(name, rows, paper) -> Table:
     return table
 
 
-def _group(text) -> list:
+def _group(text: str) -> list[Head]:
     return [Head(text, span=2)]
 
 
-def _consensus_row(table, kind, label, cells, whole, paper, others) -> None:
+def _consensus_row(
+    table: Table,
+    kind: str,
+    label: str,
+    cells: Sequence[Cell],
+    whole: np.ndarray,
+    paper: Sequence[float],
+    others: np.ndarray,
+) -> None:
     value = paper[0] if paper else None
     table.rows.append((kind, [Cell(label, False), *cells, _cell(whole), _paper(value), _cell(others)]))
     record = {"mask": label, **_stats("dice_all_four", whole), "dice_all_four_paper": value}
     table.records.append(record | _stats("dice_others", others))
 
 
-def _difference_records(rows) -> list[dict]:
+def _difference_records(rows: Sequence[ReaderRow]) -> list[Record]:
     """Network minus reader against the others' consensus: on all nodules, and on those where all four readers drew."""
     records = []
     for row in rows:
@@ -154,7 +166,7 @@ def _difference_records(rows) -> list[dict]:
     return records
 
 
-def _difference_table(name, records) -> Table:
+def _difference_table(name: str, records: list[Record]) -> Table:
     caption = (
         "Network and reader against the same truth, what at least two of the other three readers include, nodule by "
         "nodule; in per cent and points. The 95 % interval is a bootstrap that draws whole patients; Wilcoxon's test "
@@ -187,7 +199,7 @@ def _difference_table(name, records) -> Table:
     return table
 
 
-def _sentences(rows, records) -> list[str]:
+def _sentences(rows: Sequence[ReaderRow], records: Sequence[Record]) -> list[str]:
     sentences = []
     for row in rows:
         of_row = [r for r in records if r["row"] == row.key]
@@ -221,12 +233,12 @@ def _sentences(rows, records) -> list[str]:
     return sentences
 
 
-def _difference(record) -> str:
+def _difference(record: Record) -> str:
     low, high = (signed(show_percent, record[end]) for end in ("low", "high"))
     return f"difference {signed(show_percent, record['difference'])} (95 % interval {low} to {high})"
 
 
-def _readers(words: str, records: list) -> str:
+def _readers(words: str, records: Sequence[Record]) -> str:
     if not records:
         return ""
     return f"{words} " + ", ".join(f"{r['reader']} ({signed(show_percent, r['difference'])})" for r in records)

@@ -3,10 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["Cell", "Head", "Record", "Table"]
+from ..store import Record
 
-#: A row's unrounded numbers and words by column.
-Record = dict[str, Any]
+__all__ = ["Cell", "Head", "Record", "Table"]
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Table:
         return frame.map(_plain).to_csv(index=False, lineterminator="\n")
 
 
-def _plain(value: object) -> str:
+def _plain(value: Any) -> str:
     """Ten significant digits for floats; empty for what is absent."""
     if value is None or value != value:
         return ""
