@@ -141,8 +141,8 @@ def missing_table(records: list[Record]) -> Table:
         experiments.setdefault((key, r["fold"]), []).append(r["experiment"])
     for (key, fold), names in experiments.items():
         folds.setdefault((key, ", ".join(dict.fromkeys(names))), []).append(fold)
-    for ((label, state, reason), names), numbers in folds.items():
-        texts = (label, names, fold_text(numbers), state, reason)
+    for ((label, state, reason), named), numbers in folds.items():
+        texts = (label, named, fold_text(numbers), state, reason)
         table.rows.append(("", [Cell(str(text), False) for text in texts]))
     return table
 
@@ -161,9 +161,9 @@ def commands(store: Store, experiments: Sequence[Experiment], output: str) -> li
         declared = {int(f) for f in experiment.get("folds") or ()}
         own = {g["fold"] for g in gaps if g["experiment"] == experiment["name"]}
         protocol = (experiment.get("options") or {}).get("folds", PROTOCOL_FOLDS)
-        rest = sorted(own | (set(protocol) - declared))
+        rest = tuple(sorted(own | (set(protocol) - declared)))
         if rest:
-            key = (experiment.get("profile") or "full", experiment.get("preset"), tuple(rest))
+            key = (experiment.get("profile") or "full", experiment.get("preset"), rest)
             groups.setdefault(key, []).append(experiment["name"])
     for (profile, preset, rest), names in groups.items():
         what = f"Profile {profile}, folds {fold_text(rest)}: {', '.join(names)}"

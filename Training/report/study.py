@@ -10,6 +10,7 @@ such a folder.
 
 import argparse
 import dataclasses
+import io
 import json
 import math
 from pathlib import Path
@@ -309,8 +310,6 @@ def _plain(value: Any, rounded: bool) -> Any:
 
 def _small(png: bytes) -> bytes:
     """A picture with few colors, no wider than `WIDEST`."""
-    import io
-
     from PIL import Image
 
     picture = Image.open(io.BytesIO(png)).convert("RGB")

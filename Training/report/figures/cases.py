@@ -35,15 +35,17 @@ class Case:
 
     @property
     def any_reader(self) -> np.ndarray:
+        """Union of the readers, (H, W) bool."""
         return np.any(self.readers, axis=0)
 
     @property
     def all_readers(self) -> np.ndarray:
+        """Intersection of the readers, (H, W) bool."""
         return np.all(self.readers, axis=0)
 
     @property
     def consensus(self) -> np.ndarray:
-        """What at least half of the readers include."""
+        """What at least half of the readers include, (H, W) bool."""
         return consensus(self.readers)
 
     @property
@@ -54,6 +56,7 @@ class Case:
 
     @property
     def short_id(self) -> str:
+        """The nodule's id without the data set's name."""
         return self.nodule_id.removeprefix("LIDC-IDRI-")
 
 

@@ -51,6 +51,7 @@ class Place:
 
     @property
     def channels(self) -> int:
+        """Number of channels, C."""
         return next(iter(self.scores.values())).shape[1]
 
 

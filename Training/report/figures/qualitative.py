@@ -118,20 +118,24 @@ class _Results:
         return {name: value for name, value in self.dice[key].items() if name in shared}
 
     def mean(self, key: str, names: Sequence[str]) -> float:
+        """Mean DSC of a row over some nodules, those without one left out."""
         values = [self.dice[key].get(name, math.nan) for name in names]
         values = [value for value in values if math.isfinite(value)]
         return round(sum(values) / len(values), 4) if values else math.nan
 
     def table_row(self, name: str) -> Record:
+        """A nodule's DSC of every row."""
         case = self.cases[name]
         dice = {row["label"]: self.dice[row["key"]].get(name, math.nan) for row in self.rows}
         shown = {label: round(value, 4) if math.isfinite(value) else None for label, value in dice.items()}
         return {"nodule": name, "diameter_mm": round(case.diameter_mm, 2), **shown}
 
     def truth(self, case: Case) -> np.ndarray:
+        """What the DSC is against, (H, W) bool."""
         return case.consensus if self.against_consensus else case.readers[0]
 
     def view(self, case: Case) -> style.View:
+        """Limits of a panel that holds the truth and every row's mask."""
         maps = [self.final[row["key"]][case.nodule_id] >= 0.5 for row in self.rows]
         return style.field_of_view([self.truth(case), *maps], case.spacing)
 
