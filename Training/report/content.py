@@ -89,6 +89,7 @@ _WORDS = {
     "final": "Final",
     "dice": "Dice",
     "recist": "RECIST",
+    "mae": "MAE",
     "ks": "KS",
     "dsc": "DSC",
     "iou": "IoU",

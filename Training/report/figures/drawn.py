@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,17 @@ def save(drawn: Drawn, folder: str | Path, formats: Sequence[str] = ("png", "svg
     paths = []
     for kind in ("png",) if isinstance(drawn.figure, bytes) else formats:
         paths.append(folder / f"{drawn.name}.{kind}")
-        write_bytes(paths[-1], _rendered(drawn, kind))
+        write_whole(paths[-1], partial(_write, drawn, kind))
     return paths
+
+
+def png_bytes(drawn: Drawn) -> bytes:
+    """The figure as a PNG."""
+    if isinstance(drawn.figure, bytes):
+        return drawn.figure
+    out = io.BytesIO()
+    _draw(drawn, "png", out)
+    return out.getvalue()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -48,17 +58,15 @@ def write_bytes(path: Path, content: bytes) -> None:
     write_whole(path, lambda target: Path(target).write_bytes(content))
 
 
-def png_bytes(drawn: Drawn) -> bytes:
-    """The figure as a PNG."""
-    return _rendered(drawn, "png")
-
-
-def _rendered(drawn: Drawn, kind: str) -> bytes:
+def _write(drawn: Drawn, kind: str, path: Path) -> None:
     if isinstance(drawn.figure, bytes):
-        return drawn.figure
+        path.write_bytes(drawn.figure)
+    else:
+        _draw(drawn, kind, path)
+
+
+def _draw(drawn: Drawn, kind: str, target: Path | io.BytesIO) -> None:
     from matplotlib import rc_context
 
-    out = io.BytesIO()
     with rc_context({"svg.hashsalt": drawn.name}):
-        drawn.figure.savefig(out, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else {})
-    return out.getvalue()
+        drawn.figure.savefig(target, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else {})
