@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.records import REST, read_record, record_dict
+from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.models.network_input import SliceInput
 
 if sys.version_info >= (3, 11):
@@ -25,9 +26,11 @@ LossKind = Literal["bce", "dice", "bce+dice"]
 DiceForm = Literal["squared", "plain"]
 SoftScale = Literal["signed", "unit"]
 GanForm = Literal["nonsaturating", "saturating", "lsgan"]
-#: Tables of single networks: an error beside any other network.
-PATCH_CLASSIFIERS = ("cascaded_cnn", "cf_cnn", "db_resnet", "mc_cnn", "mcroi_cnn", "mv_dcnn")
-NETWORK_TABLES = {"dsnet": ("dsnet",), "super_resolution": ("srgan_generator",), "patch": PATCH_CLASSIFIERS}
+#: Tables of single networks: name -> the networks that train so. An error beside any other network.
+NETWORK_TABLES = {
+    table: tuple(name for name in networks.available() if networks.training_of(name) == table)
+    for table in ("dsnet", "super_resolution", "patch")
+}
 SHIPPED = Path(__file__).parent / "configs"
 
 

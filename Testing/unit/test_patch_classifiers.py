@@ -12,9 +12,16 @@ from LungNoduleUncertaintyLib.networks.cf_cnn import CentralPool, central_bins
 from LungNoduleUncertaintyLib.networks.db_resnet import central_intensities
 from LungNoduleUncertaintyLib.networks.mc_cnn import MultiCropPool
 from LungNoduleUncertaintyLib.networks.mcroi_cnn import channels
-from LungNoduleUncertaintyLib.networks.patch_classifier import PatchStack, between, nearest_slices, resize, stretch
+from LungNoduleUncertaintyLib.networks.patch_classifier import (
+    PatchClassifier,
+    PatchStack,
+    between,
+    nearest_slices,
+    resize,
+    stretch,
+)
 from LungNoduleUncertaintyLib.outlining.prediction import predict_cube
-from Training.config import PATCH_CLASSIFIERS, ConfigError, Network, Patch, changed, load_config
+from Training.config import NETWORK_TABLES, ConfigError, Network, Patch, changed, load_config
 from Training.data.folder import load_folder
 from Training.data.nodule import fingerprint
 from Training.evaluation.models import run_model
@@ -282,7 +289,10 @@ def configuration(name="mcroi_cnn", slices=1, **more):
 
 
 def test_every_patch_classifier_has_this_trainer():
-    assert all(TRAINERS[name] is PatchTrainer for name in PATCH_CLASSIFIERS)
+    assert {name for name, _, _ in SMALL} <= set(NETWORK_TABLES["patch"])
+    for name in networks.available():
+        patches = issubclass(networks.network_class(name), PatchClassifier)
+        assert (TRAINERS[networks.training_of(name)] is PatchTrainer) == patches == (name in NETWORK_TABLES["patch"])
 
 
 @pytest.mark.parametrize(
@@ -353,7 +363,7 @@ def test_the_first_stage_of_the_cascade_learns_too(tmp_path):
 def test_rows_have_their_own_base():
     rows = {row.key: row for row in definition.load("dsnet_networks", "compact").rows}
     full = {row.key: row for row in definition.load("dsnet_networks", "full").rows}
-    for name in PATCH_CLASSIFIERS:
+    for name, _, _ in SMALL:
         config = rows[name].config
         assert config.network.name == name
         assert config.data.soft_label == ""

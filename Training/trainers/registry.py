@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..config import PATCH_CLASSIFIERS, Config
+from LungNoduleUncertaintyLib import networks
+
+from ..config import Config
 from ..data.nodule import Nodule
 from .adversarial import DSNetTrainer, SuperResolutionTrainer
 from .base import Trainer
 from .patches import PatchTrainer
 
+#: How a network trains (`networks.training_of`) -> its trainer.
 TRAINERS: dict[str, type[Trainer]] = {
+    "": Trainer,
     "dsnet": DSNetTrainer,
-    "srgan_generator": SuperResolutionTrainer,
-    **dict.fromkeys(PATCH_CLASSIFIERS, PatchTrainer),
+    "super_resolution": SuperResolutionTrainer,
+    "patch": PatchTrainer,
 }
 
 
@@ -28,7 +32,7 @@ def make_trainer(
     checkpoint_seconds: float = 120.0,
 ) -> Trainer:
     """The trainer that the configuration's network needs; see `Trainer`."""
-    kind = TRAINERS.get(config.network.name, Trainer)
+    kind = TRAINERS[networks.training_of(config.network.name)]
     return kind(
         config,
         training,

@@ -15,28 +15,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .blocks import Network
 
-# name -> (file, class)
-_REGISTRY = {
+# name -> (file, class, and how it trains where it does so in a way of its own, see `training_of`)
+_REGISTRY: dict[str, tuple[str, str] | tuple[str, str, str]] = {
     "attention_unet": ("unet", "AttentionUNet"),
-    "cascaded_cnn": ("cascaded_cnn", "CascadedCNN"),
+    "cascaded_cnn": ("cascaded_cnn", "CascadedCNN", "patch"),
     "ce_net": ("ce_net", "CENet"),
-    "cf_cnn": ("cf_cnn", "CFCNN"),
+    "cf_cnn": ("cf_cnn", "CFCNN", "patch"),
     "channel_unet": ("channel_unet", "ChannelUNet"),
-    "db_resnet": ("db_resnet", "DBResNet"),
+    "db_resnet": ("db_resnet", "DBResNet", "patch"),
     "deeplabv3plus": ("deeplabv3plus", "DeepLabV3Plus"),
-    "dsnet": ("dsnet", "DSNet"),
+    "dsnet": ("dsnet", "DSNet", "dsnet"),
     "fcn32s": ("fcn", "FCN32s"),
     "inf_net": ("reverse_attention", "InfNet"),
-    "mc_cnn": ("mc_cnn", "MCCNN"),
-    "mcroi_cnn": ("mcroi_cnn", "MCROICNN"),
+    "mc_cnn": ("mc_cnn", "MCCNN", "patch"),
+    "mcroi_cnn": ("mcroi_cnn", "MCROICNN", "patch"),
     "medt": ("medt", "MedT"),
-    "mv_dcnn": ("mv_dcnn", "MVDCNN"),
+    "mv_dcnn": ("mv_dcnn", "MVDCNN", "patch"),
     "nested_unet": ("nested_unet", "NestedUNet"),
     "nnunet": ("nnunet", "NNUNet"),
     "r2_attention_unet": ("unet", "R2AttentionUNet"),
     "r2_unet": ("unet", "R2UNet"),
     "sinet_v2": ("reverse_attention", "SINetV2"),
-    "srgan_generator": ("srgan", "SRGANGenerator"),
+    "srgan_generator": ("srgan", "SRGANGenerator", "super_resolution"),
     "ugsnet": ("ugsnet", "UGSNet"),
     "ugsnet_v1": ("ugsnet", "UGSNetV1"),
     "unet": ("unet", "UNet"),
@@ -53,8 +53,16 @@ def network_class(name: str) -> "type[Network]":
     """The class behind a name. Raises ValueError for an unknown one."""
     if name not in _REGISTRY:
         raise ValueError(f"unknown network {name!r}; available: {', '.join(available())}")
-    file, attribute = _REGISTRY[name]
+    file, attribute = _REGISTRY[name][:2]
     return getattr(import_module(f".{file}", __name__), attribute)
+
+
+def training_of(name: str) -> str:
+    """How a network trains: `patch` (single pixels), `dsnet`, `super_resolution`, or empty as most do.
+
+    A training configuration has a table of this name for the network. Empty for an unknown name; loads no torch.
+    """
+    return "".join(_REGISTRY.get(name, ())[2:])
 
 
 def presets(name: str) -> dict[str, dict[str, Any]]:
