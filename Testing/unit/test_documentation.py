@@ -112,6 +112,20 @@ def test_the_readme_is_short_and_its_links_lead_somewhere():
         assert link.startswith("https:") or (ROOT / link).exists(), link
 
 
+# Slicer's own menus, modules and samples, and names of nodes.
+SLICERS = ("Extensions Manager", "Edit →", "File →", "Additional module paths", "CTChest", "LungNodulePhantom nodules")
+SLICERS += ("Reload", "Segment Statistics", "Segment Editor", "Markups", "Islands", "Qt Designer", "Developer mode")
+PANELS = ("Resources/UI/*.ui", "*Lib/panel/*.py", "LungNoduleKit/panel/*.py", "*Lib/measuring/table.py", "*.py")
+
+
+@pytest.mark.parametrize("name", ["README.md", *(name for name in NAMES if re.search("radiologist|how-to", name))])
+def test_what_is_written_like_a_label_is_one_of_the_panels(name):
+    shown = "\n".join(path.read_text(encoding="utf-8") for place in PANELS for path in ROOT.glob(f"*/{place}"))
+    prose = re.sub(r"^( *)```.*?^\1```|`[^`]*`", "", TEXTS[name], flags=re.M | re.S)
+    for label in re.findall(r"(?<![*\w])\*([^*\n]+)\*(?!\*)", prose):
+        assert label in shown or label.startswith(SLICERS), label
+
+
 UNWANTED = (
     r"\b(doctors?|annotators?|raters?|own slices|protocols?|generalisation|colour|grey|centre|stands? in|clean)\b"
 )
