@@ -121,4 +121,8 @@ def configured_split(nodules: Sequence[Nodule], fold: int | None, config: Config
             raise DatasetError("data.shares: give a fold; its number draws another split of these proportions")
         return proportional_split(wanted, data.shares, fold)
     seed = config.seed if data.split_seed < 0 else data.split_seed
-    return split(wanted, fold, data.validation_share, seed, data.split, data.folds)
+    parts = split(wanted, fold, data.validation_share, seed, data.split, data.folds)
+    if not parts.training:
+        held = f"{len(parts.test)} are in fold {fold}, {len(parts.validation)} in validation"
+        raise DatasetError(f"no nodule is left to train on: {held}")
+    return parts
