@@ -235,9 +235,7 @@ def test_a_split_in_the_proportions_of_a_paper(config):
 def test_a_split_without_training_nodules_is_refused(config):
     only = [nodule for nodule in many_nodules(20, patients=5) if nodule.fold == 0]
     config = changed(config, {"data": {"validation_share": 0.0}})
-    with pytest.raises(
-        DatasetError, match=f"left to train on: {len(only)} are in fold 0, 0 in validation"
-    ):
+    with pytest.raises(DatasetError, match=f"left to train on: {len(only)} are in fold 0, 0 in validation"):
         configured_split(only, 0, config)
 
 

@@ -1,6 +1,11 @@
-"""A small data folder in the layout of `prepare-lidc`: bright spheres, and readers that draw them larger or smaller."""
+"""A small data folder in the layout of `prepare-lidc`: bright spheres, and readers that draw them larger or smaller.
+
+python -m Testing.unit.training_data FOLDER
+"""
 
 import csv
+import sys
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -36,3 +41,7 @@ def write_folder(folder, count: int = 12):
         writer.writeheader()
         writer.writerows(rows)
     return folder
+
+
+if __name__ == "__main__":
+    write_folder(Path(sys.argv[1]))
