@@ -28,7 +28,7 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / part) for part in ("", "LungNoduleUncertainty", "SoftMaskLabeler")]
-os.environ["COLUMNS"] = "110"  # width of the usage lines
+os.environ["COLUMNS"] = "90"  # width of the usage lines
 
 # Files from outside of docs/ that are pages or pictures of the site: path in the repository -> path on the site.
 SHARED = {
