@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", choices=["auto", "cpu", "cuda"], help="where to train (auto)")
     add("--devices", type=int, default=1, metavar="N", help="GPUs of each job; above 1 it runs under torchrun (1)")
     add("--retries", type=int, default=1, metavar="N", help="how often a failed job is tried again (1)")
-    add("--list", action="store_true", help="list the jobs and which of them are done; run nothing")
+    add("--list", action="store_true", help="prepare the jobs, list them and which are done; run none")
     add("--quiet", action="store_true", help="no progress bar")
 
 
