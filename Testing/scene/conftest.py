@@ -202,3 +202,9 @@ def snapshot(scene):
 def tools():
     """The functions above, for test files (which can't import a conftest by name)."""
     return types.SimpleNamespace(**{k: v for k, v in globals().items() if callable(v)}, AIR=AIR, TISSUE=TISSUE)
+
+
+@pytest.fixture(params=[False, True], ids=["right-handed", "left-handed"])
+def matrix(request, tools):
+    """An oblique lattice (4, 4) from voxel indices to RAS mm, in either handedness."""
+    return tools.oblique(left_handed=request.param)

@@ -20,11 +20,6 @@ INDEX = np.array([31, 25, 17])  # voxel (i, j, k) in the nodule's middle
 MOVED = np.array([4.0, -3.0, 5.0])  # mm, RAS: where the warp takes the nodule's middle
 
 
-@pytest.fixture(params=[False, True], ids=["right-handed", "left-handed"])
-def matrix(request, tools):
-    return tools.oblique(left_handed=request.param)
-
-
 def place(matrix, index=INDEX):
     return matrix[:3, :3] @ index + matrix[:3, 3]
 

@@ -29,11 +29,6 @@ from SoftMaskLabelerLib.scene import results, sources
 from SoftMaskLabelerLib.scene.runs import SoftMaskRequest
 
 
-@pytest.fixture(params=[False, True], ids=["right-handed", "left-handed"])
-def matrix(request, tools):
-    return tools.oblique(left_handed=request.param)
-
-
 @pytest.fixture
 def module(scene, monkeypatch):
     monkeypatch.delitem(sys.modules, "SoftMaskLabeler", raising=False)

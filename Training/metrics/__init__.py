@@ -22,8 +22,8 @@ from .dichotomous import (
     relative_volume_difference,
     score_image,
 )
-from .human import consensus, leave_one_out, one_against_others
 from .image import peak_signal_to_noise_ratio, structural_similarity
+from .one_reader import consensus, leave_one_out, one_against_others
 from .overlap import dice, iou, positive_predictive_value, sensitivity, soft_dice
 from .panels import PanelCounts, another_panel, panel_counts
 from .per_nodule import score_human, score_nodule

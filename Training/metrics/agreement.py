@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .checks import MetricError, as_mask
-from .human import consensus, leave_one_out
+from .one_reader import consensus, leave_one_out
 from .readers import pairwise_dice
 from .stats import PairedTest, paired_test
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .dichotomous import score_image
-from .human import leave_one_out
+from .one_reader import leave_one_out
 from .overlap import dice, iou, positive_predictive_value, sensitivity, soft_dice
 from .readers import (
     brier_score,

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 
 from .catalog import Pair, Prediction, of
 from .checks import MetricError, mask_set
-from .human import consensus, leave_one_out
+from .one_reader import consensus, leave_one_out
 
 MAPS = ("intersection", "final", "union")
 THRESHOLD = 0.5
