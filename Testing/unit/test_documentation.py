@@ -158,3 +158,13 @@ def test_a_records_fields_are_documented_by_what_stands_beside_them(hooks):
         "own": "Its own docstring.",
         "silent": "Said in the docstring.",
     }
+
+
+def test_every_row_of_odd_input_names_its_test():
+    rows = re.findall(r"^\| (?!input \|)(.+) \|$", TEXTS["docs/reference/odd-input.md"], re.M)
+    for row in rows:
+        named = re.findall(r"`(Testing/[\w/]+\.py)::(\w+)`", row.split(" | ")[-1])
+        assert named, f"no test in the row: {row}"
+        for path, test in named:
+            names = {node.name for node in ast.walk(ast.parse((ROOT / path).read_text())) if hasattr(node, "name")}
+            assert test in names, f"{path} has no {test}"
