@@ -16,13 +16,13 @@ from .dicom import read_series
 from .errors import ImageError, MaskError, NoduleError, PointError
 from .files import read_image
 from .geometry import Grid, swap_lps_ras
+from .hounsfield import value_warnings
 from .segmentation_file import is_segmentation, segments_of
+from .warning_codes import CodedWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-AIR_BELOW_HU = -300.0
-_LOOKED_AT = 2_000_000  # voxels that the check of the value range looks at
 _SAME_GRID = 1e-3  # two grids are one if no voxel lies farther apart than this share of a voxel
 
 
@@ -140,7 +140,7 @@ def check_ct(image: sitk.Image, name: str = "CT", check_region: Grid | None = No
         bad = sum(int(plane.size - np.isfinite(plane).sum()) for plane in part)
         if bad:
             raise ImageError(f"{name}: {bad} voxels are NaN or infinite")
-    return [*_tilt_warning(grid, name), *_value_warning(array, name)]
+    return [*_tilt_warning(grid, name), *value_warnings(array, name)]
 
 
 def check_point(point: Sequence[float], image: sitk.Image, name: str = "point") -> tuple[float, float, float]:
@@ -190,21 +190,4 @@ def _tilt_warning(grid: Grid, name: str) -> Iterator[str]:
     axes = np.reshape(grid.direction, (3, 3))
     between = np.degrees(np.arcsin(min(1.0, np.abs(axes.T @ axes - np.eye(3)).max())))
     if between > 0.1:
-        yield f"{name}: its axes are {between:.1f}° off a right angle (tilted gantry)"
-
-
-def _value_warning(array: np.ndarray, name: str) -> Iterator[str]:
-    step = max(1, round((array.size / _LOOKED_AT) ** (1 / 3)))
-    some = array[::step, ::step, ::step]
-    some = some[np.isfinite(some)] if np.issubdtype(some.dtype, np.floating) else some
-    low, high = (float(some.min()), float(some.max())) if some.size else (0.0, 0.0)
-    if low < AIR_BELOW_HU:
-        return
-    seen = f"values from {low:g} to {high:g}, no air below {AIR_BELOW_HU:g} HU"
-    if low >= 0 and high <= 255:
-        kind = "scaled to [0, 1]" if high <= 1 else "8-bit gray values"
-        yield f"{name}: it doesn't seem to be in HU but {kind} ({seen})"
-    elif low >= 0 and high > 1000:
-        yield f"{name}: it doesn't seem to be in HU but to have an offset, such as HU + 1024 ({seen})"
-    else:
-        yield f"{name}: it doesn't seem to be a chest CT in HU ({seen})"
+        yield CodedWarning("tilted-gantry", f"{name}: its axes are {between:.1f}° off a right angle (tilted gantry)")
