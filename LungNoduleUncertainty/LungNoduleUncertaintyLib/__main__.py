@@ -35,6 +35,7 @@ from .outlining.segmentation import segment_nodule
 from .phantom.chest import chest_phantom
 from .segments import SEGMENTS, TAG_PREFIX, masks_of
 
+_LOG = logging.getLogger(__name__)
 _EPILOG = """examples:
   python -m LungNoduleUncertaintyLib segment ct.nrrd --point -62.5 31.0 -120.4 --output nodule.seg.nrrd
   python -m LungNoduleUncertaintyLib segment dicom-folder --point 62.5 -31.0 -120.4 --ras --output nodule.seg.nrrd \\
@@ -88,6 +89,14 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("models", help="list the model bundles, with the segments and probability maps of each")
     return parser
+
+
+class _ReadingWarnings(list[str]):
+    """Warnings of the readers: shown when they are told, kept for the result."""
+
+    def __call__(self, sentence: str) -> None:
+        self.append(sentence)
+        _LOG.warning("%s", sentence)
 
 
 class _Progress:
@@ -176,7 +185,7 @@ def _writers(
 ) -> list[tuple[Path, Callable[[Path], None]]]:
     """Each output's path with the function that writes it."""
     segments = [(name, mask, SEGMENTS[name].color) for name, mask in masks_of(result).items()]
-    tags = {TAG_PREFIX + key: value for key, value in result.provenance.texts().items()}
+    tags = {TAG_PREFIX + key: value for key, value in result.tag_texts().items()}
 
     def write_segments(path: Path) -> None:
         write_segmentation(path, segments, tags=tags, reference=Grid.of(ct))
@@ -218,12 +227,13 @@ def _segment_one(
     model: Model,
     quiet: bool,
     outputs: OutputPaths,
+    notes: Sequence[str] = (),
 ) -> tuple[NoduleSegmentation, list[Path]]:
-    """Segment, write, and return (result, written paths)."""
+    """Segment, write, and return (result, written paths). `notes`: what was said while the input was read."""
     progress = _Progress(quiet)
     try:
         begun = time.perf_counter()
-        result = segment_nodule(ct, point, near=near, model=model, progress=progress)
+        result = segment_nodule(ct, point, near=near, model=model, progress=progress, notes=notes)
         seconds = time.perf_counter() - begun
         progress("writing", 0.95)
         paths = write_outputs(result, ct, make_report(result, ct_name, model, seconds), outputs)
@@ -249,12 +259,13 @@ def _segment(args: argparse.Namespace) -> int:
     _check_output(args.output, ".seg.nrrd")
     _check_output(args.report, ".json")
     _check_output(args.figure, ".png")
-    ct = read_ct(args.ct, args.series)
+    notes = _ReadingWarnings()
+    ct = read_ct(args.ct, args.series, warn=notes)
     near = read_mask(args.near, ct) if args.near else None
     point = None if near is not None else lps_point(args.point, args.ras)
     model = load_model(args.model, args.device)
     outputs = OutputPaths(args.output, args.probabilities, args.report, args.figure, args.ct.name)
-    result, paths = _segment_one(ct, str(args.ct), point, near, model, args.quiet, outputs)
+    result, paths = _segment_one(ct, str(args.ct), point, near, model, args.quiet, outputs, notes)
     if not args.quiet:
         print(_summary(result))
         for path in paths:
@@ -268,9 +279,10 @@ def _demo(args: argparse.Namespace) -> int:
     except OSError as error:
         raise OutputError(f"{args.output}: can't be made a folder ({error.strerror})") from error
     model = load_model(args.model, args.device)
+    notes = _ReadingWarnings()
     places: list[tuple[str, tuple[float, float, float], list[sitk.Image] | None]]
     if args.ct:
-        ct, name = read_ct(args.ct), args.ct.name
+        ct, name = read_ct(args.ct, warn=notes), args.ct.name
         places = [("nodule", lps_point(args.point, args.ras), None)]
     else:
         print("generating a chest phantom with nodules outlined by four LIDC readers each ...")
@@ -287,7 +299,7 @@ def _demo(args: argparse.Namespace) -> int:
             figure=args.output / f"{stem}.png",
             title=f"{label} in {name}",
         )
-        result, paths = _segment_one(ct, name, point, None, model, args.quiet, outputs)
+        result, paths = _segment_one(ct, name, point, None, model, args.quiet, outputs, notes)
         agreement = f"; Dice of Final with the readers' consensus {_agreement(result, readers):.2f}" if readers else ""
         print(f"{label}: {_summary(result)}{agreement}")
         print("  segments {}\n  report   {}\n  picture  {}".format(*paths))

@@ -27,6 +27,7 @@ PART_TAG = TAG_PREFIX + "part"  # HC, LC or Final, whatever the segment's name i
 NODULE_TAG = TAG_PREFIX + "nodule"  # the same for the segments of one nodule, different for every other
 MEASUREMENTS_TAG = TAG_PREFIX + "measurements"  # JSON, see measurements.measure
 POINT_TAG = TAG_PREFIX + "point_ras"  # where the nodule was clicked, in the segmentation's own coordinates, mm
+WARNINGS_TAG = TAG_PREFIX + "warnings"  # JSON, a list of sentences; without it there are none
 KIND_TAG = TAG_PREFIX + "type"  # solid, part-solid or ground-glass, as the reader set it
 
 

@@ -9,7 +9,7 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from .dataset.builder import Settings, build
 from .dataset.manifest import apply_decisions
 from .dataset.sources import SourceCase, deeplesion_cases, folder_cases
 from .errors import SoftMaskError
-from .pipeline import SEGMENT_COLOR, Parameters, SoftMaskResult, read_trimap, soft_mask_volume
+from .pipeline import NOTES_TAG, SEGMENT_COLOR, Parameters, SoftMaskResult, read_trimap, soft_mask_volume
 
 _PROGRAM = "python -m SoftMaskLabelerLib"
 _EPILOG = """the trimap says where is lesion (255), where background (0) and where matting decides (128). It comes from
@@ -178,9 +178,14 @@ def _label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """The first form: one lesion in one volume."""
     _check_outputs(args)
     parameters = _parameters(args, parser)
-    extra: list[str] = []
-    image = read_volume(args.ct, warn=extra.append)
-    source = _source(args, extra)
+    said: list[str] = []
+
+    def warn(note: str) -> None:
+        said.append(note)
+        print(f"note: {note}", file=sys.stderr)
+
+    image = read_volume(args.ct, warn=warn)
+    source = _source(args, warn)
     bar = _bar(args.quiet, total=100, bar_format="{desc:<8} {percentage:3.0f}%|{bar:30}|")
 
     def progress(stage: str, share: float) -> None:
@@ -190,16 +195,17 @@ def _label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     try:
         result = soft_mask_volume(image, **source, parameters=parameters, progress=progress)
         progress("writing", 0.95)
-        outputs = [(args.output, image_writer(result.alpha))]
+        tags = {NOTES_TAG: "; ".join([*said, *result.notes])} if said or result.notes else {}
+        outputs = [(args.output, image_writer(_tagged(result.alpha, tags)))]
         if args.trimap:
-            outputs.append((args.trimap, image_writer(result.trimap)))
+            outputs.append((args.trimap, image_writer(_tagged(result.trimap, tags))))
         if args.segment:
             segments = [("Soft mask from 0.5", result.binary, SEGMENT_COLOR)]
-            outputs.append((args.segment, partial(write_segmentation, segments=segments)))
+            outputs.append((args.segment, partial(write_segmentation, segments=segments, tags=tags)))
         write_all(outputs)
     finally:
         bar.close()
-    for note in [*extra, *result.notes]:
+    for note in result.notes:
         print(f"note: {note}", file=sys.stderr)
     if not args.quiet:
         print(_summary(result))
@@ -208,8 +214,15 @@ def _label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 0
 
 
-def _source(args: argparse.Namespace, notes: list[str]) -> dict[str, Any]:
-    """What marks the lesion, as an argument of `soft_mask_volume`."""
+def _tagged(image: sitk.Image, tags: Mapping[str, str]) -> sitk.Image:
+    """The image with texts by name, which stand in the header of the formats that have room for them (NRRD, MHA)."""
+    for key, text in tags.items():
+        image.SetMetaData(key, text)
+    return image
+
+
+def _source(args: argparse.Namespace, warn: Callable[[str], object]) -> dict[str, Any]:
+    """What marks the lesion, as an argument of `soft_mask_volume`; `warn` is told what is odd about it."""
     if args.recist:
         points = np.reshape(args.recist, (4, 3))
         return {"recist_points_lps": swap_lps_ras(points) if args.ras else points}
@@ -217,9 +230,9 @@ def _source(args: argparse.Namespace, notes: list[str]) -> dict[str, Any]:
         return {"trimap": read_trimap(args.use_trimap)}
     masks = read_masks(args.mask or args.readers)
     if args.mask and len(masks) > 1:
-        notes.append(f"{args.mask}: the union of its {len(masks)} segments is the mask")
+        warn(f"{args.mask}: the union of its {len(masks)} segments is the mask")
     if args.readers and len(masks) == 1:
-        notes.append(f"{args.readers}: it has one segment, which is taken as one mask")
+        warn(f"{args.readers}: it has one segment, which is taken as one mask")
     return {"masks": [reduce(sitk.Or, masks.values())] if args.mask else list(masks.values())}
 
 

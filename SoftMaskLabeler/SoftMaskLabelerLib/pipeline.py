@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit.hounsfield import value_warnings
 from LungNoduleKit.images import check_volume, on_grid, read_volume
 
 from .errors import ImageError, MaskError, RecistError, TrimapError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
+NOTES_TAG = "SoftMaskLabeler.notes"  # of outputs: what was done otherwise than asked, or is odd about the input
 # Alpha from which a pixel belongs to the binarized mask.
 BINARY_FROM = 0.5
 # Color (Okabe and Ito's reddish purple, safe for the color-blind) of the binarized mask's segment.
@@ -90,7 +92,7 @@ class SoftMaskResult(NamedTuple):
     binary: sitk.Image
     """uint8 (0, 1): alpha >= 0.5"""
     notes: list[str]
-    """A line for each thing that was done otherwise than asked, such as GrabCut's fallback"""
+    """A line for each thing that was done otherwise than asked, such as GrabCut's fallback, or that is odd"""
 
 
 def soft_mask_volume(
@@ -171,6 +173,8 @@ def _on_voxels(
         raise ValueError("give one of masks, recist_points_lps and trimap")
     check_volume(image, "the image")
     array, spacing = sitk.GetArrayViewFromImage(image), image.GetSpacing()[::-1]
+    if parameters.window == Parameters.window:  # who chooses another one knows the values
+        notes += value_warnings(array, "the image")
     if points_lps is not None:
         if parameters.dimension == 3:
             raise RecistError("RECIST marks lie on one slice: their soft mask is 2D, not 3D")

@@ -15,6 +15,7 @@
 import importlib.util
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,14 +87,14 @@ def panel(slicer_gui, tools, repository):
     widget = g.module_widget(repository / "LungNoduleUncertainty" / "LungNoduleUncertainty.py")
     g.gate = threading.Event()
     g.gate.set()
-    g.asked = []
+    g.asked, g.warnings = [], []
 
     def segment(ct, point_lps, progress=None, **more):
         g.asked.append({"point_lps": point_lps, "size": ct.GetSize(), **more})
         progress("finding the nodule", 0.3)
         while not g.gate.wait(0.01):
             progress("outlining", 0.6)
-        return tools.fake_segment(ct, point_lps, progress=progress, **more)
+        return replace(tools.fake_segment(ct, point_lps, progress=progress, **more), warnings=list(g.warnings))
 
     widget.logic.runs._segment = segment
     widget.logic._segmentNodule = segment

@@ -53,6 +53,24 @@ def test_three_nodules_make_three_rows_with_their_own_segments(panel, tools):
     assert panel.asked[0]["model"] == "ugsnet-compact"
 
 
+def test_a_nodule_with_warnings_is_marked_and_says_them(panel):
+    panel.warnings = ["the nodule reaches the border of the CT: its real size is larger"]
+    apply(panel, "A")
+    panel.warnings = []
+    apply(panel, "B")
+    marked, plain = cells(panel)
+    assert marked[0] == "Nodule 1"  # the name stays what it is
+    assert marked[3].endswith(" \u26a0")
+    assert "\u26a0" not in plain[3]
+    table = panel.ui.noduleTable
+    said = "the nodule reaches the border of the CT: its real size is larger"
+    assert [table.item(0, column).toolTip() for column in range(4)] == [said] * 4
+    assert [table.item(1, column).toolTip() for column in range(4)] == [""] * 4
+    assert said not in panel.ui.sizeLabel.text
+    table.selectRow(0)
+    assert panel.ui.sizeLabel.text.splitlines()[1:] == [said]
+
+
 def test_selecting_a_row_moves_the_views_there(panel):
     import slicer
 

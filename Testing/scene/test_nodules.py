@@ -10,6 +10,7 @@ import slicer
 import vtk
 
 from LungNoduleKit.errors import NoduleError, OutputError, PointError
+from LungNoduleKit.scene.labelmaps import tag
 from LungNoduleUncertaintyLib.measuring import table as nodule_table
 from LungNoduleUncertaintyLib.panel.parameters import MAP_CHOICES
 from LungNoduleUncertaintyLib.scene import nodules as scene_nodules
@@ -234,6 +235,35 @@ def test_table_has_a_row_for_each_nodule_and_follows(three, runs):
     assert table.GetTable().GetColumnByName("Nodule type").GetValue(2) == "ground-glass"
     with pytest.raises(OutputError, match="nodule type 'cyst'"):
         scene_nodules.set_kind(scene_nodules.nodules(node)[2], "cyst")
+
+
+def test_warnings_are_kept_with_the_nodule_until_it_is_segmented_again(ct, tools, tmp_path):
+    said, volume, points = ["the border cuts it", 'a "|" and a : in a name'], *ct
+
+    def segment(*args, **options):
+        result = tools.fake_segment(*args, **options)
+        codes = tuple("input" for _ in said)
+        made = dataclasses.replace(result.provenance, warning_codes=codes)
+        return dataclasses.replace(result, warnings=list(said), provenance=made)
+
+    runs = SegmentationRuns(segment)
+    node = runs.run(SegmentationRequest(volume, points[0])).segmentationNode
+    shown = ["the border cuts it", 'a "/" and a : in a name']  # | ends a tag in Slicer's file format
+    (nodule,) = scene_nodules.nodules(node)
+    assert nodule.warnings == shown
+    for part in nodule.ids:
+        assert tag(nodule.segment(part), TAG_PREFIX + "warning_codes") == "input input"
+    table = scene_outputs.measurement_table(node)
+    assert table.GetTable().GetColumnByName("Warnings").GetValue(0) == "; ".join(shown)
+    assert scene_outputs.table_rows(node)[0].warnings == "; ".join(shown)
+    said.clear()
+    runs.run(SegmentationRequest(volume, points[0], segmentationNode=node, replace=nodule.key))
+    (nodule,) = scene_nodules.nodules(node)
+    assert nodule.warnings == []
+    assert table.GetTable().GetColumnByName("Warnings").GetValue(0) == ""
+    runs.undo()
+    assert scene_nodules.nodules(node)[0].warnings == shown
+    runs.worker.stop()
 
 
 def test_plot_shows_one_nodule_and_is_used_again(three, scene):

@@ -200,7 +200,8 @@ def test_a_nodule_at_the_border_of_the_ct():
     inside[:, :, 20:] = False  # the second ball
     expected = inside.sum() * np.prod(ct.GetSpacing())
     assert result.measurements["volumes_mm3"]["final"] == pytest.approx(expected, rel=0.05)
-    assert not result.warnings
+    assert result.warnings == ["the nodule reaches the border of the CT: its real size is larger"]
+    assert result.provenance.warning_codes == ("ct-border",)
 
 
 def test_near_a_mask_equals_its_centroid():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -36,6 +37,7 @@ _OUTLINES = {
 }
 _LONE_OUTLINE = _OUTLINES["final"]._replace(label="Final")  # of a model that has nothing else
 _HALO = "#FFFFFF"  # around HC's blue, which is dark on dark lung
+_WARNING, _LINE = "#B00020", 150  # color of warnings, characters in a line of them
 _WINDOW = (-1350, 150)  # lung window, HU
 _AXIS_LETTERS = (("R", "L"), ("A", "P"), ("I", "S"))  # towards smaller and larger LPS coordinates
 
@@ -51,6 +53,8 @@ class FigureSource(Masks, Protocol):
     def final_map(self) -> str: ...
     @property
     def measurements(self) -> Measurements: ...
+    @property
+    def warnings(self) -> list[str]: ...
 
 
 def measurement_lines(measurements: Measurements) -> list[tuple[str, str, str]]:
@@ -109,17 +113,22 @@ def result_figure(
     """Draw a result as a PNG; the file appears whole or not at all (OutputError).
 
     Planes run along the CT's own axes through the nodule's center; L, R, A, P, S and I mark patient directions. `model`
-    is named at the bottom of the page.
+    is named at the bottom of the page, below the result's warnings.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     view = _View(ct, result, margin_mm)
+    warned = [line for warning in result.warnings for line in textwrap.wrap(f"Warning: {warning}", _LINE)]
     figure = Figure(figsize=(13.2, 9.4), facecolor="white")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(
         3, 12, height_ratios=(3.6, 1.7, 2.0), left=0.03, right=0.97, top=0.885, bottom=0.06, hspace=0.24, wspace=0.35
     )
+    if warned:
+        grid.update(bottom=0.06 + 0.018 * len(warned))
+        text = "\n".join(warned)
+        figure.text(0.03, 0.045, text, fontsize=10, weight="bold", color=_WARNING, va="bottom", linespacing=1.1)
     figure.text(0.03, 0.955, title or "Lung nodule", fontsize=17, weight="bold", color="#222222")
     subtitle = "The model outlines Final alone, without an interval"
     if result.hc is not None:

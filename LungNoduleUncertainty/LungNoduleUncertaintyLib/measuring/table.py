@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -61,7 +61,7 @@ _NUMBERS = (
 @dataclass(frozen=True)
 class NoduleRow:
     """One nodule's row. `numbers` by title, rounded as they are shown; None where the model has none (HC, LC and
-    intervals, of one that has Final alone).
+    intervals, of one that has Final alone). `warnings` in one text, empty where there are none.
     """
 
     nodule: str
@@ -69,15 +69,23 @@ class NoduleRow:
     size_class: str
     kind: str
     model: str
+    warnings: str = ""
 
     def cells(self) -> list[str | float | None]:
         """The values in the order of `columns`."""
-        return [self.nodule, *self.numbers.values(), self.size_class, self.kind, self.model]
+        return [self.nodule, *self.numbers.values(), self.size_class, self.kind, self.model, self.warnings]
 
 
 def columns() -> list[str]:
     """Titles of the table, units in brackets."""
-    return ["Nodule", *(column.title for column in _NUMBERS), "Lung-RADS size class", "Nodule type", "Model"]
+    return [
+        "Nodule",
+        *(column.title for column in _NUMBERS),
+        "Lung-RADS size class",
+        "Nodule type",
+        "Model",
+        "Warnings",
+    ]
 
 
 def is_number(title: str) -> bool:
@@ -85,10 +93,18 @@ def is_number(title: str) -> bool:
     return any(column.title == title for column in _NUMBERS)
 
 
-def row(name: str, measurements: Measurements, kind: NoduleKind = "solid", model: str = "") -> NoduleRow:
+def row(
+    name: str,
+    measurements: Measurements,
+    kind: NoduleKind = "solid",
+    model: str = "",
+    warnings: Sequence[str] = (),
+) -> NoduleRow:
     """One nodule's row."""
     numbers = {column.title: column.number(measurements) for column in _NUMBERS}
-    return NoduleRow(name, numbers, " / ".join(size_classes(measurements, kind).values()), kind, model)
+    return NoduleRow(
+        name, numbers, " / ".join(size_classes(measurements, kind).values()), kind, model, "; ".join(warnings)
+    )
 
 
 def as_csv(rows: Iterable[NoduleRow]) -> str:
@@ -113,8 +129,14 @@ def interval_text(measurements: Measurements) -> tuple[str, str]:
     return f"{volume} [{v_low:.0f}, {v_high:.0f}]", f"{axis} [{a_low:.1f}, {a_high:.1f}]"
 
 
-def as_text(name: str, measurements: Measurements, kind: NoduleKind = "solid", model: str = "") -> str:
-    """Lines for a report: every measurement with its interval, how it was made, and that it is for research."""
+def as_text(
+    name: str,
+    measurements: Measurements,
+    kind: NoduleKind = "solid",
+    model: str = "",
+    warnings: Sequence[str] = (),
+) -> str:
+    """Lines for a report: every measurement with its interval, warnings, how it was made, that it is for research."""
     m = measurements
     volume, mass, density = f"{m['volumes_mm3']['final']:.0f}", f"{m['mass_mg']['final']:.0f} mg", ""
     shares, meaning = f"Solid {100 * m['solid_share']:.0f} % of the final outline", "The model has no interval."
@@ -134,6 +156,7 @@ def as_text(name: str, measurements: Measurements, kind: NoduleKind = "solid", m
             f"Density {m['mean_hu']['final']:.0f} HU{density}",
             f"Mass {mass}",
             shares,
+            *(f"Warning: {warning}" for warning in warnings),
             f"{made} {NOTICE}",
         ]
     )

@@ -8,10 +8,22 @@ import numpy as np
 from scipy import ndimage
 
 from LungNoduleKit.errors import NoduleError
+from LungNoduleKit.warning_codes import CodedWarning
 
 from ..measuring.measurements import equivalent_diameter_mm
 
 _RIM_MM = 2.0  # LC may reach at least this far outside final
+# What stands for an outline that would be empty.
+_FALLBACKS = {
+    code: CodedWarning(code, sentence)
+    for code, sentence in (
+        ("single-voxel", "the nodule is smaller than the CT's voxels: its outline is the single most probable voxel"),
+        ("final-empty", "final is empty at its threshold: the most probable voxel stands for it"),
+        ("hc-empty", "no voxel reaches the threshold of high confidence: HC is the most probable tenth of final"),
+        ("lc-empty", "every voxel of the nodule is of high confidence: LC is the most probable voxel around it"),
+        ("lc-empty-region", "the region is all nodule and all of high confidence: LC is its least certain voxel"),
+    )
+}
 
 
 def _neighbors_part(final: np.ndarray, selected: np.ndarray) -> np.ndarray:
@@ -50,7 +62,7 @@ def _whole_and_final(
     labels, count = ndimage.label(union, np.ones((3, 3, 3)))
     if count == 0:
         # Slices so thick that no voxel center reaches the threshold: the best voxel stands for the nodule.
-        notes.append("the nodule is smaller than the CT's voxels: its outline is the single most probable voxel")
+        notes.append(_FALLBACKS["single-voxel"])
         best = np.unravel_index(np.argmax(final_map), final.shape)
         union = np.zeros_like(final)
         union[best] = final[best] = True
@@ -61,7 +73,7 @@ def _whole_and_final(
     union &= ~_neighbors_part(final, selected)
     final &= union
     if not final.any():
-        notes.append("final is empty at its threshold: the most probable voxel stands for it")
+        notes.append(_FALLBACKS["final-empty"])
         final[np.unravel_index(np.argmax(np.where(union, final_map, -1)), final.shape)] = True
     return union, final
 
@@ -79,7 +91,7 @@ def high_confidence(intersection_map: np.ndarray, final: np.ndarray, threshold: 
     """HC (z, y, x) of a nodule whose final mask is known; a sentence about the fallback for an empty one to `notes`."""
     hc = (intersection_map >= threshold) & final
     if not hc.any():
-        notes.append("no voxel reaches the threshold of high confidence: HC is the most probable tenth of final")
+        notes.append(_FALLBACKS["hc-empty"])
         inside = np.where(final, intersection_map, -1.0)
         kept = max(int(final.sum()) // 10, 1)
         hc = final & (inside >= np.partition(inside.ravel(), -kept)[-kept])
@@ -106,10 +118,10 @@ def nested_masks(
     if not lc.any():
         ring = ndimage.binary_dilation(union) & ~union
         if ring.any():
-            notes.append("every voxel of the nodule is of high confidence: LC is the most probable voxel around it")
+            notes.append(_FALLBACKS["lc-empty"])
             lc[np.unravel_index(np.argmax(np.where(ring, maps["union"], -1)), lc.shape)] = True
         elif hc.sum() > 1:
-            notes.append("the region is all nodule and all of high confidence: LC is its least certain voxel")
+            notes.append(_FALLBACKS["lc-empty-region"])
             least = np.unravel_index(np.argmin(np.where(hc, maps["intersection"], 2)), hc.shape)
             hc[least], lc[least] = False, True
         else:

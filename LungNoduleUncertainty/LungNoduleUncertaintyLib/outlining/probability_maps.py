@@ -10,6 +10,7 @@ import SimpleITK as sitk
 
 from LungNoduleKit import geometry
 from LungNoduleKit.geometry import Grid
+from LungNoduleKit.warning_codes import CodedWarning
 
 from ..measuring.measurements import equivalent_diameter_mm
 from ..models.bundle import Model
@@ -28,7 +29,7 @@ class ProbabilityMaps:
     for a model that has nothing else.
 
     `selected` (z, y, x) in [0, 1] marks the nodule that the point means; `diameter_mm` is the one that the maps were
-    calibrated for; `notes` are warnings, one sentence each.
+    calibrated for; `first_mm3` is the volume that the first look found; `notes` are warnings, one sentence each.
     """
 
     region: Grid
@@ -36,6 +37,7 @@ class ProbabilityMaps:
     selected: np.ndarray
     notes: list[str]
     diameter_mm: float
+    first_mm3: float = 0.0
 
 
 def probability_maps(
@@ -59,13 +61,14 @@ def probability_maps(
     maps = calibrated(maps, diameter, model.metadata.size_calibration)
     found = cube.nodule(maps, thresholds["final"])
     selected = mask if found is None else found
-    notes = []
+    notes: list[str] = []
     if cube.is_largest and cube.touches_border(selected):
-        notes.append("the nodule reaches the border of the largest region that the model looks at: it may go on")
+        sentence = "the nodule reaches the border of the largest region that the model looks at: it may go on"
+        notes.append(CodedWarning("larger-than-cube", sentence))
     region = _region(ct, cube, maps, selected, thresholds)
     back = {key: geometry.put_back(maps[key], cube.grid, region) for key in INTERVAL_MAPS if key in maps}
     kept = geometry.put_back(selected.astype(np.float32), cube.grid, region)
-    return ProbabilityMaps(region, back, kept, notes, diameter)
+    return ProbabilityMaps(region, back, kept, notes, diameter, float(mask.sum() * np.prod(cube.spacing)))
 
 
 def _region(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..models.network_input import Averaging
 
 @dataclass(frozen=True)
 class Provenance:
-    """Which model and settings made a result, and the point (LPS, mm) that was segmented."""
+    """Which model and settings made a result, the point (LPS, mm) that was segmented, and the codes of its warnings."""
 
     model: str
     model_version: str
@@ -25,6 +26,7 @@ class Provenance:
     averaging: Averaging
     point_lps: tuple[float, float, float]
     size_calibration: dict[str, float] = field(default_factory=dict)
+    warning_codes: tuple[str, ...] = ()
 
     def texts(self) -> dict[str, str]:
         """The same in words, for the tags of segments, which hold nothing but text."""
@@ -40,6 +42,7 @@ class Provenance:
             **({"size_calibration": sizes} if sizes else {}),
             "averaging": f"{len(self.averaging.flips)} flips of {', '.join(self.averaging.views)} slices",
             "point_lps": " ".join(repr(v) for v in self.point_lps),
+            **({"warning_codes": " ".join(self.warning_codes)} if self.warning_codes else {}),
         }
 
     def as_dict(self) -> dict[str, Any]:
@@ -54,7 +57,8 @@ class NoduleSegmentation:
     hc, lc, final: uint8 masks. HC and LC are disjoint; HC is inside Final, and Final inside HC and LC together. hc and
     lc are None for a model that has Final alone. probability_union, probability_intersection, probability_final:
     float32 in [0, 1]; the first two are None for a model with a single map. final_map: `soft` if probability_final is a
-    soft mask (DSNet), else `final`. warnings: what the caller should know, one sentence each.
+    soft mask (DSNet), else `final`. warnings: what the caller should know, one sentence each; their codes are in the
+    provenance.
     """
 
     hc: sitk.Image | None
@@ -67,6 +71,11 @@ class NoduleSegmentation:
     provenance: Provenance
     warnings: list[str] = field(default_factory=list)
     final_map: str = "final"
+
+    def tag_texts(self) -> dict[str, str]:
+        """Provenance and warnings in words, for the tags of segments, which hold nothing but text."""
+        warnings = {"warnings": json.dumps(self.warnings, ensure_ascii=False)} if self.warnings else {}
+        return {**self.provenance.texts(), **warnings}
 
     @property
     def probabilities(self) -> dict[str, sitk.Image]:

@@ -19,20 +19,26 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleKit import geometry
-from LungNoduleKit.errors import BundleError, NoduleError, PointError
+from LungNoduleKit.errors import BundleError, NoduleError, NoNoduleError, PointError
+from LungNoduleKit.geometry import Grid
+from LungNoduleKit.hounsfield import NOT_HU, value_warnings
 from LungNoduleKit.images import check_ct, check_point
+from LungNoduleKit.warning_codes import code_of, without_repeats
 
 from .. import __version__
-from ..measuring.measurements import measure
+from ..measuring.measurements import Measurements, measure
 from ..models.bundle import Model, load_model
 from ..models.network_input import Averaging
 from ..models.outputs import INTERVAL_MAPS
 from .finding import Point, Report
 from .masks import final_mask, nested_masks
+from .plausibility import Outlined, doubts, solid_tissue_mm
 from .probability_maps import ProbabilityMaps, probability_maps
 from .result import NoduleSegmentation, Provenance
 
 _LOG = logging.getLogger(__name__)
+_NEAR_MM = 40.0  # how far around the point the values are looked at
+_LARGE_MM = 30.0  # solid tissue from this size on isn't called no nodule without its size
 
 
 def segment_nodule(
@@ -45,6 +51,7 @@ def segment_nodule(
     thresholds: Mapping[str, float] | None = None,
     averaging: Averaging | None = None,
     progress: Report | None = None,
+    notes: Sequence[str] = (),
 ) -> NoduleSegmentation:
     """Segment the nodule at a point.
 
@@ -52,17 +59,19 @@ def segment_nodule(
     model: a loaded `Model`, a bundle's name or path, or None for the shipped one (on `device`: auto, cpu, cuda).
     thresholds: in place of the bundle's, keys `union`, `intersection`, `final` (`final` alone where the model has
     nothing else). averaging: in place of the bundle's. progress: called with (stage, share done, 0 to 1); it may raise
-    to stop.
+    to stop. notes: warnings of those who read the CT; they become the first of the result's.
 
     Raises ImageError, PointError, NoNoduleError or BundleError (all NoduleError); nothing is changed by a failed call.
     """
     if (point_lps is None) == (near is None):
         raise PointError("give either a point (LPS, mm) or a mask that marks the nodule, and not both")
-    notes = list(check_ct(ct, "CT"))
+    own: list[str] = list(check_ct(ct, "CT"))
     given = centroid_lps(near) if near is not None else tuple(() if point_lps is None else point_lps)
     check_point(given, ct)
     x, y, z = (float(v) for v in given)
     point = (x, y, z)
+    if not any(code_of(note) == NOT_HU for note in own):
+        own += value_warnings(_around(ct, point), "CT near the point")
     if not isinstance(model, Model):
         model = load_model(model, device)
     used = _thresholds(model, thresholds or {})
@@ -72,20 +81,25 @@ def segment_nodule(
         if progress:
             progress(stage, share)
 
-    found = probability_maps(ct, point, model, used, averaging, report)
-    notes += found.notes
+    try:
+        found = probability_maps(ct, point, model, used, averaging, report)
+    except NoNoduleError as error:
+        raise NoNoduleError("; ".join([str(error), *_reasons(ct, point, own)])) from None
+    own += found.notes
     report("measuring", 0.9)
-    images = _mask_images(found, model, used, notes)
+    images = _mask_images(found, model, used, own)
     probabilities = _probability_images(found, model)
-    hu = geometry.crop(ct, found.region)
-    for note in notes:
+    measurements = measure(geometry.crop(ct, found.region), *images)
+    own += doubts(_outlined(found, images, measurements, point), Grid.of(ct))
+    for note in own:
         _LOG.warning("%s", note)
+    told = without_repeats([*notes, *own])
     return NoduleSegmentation(
         *images,
         *probabilities,
-        measurements=measure(hu, *images),
-        provenance=_provenance(model, used, averaging, point),
-        warnings=notes,
+        measurements=measurements,
+        provenance=_provenance(model, used, averaging, point, told),
+        warnings=told,
         final_map=model.outputs.final_map,
     )
 
@@ -119,10 +133,52 @@ def _thresholds(model: Model, given: Mapping[str, float]) -> dict[str, float]:
     return used
 
 
-def _provenance(model: Model, thresholds: dict[str, float], averaging: Averaging, point: Point) -> Provenance:
+def _provenance(
+    model: Model, thresholds: dict[str, float], averaging: Averaging, point: Point, warnings: Sequence[str]
+) -> Provenance:
     metadata, software = model.metadata, f"LungNoduleUncertainty {__version__}"
-    sizes = metadata.size_calibration
-    return Provenance(metadata.name, metadata.version, metadata.sha256, software, thresholds, averaging, point, sizes)
+    return Provenance(
+        metadata.name,
+        metadata.version,
+        metadata.sha256,
+        software,
+        thresholds,
+        averaging,
+        point,
+        metadata.size_calibration,
+        tuple(code_of(warning) for warning in warnings),
+    )
+
+
+def _around(ct: sitk.Image, point: Point) -> np.ndarray:
+    """The CT's voxels (z, y, x) in a box around a point."""
+    steps = np.abs(np.linalg.inv(Grid.of(ct).matrix)).sum(axis=1) * _NEAR_MM
+    middle = Grid.of(ct).points_to_indices(point)
+    low, high = np.floor(middle - steps).astype(int).clip(0), np.ceil(middle + steps).astype(int) + 1
+    return sitk.GetArrayViewFromImage(ct)[tuple(slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))]
+
+
+def _reasons(ct: sitk.Image, point: Point, warnings: Sequence[str]) -> list[str]:
+    """What may be the reason that nothing was found at a point."""
+    not_hu = [str(warning) for warning in warnings if code_of(warning) == NOT_HU]
+    size = 0.0 if not_hu else solid_tissue_mm(ct, point)
+    if size < _LARGE_MM:
+        return not_hu
+    return [
+        f"it lies in solid tissue of at least {size:.0f} mm, and a mass of that size is larger than the model looks at"
+    ]
+
+
+def _outlined(
+    found: ProbabilityMaps,
+    images: tuple[sitk.Image | None, sitk.Image | None, sitk.Image],
+    measurements: Measurements,
+    point: Point,
+) -> Outlined:
+    hc, lc, final = images
+    union = None if hc is None or lc is None else sitk.GetArrayFromImage(hc | lc) > 0
+    inside = sitk.GetArrayFromImage(final) > 0
+    return Outlined(found.region, inside, union, found.maps["final"], measurements, point, found.first_mm3)
 
 
 def _mask_images(

@@ -16,6 +16,7 @@ from ..scene import nodules, outputs
 from ..scene.runs import SegmentationRuns
 
 _NAME = 0  # the column of names
+_WARNING_SIGN = "\u26a0"
 _CLASS_PIXELS = 66  # least width of the last column, which stretches: "3 to 4A"
 
 
@@ -81,6 +82,7 @@ class NoduleList:
                     item = qt.QTableWidgetItem(text)
                     if column != _NAME:
                         item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
+                    item.setToolTip("\n".join(nodule.warnings))
                     table.setItem(row, column, item)
             keys = [nodule.key for nodule in self._nodules]
             if keep in keys:
@@ -99,13 +101,15 @@ class NoduleList:
         classes = size_classes(nodule.measurements, nodule.kind)
         ends = sorted(set(classes.values()))
         shown = ends[0] if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"
-        return [nodule.name, *nodule_table.interval_text(nodule.measurements), shown]
+        mark = f" {_WARNING_SIGN}" if nodule.warnings else ""
+        return [nodule.name, *nodule_table.interval_text(nodule.measurements), shown + mark]
 
     def _show_selected(self) -> None:
         nodule, ui = self.selected, self.ui
         measurements = nodule.measurements if nodule is not None else None
         measured = bool(measurements)
-        ui.sizeLabel.text = size_sentence(measurements, nodule.kind) if nodule and measurements else ""
+        lines = [size_sentence(measurements, nodule.kind), *nodule.warnings] if nodule and measurements else []
+        ui.sizeLabel.text = "\n".join(lines)
         for button in (ui.rerunButton, ui.deleteButton):
             button.enabled = nodule is not None and not self.runs.busy
         for widget in (ui.plotButton, ui.copyButton, ui.kindSelector):
@@ -192,7 +196,7 @@ class NoduleList:
         nodule = self.selected
         if nodule is None or nodule.measurements is None:
             return
-        text = nodule_table.as_text(nodule.name, nodule.measurements, nodule.kind, nodule.model)
+        text = nodule_table.as_text(nodule.name, nodule.measurements, nodule.kind, nodule.model, nodule.warnings)
         qt.QApplication.clipboard().setText(text)
         self._report(_("The measurements of {name} were copied.").format(name=nodule.name))
 

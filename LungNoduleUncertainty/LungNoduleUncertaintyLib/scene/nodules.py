@@ -20,7 +20,7 @@ from LungNoduleKit.scene.undo import Undo
 from ..measuring.measurements import Measurements
 from ..measuring.size_classes import KINDS, NoduleKind
 from ..outlining.finding import Point
-from ..segments import KIND_TAG, MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX
+from ..segments import KIND_TAG, MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX, WARNINGS_TAG
 from .display import display_of, show_parts
 from .segments import point_from_mask
 
@@ -31,6 +31,7 @@ class SegmentedNodule:
 
     A part that the user deleted, or that the model doesn't have, is missing in `ids`. `measurements` are those of
     `measurements.measure`, as they were when the nodule was segmented, or None. `kind` is its type for size classes.
+    `warnings` are the run's, one sentence each.
     """
 
     segmentationNode: Node
@@ -40,6 +41,7 @@ class SegmentedNodule:
     measurements: Measurements | None = None
     model: str = ""
     kind: NoduleKind = "solid"
+    warnings: list[str] = field(default_factory=list)
 
     def center_ras(self) -> Point:
         """Centroid (R, A, S) of the final outline, or of what is left, in the world, mm."""
@@ -76,6 +78,8 @@ def nodules(segmentationNode: Node) -> list[SegmentedNodule]:
         nodule.kind = cast(NoduleKind, tag(segment, KIND_TAG) or "solid")
         if tag(segment, MEASUREMENTS_TAG):
             nodule.measurements = json.loads(tag(segment, MEASUREMENTS_TAG))
+        if tag(segment, WARNINGS_TAG):
+            nodule.warnings = json.loads(tag(segment, WARNINGS_TAG))
     return list(found.values())
 
 
@@ -242,6 +246,7 @@ def _reshape(nodule: SegmentedNodule, added: dict[str, str], gone: list[str]) ->
 _RUN_TAGS = (
     MEASUREMENTS_TAG,
     POINT_TAG,
+    WARNINGS_TAG,
     *(
         TAG_PREFIX + key
         for key in (
@@ -253,6 +258,7 @@ _RUN_TAGS = (
             "size_calibration",
             "point_lps",
             "averaging",
+            "warning_codes",
         )
     ),
 )

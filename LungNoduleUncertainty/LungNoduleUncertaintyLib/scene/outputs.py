@@ -121,7 +121,7 @@ def _fill_table(table: Node, segmentationNode: Node) -> None:
 def table_rows(segmentationNode: Node) -> list[nodule_table.NoduleRow]:
     """The rows for each nodule that has measurements."""
     return [
-        nodule_table.row(nodule.name, nodule.measurements, nodule.kind, nodule.model)
+        nodule_table.row(nodule.name, nodule.measurements, nodule.kind, nodule.model, nodule.warnings)
         for nodule in nodules(segmentationNode)
         if nodule.measurements
     ]

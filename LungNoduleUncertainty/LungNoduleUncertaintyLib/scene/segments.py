@@ -213,13 +213,13 @@ def new_segments(
 ) -> dict[str, Segment]:
     """A result's vtkSegments {"HC": ..., "LC": ..., "Final": ...} for a segmentation node, not yet in it.
 
-    `result` is a `NoduleSegmentation` whose images lie in the world; its provenance and measurements become tags. Each
-    segment has a layer of its own, since Final overlaps HC and LC, the terminology Nodule in the Lung, and its own
-    color.
+    `result` is a `NoduleSegmentation` whose images lie in the world; its provenance, warnings and measurements become
+    tags. Each segment has a layer of its own, since Final overlaps HC and LC, the terminology Nodule in the Lung, and
+    its own color.
     """
     masks, start = _on_volume(result, volumeNode)
     matrix = _segmentation_matrix(segmentationNode, volumeNode)
-    tags = {TAG_PREFIX + key: value for key, value in result.provenance.texts().items()}
+    tags = {TAG_PREFIX + key: value for key, value in result.tag_texts().items()}
     tags[NODULE_TAG] = uuid.uuid4().hex
     point = from_world(segmentationNode, as_triple(swap_lps_ras(result.provenance.point_lps)))
     tags[POINT_TAG] = " ".join(repr(v) for v in point)
