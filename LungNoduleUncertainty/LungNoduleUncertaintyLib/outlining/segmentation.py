@@ -38,7 +38,7 @@ from .result import NoduleSegmentation, Provenance
 
 _LOG = logging.getLogger(__name__)
 _NEAR_MM = 40.0  # how far around the point the values are looked at
-_LARGE_MM = 30.0  # solid tissue from this size on isn't called no nodule without its size
+_LARGE_MM = 40.0  # solid tissue from this size on isn't called no nodule without its size
 
 
 def segment_nodule(
