@@ -26,6 +26,7 @@ LossKind = Literal["bce", "dice", "bce+dice"]
 DiceForm = Literal["squared", "plain"]
 SoftScale = Literal["signed", "unit"]
 GanForm = Literal["nonsaturating", "saturating", "lsgan"]
+PaintingKind = Literal["cavity", "mass", "vessel", "calcified", "flat"]
 #: Tables of single networks: name -> the networks that train so. An error beside any other network.
 NETWORK_TABLES = {
     table: tuple(name for name in networks.available() if networks.training_of(name) == table)
@@ -129,6 +130,27 @@ class Augmentation:
     clahe: float = 0.0
     #: Probabilities of brightness with contrast, of clahe, and that either may be.
     gray_shares: tuple[float, float, float] = (0.5, 0.5, 0.9)
+
+
+@dataclass(frozen=True)
+class Painting:
+    """Task volume: painted copies of nodules, as many of each kind as so many times the training nodules.
+
+    See Training.sampling.painting.
+    """
+
+    #: Cavities, 8 to 48 mm wide with walls of 1.5 to 6 mm; the cavity belongs to the nodule.
+    cavity: float = 0.0
+    #: Nodules magnified to 25 to 60 mm.
+    mass: float = 0.0
+    #: A vessel along the body's axis through or beside the nodule, which doesn't belong to it.
+    vessel: float = 0.0
+    #: Nodules as bright as calcified ones.
+    calcified: float = 0.0
+    #: Nodules pressed flat in plane.
+    flat: float = 0.0
+    #: How many more times the data's own cavitary nodules are visited (internal structure rated above 1).
+    cavitary_repeats: int = 0
 
 
 @dataclass(frozen=True)
@@ -260,6 +282,9 @@ class Training:
     validate_every: int = 1
     #: A file of weights to start from (see Training.trainers.warm_start).
     init_from: str = ""
+    #: Share of the weights that it starts from in the run's final ones (Wortsman et al. 2022, "Robust fine-tuning of
+    #: zero-shot models"): what was learned before is kept better.
+    keep_start: float = 0.0
     #: Run folder of a trained srgan_generator, for any network with the option network.teacher (job:NAME: that job);
     #: empty: untrained weights.
     teacher: str = ""
@@ -281,6 +306,7 @@ class Config:
     input: SliceInput = field(default_factory=SliceInput)
     data: Data = Data()
     augmentation: Augmentation = Augmentation()
+    painting: Painting = Painting()
     loss: Loss = Loss()
     dsnet: DSNet | None = None
     super_resolution: SuperResolution | None = None

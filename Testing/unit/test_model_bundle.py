@@ -48,6 +48,21 @@ def test_several_networks_are_all_loaded(tmp_path):
     assert len(model.networks) == 2
 
 
+def test_the_network_for_rare_nodules_lies_beside_the_others(tmp_path):
+    usual, rare = (small_network(seed).state_dict() for seed in (0, 1))
+    record = {"training": {"configuration": {}, "data": "d", "patients": {}, "nodules": {"training": 3}}}
+    folder = write_bundle(tmp_path / "both", [usual], bundle_metadata(rare=record), "", rare)
+    model = load_model(folder, "cpu")
+    assert len(model.networks) == 1
+    assert model.rare.metadata is model.metadata
+    assert model.rare.rare is None
+    for key, value in model.rare.networks[0].state_dict().items():
+        torch.testing.assert_close(value, rare[key], atol=2e-3, rtol=2e-3)
+    (folder / "rare.safetensors").write_bytes(b"changed")
+    with pytest.raises(BundleError, match=r"rare\.safetensors.*SHA-256"):
+        load_model(folder, "cpu")
+
+
 def test_changed_weights_are_refused(bundle):
     path = bundle / "model.safetensors"
     content = bytearray(path.read_bytes())

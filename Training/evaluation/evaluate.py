@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """The command; returns its exit status."""
     groups = [[name] for name in args.model] if args.members else [args.model]
-    loaded = [_load(group, args.calibration) for group in groups]
+    loaded = [load_models(group, args.calibration) for group in groups]
     models = [model for model, _ in loaded]
     nodules = _nodules(args, set().union(*(seen for _, seen in loaded)))
     progress = tqdm(nodules, desc="nodules")
@@ -113,7 +113,7 @@ def _nodules(args: argparse.Namespace, seen: set[str]) -> list[Nodule]:
     return nodules
 
 
-def _load(names: list[str], calibration: Path | None = None) -> tuple[Model, set[str]]:
+def load_models(names: list[str], calibration: Path | None = None) -> tuple[Model, set[str]]:
     """A bundle, or runs with their calibration; with the patients that runs were fitted or calibrated to.
 
     Of a bundle these aren't known. Raises ConfigError or BundleError.

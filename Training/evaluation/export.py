@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from LungNoduleKit.records import read_record, record_dict
-from LungNoduleUncertaintyLib.models.bundle import write_bundle
+from LungNoduleUncertaintyLib.models.bundle import load_model, write_bundle
 from LungNoduleUncertaintyLib.models.card import model_card
-from LungNoduleUncertaintyLib.models.metadata import MeasuredFigures, TrainingRecord
+from LungNoduleUncertaintyLib.models.metadata import MeasuredFigures, RareNodules, TrainingRecord
 from LungNoduleUncertaintyLib.models.network_input import Averaging
 from LungNoduleUncertaintyLib.models.outputs import INTERVAL_MAPS, Outputs, outputs_of_network
 
-from ..config import ConfigError, changed
+from ..config import Config, ConfigError, changed
 from ..runs import build_network, conditions, read_conditions, read_split
 from .calibration import CALIBRATION, Calibration, read_calibration
 from .folds import PooledEvaluation, read_figures
@@ -63,18 +63,8 @@ def export_bundle(
     network = build_network(config)
     outputs = outputs_of_network(maps_of(network, config), intervals)
     thresholds = _thresholds(outputs, thresholds, config.name)
-    split = read_split(folders[0])
-    start = Path(config.training.init_from)
-    if start.name:  # the run that it started from, not where that lay
-        config = changed(config, {"training": {"init_from": f"{start.parent.name}/{start.name}"}})
-    training = TrainingRecord(
-        configuration=record_dict(config),
-        data=data,
-        patients={part: len(getattr(split, part).patients) for part in ("training", "validation")},
-        nodules={part: len(getattr(split, part).nodules) for part in ("training", "validation")},
-        conditions=record_dict(read_conditions(folders[0])),
-        averaged_runs=tuple(folder.name for folder in folders) if len(folders) > 1 else (),
-    )
+    averaged = tuple(folder.name for folder in folders) if len(folders) > 1 else ()
+    training = replace(_training_record(folders[0], config, data), averaged_runs=averaged)
     metadata = replace(
         prediction_metadata(config, outputs, network.stride),
         name=name or config.name,
@@ -103,6 +93,43 @@ def _thresholds(has: Outputs, calibrated: dict[str, float] | None, name: str) ->
     if has.final_map == "soft" or calibrated is None:
         return dict.fromkeys(has.thresholds, 0.5)
     return {key: calibrated[key] for key in has.thresholds}
+
+
+def add_rare_network(
+    bundle: str | Path, run: str | Path, output: str | Path, version: str, description: str = ""
+) -> Path:
+    """Write a bundle again with the network of a run for rare nodules beside its own.
+
+    `description`: what was measured of it, for the model card. Raises ConfigError if the run's network or input isn't
+    the bundle's.
+    """
+    model, (config, states) = load_model(bundle, "cpu"), load_runs([run])
+    network = build_network(config)
+    own = prediction_metadata(config, model.outputs, network.stride)
+    for key in ("network", "input"):
+        if getattr(own, key) != getattr(model.metadata, key):
+            raise ConfigError(
+                f"{run}: its {key} differs from that of {bundle}: it can't be the bundle's second network"
+            )
+    training = _training_record(run, config, model.metadata.training.data if model.metadata.training else "")
+    rare, exported = RareNodules(training, description), record_dict(conditions())
+    metadata = replace(model.metadata, version=version, rare=rare, exported=exported)
+    usual = [network.state_dict() for network in model.networks]
+    return write_bundle(output, usual, metadata, model_card(metadata), rare=states[0])
+
+
+def _training_record(run: str | Path, config: Config, data: str) -> TrainingRecord:
+    """How a run was trained, without the path of what it started from."""
+    split, start = read_split(run), Path(config.training.init_from)
+    if start.name:  # the run that it started from, not where that lay
+        config = changed(config, {"training": {"init_from": f"{start.parent.name}/{start.name}"}})
+    return TrainingRecord(
+        configuration=record_dict(config),
+        data=data,
+        patients={part: len(getattr(split, part).patients) for part in ("training", "validation")},
+        nodules={part: len(getattr(split, part).nodules) for part in ("training", "validation")},
+        conditions=record_dict(read_conditions(run)),
+    )
 
 
 _SPREAD = re.compile("_(folds_)?sd$|_interval$")  # what a figure's spread has behind the figure's name
@@ -148,6 +175,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "and MODEL_CARD.md."
     )
     parser.add_argument("run", type=Path, nargs="+", help="run folder; prediction averages the networks of several")
+    parser.add_argument(
+        "--rare",
+        type=Path,
+        metavar="RUN",
+        help="with a bundle in place of a run: the bundle again, with this run's network for rare nodules (cavitary, "
+        "large, on vessels) beside its own",
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="bundle folder")
     parser.add_argument("--version", required=True, help="version of the model, e.g. 1.0")
     parser.add_argument("--name", help="name of the model (the configuration's)")
@@ -175,6 +209,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """The command `export`; returns its exit status."""
+    if args.rare:
+        folder = add_rare_network(args.run[0], args.rare, args.output, args.version, args.figures_note)
+        print(f"{folder}: {sum(p.stat().st_size for p in folder.iterdir()) / 1e6:.1f} MB")
+        return 0
     path = args.calibration or args.run[0] / CALIBRATION
     if args.calibration and not path.is_file():
         raise ConfigError(f"{path}: not found; run `calibrate` first")

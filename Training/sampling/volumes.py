@@ -19,13 +19,18 @@ from ..data.nodule import MAX_READERS, Nodule
 from ..metrics import dice
 from .augmentation import augment
 from .batch import Batch, Crops
+from .painting import painted_copies
+
+_CLICKED_ANYWHERE = 0.3  # of the slices of painted copies, whose point lies anywhere in the nodule
 
 
 class VolumeBatches:
     """Cuts augmented training batches out of nodules; `epoch_steps` batches are an epoch."""
 
     def __init__(self, nodules: Sequence[Nodule], config: Config, rank: int = 0, world: int = 1):
-        self.nodules, self.config, self.rank, self.world = nodules, config, rank, world
+        self.given = len(nodules)  # the nodules behind them are painted copies
+        nodules = self.nodules = [*nodules, *painted_copies(nodules, config.painting, config.seed)]
+        self.config, self.rank, self.world = config, rank, world
         self.batch, self.seed = config.training.batch, config.seed
         extents = [np.flatnonzero(n.readers.any((0, 2, 3)))[[0, -1]] for n in nodules]
         margin = config.data.empty_margin
@@ -76,6 +81,9 @@ class VolumeBatches:
         """
         nodule, options = self.nodules[index], self.config.augmentation
         point = self.centers[index] + rng.normal(0, 1, 3) * options.point_jitter_mm / nodule.spacing
+        if index >= self.given and rng.random() < _CLICKED_ANYWHERE:
+            inside = np.argwhere(nodule.consensus)
+            point = inside[rng.integers(len(inside))].astype(float)
         z = int(rng.integers(self.first[index], self.last[index] + 1))
         _, height, width = nodule.hu.shape
         # Beyond the cube the edge is repeated, as at the border of a CT in prediction.

@@ -52,7 +52,8 @@ def choose_device(device: str = "auto") -> torch.device:
 
 class Model:
     """A loaded bundle: `networks` (one or several, averaged) on `device`, and its `metadata`; `folder` is where its
-    files are, None for a model that was made in memory.
+    files are, None for a model that was made in memory. `rare` is the same with the network for rare nodules in place
+    of those, None where there is none.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Model:
         metadata: BundleMetadata,
         device: torch.device,
         folder: Path | None = None,
+        rare: torch.nn.Module | None = None,
     ):
         import torch
 
         # Channels last: 1.5 times as fast on CPUs, the same to rounding.
         self.networks = [network.to(memory_format=torch.channels_last) for network in networks]  # type: ignore[call-overload]
         self.metadata, self.device, self.folder = metadata, device, folder
+        self._rare = None if rare is None else rare.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def name(self) -> str:
@@ -78,9 +81,14 @@ class Model:
         """Which segments and probability maps a result of this model has."""
         return self.metadata.outputs
 
+    @property
+    def rare(self) -> Model | None:
+        """The model of rare nodules; it has this one's metadata."""
+        return None if self._rare is None else Model([self._rare], self.metadata, self.device, self.folder)
+
     def to(self, device: torch.device) -> Model:
         """Moves the networks; returns self."""
-        for network in self.networks:
+        for network in [*self.networks, *([] if self._rare is None else [self._rare])]:
             network.to(device)
         self.device = device
         return self
@@ -109,15 +117,21 @@ def load_model(name_or_path: str | Path | None = None, device: str = "auto") -> 
             reason = str(error).splitlines()[0]
             raise BundleError(f"{path}: doesn't fit the network that the metadata names: {reason}") from error
         loaded.append(network.eval().to(target))
-    return Model(loaded, metadata, target, folder)
+    rare = loaded.pop() if metadata.rare else None
+    return Model(loaded, metadata, target, folder, rare)
 
 
 def write_bundle(
-    folder: str | Path, states: list[dict[str, torch.Tensor]], metadata: BundleMetadata, card: str
+    folder: str | Path,
+    states: list[dict[str, torch.Tensor]],
+    metadata: BundleMetadata,
+    card: str,
+    rare: dict[str, torch.Tensor] | None = None,
 ) -> Path:
     """Write a bundle from state dicts (float weights become half precision); whole or not at all. Returns its folder.
 
-    What `metadata` says of weight files and hashes is replaced by what is written. So is an existing folder.
+    `rare` are the weights of the network for rare nodules, which `metadata.rare` tells about. What `metadata` says of
+    weight files and hashes is replaced by what is written. So is an existing folder.
     """
     from safetensors.torch import save_file
 
@@ -125,14 +139,17 @@ def write_bundle(
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
+        names = ["model.safetensors"] if len(states) == 1 else [f"model-{n}.safetensors" for n in range(len(states))]
         weights = []
-        for number, state in enumerate(states):
-            file = "model.safetensors" if len(states) == 1 else f"model-{number}.safetensors"
+        for file, state in [*zip(names, states, strict=True), *([("rare.safetensors", rare)] if rare else [])]:
             half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
             save_file(half, temporary / file)
             (temporary / file).chmod(0o644)
             weights.append(WeightFile(file, file_sha256(temporary / file)))
-        content = signed(replace(metadata, weights=tuple(weights)))
+        described = replace(metadata, weights=tuple(weights[: len(states)]))
+        if rare and metadata.rare:
+            described = replace(described, rare=replace(metadata.rare, weights=weights[-1]))
+        content = signed(described)
         (temporary / METADATA_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (temporary / CARD_FILE).write_text(card, encoding="utf-8")
         temporary.chmod(0o755)

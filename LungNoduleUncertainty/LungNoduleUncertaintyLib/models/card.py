@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .metadata import BundleMetadata, TrainingRecord
+from .metadata import BundleMetadata, RareNodules, TrainingRecord
 from .network_input import NetworkInput, windows
 from .outputs import Outputs
 from .size_calibration import REFERENCE_MM
@@ -59,6 +59,7 @@ def model_card(metadata: BundleMetadata) -> str:
         _outlines(metadata.outputs),
         *_training(metadata.training),
         *_measured(metadata),
+        *_rare(metadata.rare),
         "## Limits",
         _limits(metadata.outputs),
         "## Settings",
@@ -144,6 +145,20 @@ def _compared(readers: Mapping[str, Mapping[str, Any]], has_interval: bool) -> s
         coverage = _list([_percent(values["coverage"]) for values in shown])
         text += f", and {coverage} of the volumes of one reader lie in the interval of the others"
     return f"{text} (same nodules, same order)." if len(shown) > 1 else f"{text} (same nodules)."
+
+
+def _rare(rare: RareNodules | None) -> list[str]:
+    if rare is None:
+        return []
+    return [
+        "## Rare nodules",
+        "A second network outlines cavitary nodules (the cavity belongs to the nodule), nodules and masses of more "
+        "than 30 mm that the first one doesn't find whole, and nodules on a vessel that it has followed. It went on "
+        "from the weights of the first one, with painted examples of these kinds beside "
+        f"{rare.training.nodules['training']:,} nodules. Every other nodule is outlined by the first network alone. A "
+        "warning says when the second one was used: the figures above don't hold for it. "
+        f"{rare.description}".strip(),
+    ]
 
 
 def _limits(outputs: Outputs) -> str:

@@ -63,6 +63,19 @@ class MeasuredFigures:
     calibrated_on: str | None = None
 
 
+@dataclass(frozen=True)
+class RareNodules:
+    """The network for nodules of which training data have few: cavitary ones, large ones, those on vessels.
+
+    It is built as the usual network is. weights: its file. training: as the bundle's own. description: what it is, in
+    a sentence for the model card.
+    """
+
+    training: TrainingRecord
+    description: str = ""
+    weights: WeightFile = WeightFile("", "")
+
+
 @dataclass(frozen=True, kw_only=True)
 class BundleMetadata:
     """A bundle's metadata.
@@ -90,6 +103,7 @@ class BundleMetadata:
     exported: dict[str, str] = field(default_factory=dict)
     figures: MeasuredFigures = field(default_factory=MeasuredFigures)
     weights: tuple[WeightFile, ...] = ()
+    rare: RareNodules | None = None
 
 
 def metadata_sha256(content: dict[str, Any]) -> str:
@@ -137,9 +151,12 @@ def read_metadata(folder: str | Path) -> BundleMetadata:
 
 
 def checked_weights(folder: Path, metadata: BundleMetadata) -> list[Path]:
-    """The bundle's weight files, each with the hash that the metadata says. Raises BundleError."""
+    """The bundle's weight files, each with the hash that the metadata says; that for rare nodules, if any, is the last.
+
+    Raises BundleError.
+    """
     paths = []
-    for entry in metadata.weights:
+    for entry in (*metadata.weights, *([metadata.rare.weights] if metadata.rare else [])):
         path = folder / Path(entry.file).name  # a name, never a path out of the bundle
         if not path.is_file():
             raise BundleError(f"{path}: missing; the bundle is incomplete")

@@ -1,8 +1,16 @@
-"""Find the nodule: a nodule cube is moved and enlarged until the nodule at the point lies whole in its middle."""
+"""Find the nodule: a nodule cube is moved and enlarged until the nodule at the point lies whole in its middle.
+
+Kinds of nodules that training data have few of are looked for a second time: large ones, those with a cavity, and those
+on a vessel that the outline has followed. That is done by the model's network for rare nodules, if it has one, and for
+large ones also on pixels twice as wide, where they look half as large: at the CT's pixels a network sees nothing but
+tissue around a point in a large mass, or nothing but air in a large cavity. What is found then counts only if it is of
+such a kind; for every other nodule the result is that of the usual network.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +28,13 @@ from .prediction import Box, predict_cube
 Point: TypeAlias = tuple[float, float, float]
 Report: TypeAlias = Callable[[str, float], None]  # called with (stage, share done)
 
+_WIDE_PIXELS = 2.0  # times the CT's pixels, for large nodules
+_LARGE_MM = 30.0  # equivalent diameter from which on a nodule is looked for a second time
+_MUCH_LARGER = 1.5  # so many times the volume count as another nodule, or as a part of one
+_LONG_MM, _LONG = 25.0, 2.5  # an outline as long as this along the body, and so many times as in plane, is doubtful
+_AIR_HU, _TISSUE_HU = -700.0, -600.0
+_CAVITY_SHARE, _CAVITY_MM3 = 0.03, 8.0  # of a nodule's volume, and at least, that is air deep inside it
+_CAVITY_REACH_MM = 12.0  # air that tissue encloses this near the point may be the nodule's cavity
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
 # In widths of a pixel, of which a thick slice has several:
 _BORDER = 3  # a nodule this near the cube's border makes the cube grow
@@ -30,14 +45,25 @@ class NoduleCube:
     """A nodule cube around a point: its grid, its HU (z, y, x), and the model applied to it.
 
     `clicked_lps` is the point that was given, which `point_lps`, the middle of this cube, may have moved away from.
+    `pixels` are so many times as wide as the model's usual ones; the network takes them for those. `kind` says why a
+    nodule was looked for a second time: `large`, `cavity` or `vessel`; empty for every other.
     """
 
+    kind = ""
+
     def __init__(
-        self, ct: sitk.Image, point_lps: Point, clicked_lps: Point, size: int, model: Model, native_slices: bool
+        self,
+        ct: sitk.Image,
+        point_lps: Point,
+        clicked_lps: Point,
+        size: int,
+        model: Model,
+        native_slices: bool,
+        pixels: float = 1.0,
     ):
-        self.model, self.clicked_lps = model, clicked_lps
+        self.model, self.clicked_lps, self.pixels = model, clicked_lps, pixels
         options = model.metadata.input
-        spacing = geometry.grid_spacing(ct, options.spacing_mm, options.magnification, native_slices)
+        spacing = geometry.grid_spacing(ct, options.spacing_mm, options.magnification / pixels, native_slices)
         self.grid = geometry.nodule_grid(ct, point_lps, (size, size, size), spacing)
         # Outside the CT its border goes on: a step to air there would look like the nodule's end.
         self.hu = geometry.sample(ct, self.grid, outside=None)
@@ -55,8 +81,8 @@ class NoduleCube:
         networks: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Probability maps {output: float32 (z, y, x)}, zero outside the CT; see `predict_cube`."""
-        offset = -self.point * self.spacing
-        maps = predict_cube(self.model, self.hu, offset, self.spacing, box, averaging, progress, networks)
+        spacing = self.spacing / self.pixels
+        maps = predict_cube(self.model, self.hu, -self.point * spacing, spacing, box, averaging, progress, networks)
         for values in maps.values():
             for axis, outside in enumerate(self.outside):
                 np.moveaxis(values, axis, 0)[outside] = 0.0
@@ -114,15 +140,113 @@ class NoduleCube:
         return float(x), float(y), float(z)
 
 
+Found: TypeAlias = tuple[NoduleCube, np.ndarray]  # with the nodule's mask (z, y, x) in the cube
+
+
 def find_nodule(
     ct: sitk.Image, point_lps: Point, model: Model, native_slices: bool, threshold: float, report: Report
-) -> tuple[NoduleCube, np.ndarray]:
+) -> Found:
     """(cube centered on the nodule and large enough for it, the nodule's mask (z, y, x) in it).
 
-    Raises NoNoduleError when no voxel of Final reaches `threshold` near the point.
+    The cube's `model` has the network for rare nodules if the nodule is of such a kind (see `NoduleCube.kind`). Raises
+    NoNoduleError when no voxel of Final reaches `threshold` near the point.
     """
+
+    def search(with_model: Model, pixels: float = 1.0) -> Found | None:
+        with suppress(NoNoduleError):
+            return _search(ct, point_lps, with_model, native_slices, pixels, threshold, report)
+        return None
+
+    usual = search(model)
+    rare = model.rare or model
+    large = usual is None or _volume_mm3(*usual) >= _ball_mm3(_LARGE_MM)
+    if usual and not large and (model.rare is None or not (_is_long(*usual) or _encloses_air(ct, point_lps))):
+        return usual
+    again = search(rare) if model.rare else usual
+    if large or (again and _volume_mm3(*again) >= _ball_mm3(_LARGE_MM)):
+        again = _larger(again, search(rare, _WIDE_PIXELS))
+    kind = _kind(usual, again)
+    if again and kind:
+        again[0].kind = kind
+        return again
+    if usual is None:
+        where = ", ".join(f"{v:.1f}" for v in point_lps)
+        raise NoNoduleError(f"no nodule found within {_REACH_MM:g} mm of the point ({where}) mm LPS")
+    return usual
+
+
+def _larger(narrow: Found | None, wide: Found | None) -> Found | None:
+    """What was found on wide pixels, if that is much larger."""
+    if wide is None or (narrow and _volume_mm3(*wide) < _MUCH_LARGER * _volume_mm3(*narrow)):
+        return narrow
+    return wide
+
+
+def _kind(usual: Found | None, again: Found | None) -> str:
+    """The rare kind that a second look has found; empty if it counts for nothing."""
+    if again is None or again is usual:
+        return ""
+    own, volume = _volume_mm3(*usual) if usual else 0.0, _volume_mm3(*again)
+    if _has_cavity(*again) and volume > 1.1 * own:
+        return "cavity"
+    if volume >= max(_ball_mm3(_LARGE_MM), _MUCH_LARGER * own):
+        return "large"
+    return "vessel" if usual and _is_long(*usual) and volume < own / _MUCH_LARGER else ""
+
+
+def _volume_mm3(cube: NoduleCube, mask: np.ndarray) -> float:
+    return float(mask.sum() * np.prod(cube.spacing))
+
+
+def _ball_mm3(diameter_mm: float) -> float:
+    return float(np.pi / 6 * diameter_mm**3)
+
+
+def _is_long(cube: NoduleCube, mask: np.ndarray) -> bool:
+    """Whether a mask is far longer along the body than in plane, as one that has followed a vessel is."""
+    used = np.argwhere(mask)
+    length = float(np.ptp(used[:, 0]) + 1) * cube.spacing[0]
+    widest = mask.sum((1, 2)).max() * cube.spacing[1] * cube.spacing[2]
+    return length > max(_LONG_MM, _LONG * 2 * np.sqrt(widest / np.pi))
+
+
+def _has_cavity(cube: NoduleCube, mask: np.ndarray) -> bool:
+    """Whether there is air deep inside a mask, farther from its border than outlines are loose."""
+    deep = ndimage.binary_erosion(mask, np.ones((1, 3, 3)), iterations=2)
+    air = (deep & (cube.hu < _AIR_HU)).sum()
+    return bool(air >= max(_CAVITY_SHARE * mask.sum(), _CAVITY_MM3 / np.prod(cube.spacing)))
+
+
+def _encloses_air(ct: sitk.Image, point_lps: Point) -> bool:
+    """Whether near the point an axial slice shows air with tissue all around it, as a cavity's or an airway's."""
+    plane = geometry.grid_spacing(ct, None)[0]
+    grid = geometry.nodule_grid(ct, point_lps, (128, 128, 5), (plane, plane, 4.0))
+    hu = geometry.sample(ct, grid, outside=None)
+    tissue = hu > _TISSUE_HU
+    x, y, _ = grid.points_to_indices([point_lps])[0]
+    rows, columns = np.indices(hu.shape[1:])
+    near = np.hypot(rows - y, columns - x) * plane <= _CAVITY_REACH_MM
+    filled = [ndimage.binary_fill_holes(one) for one in tissue]
+    enclosed = np.stack(filled) & ~tissue & (hu < _AIR_HU) & near
+    return bool(enclosed.sum() * plane**2 >= _CAVITY_MM3)
+
+
+def _search(
+    ct: sitk.Image,
+    point_lps: Point,
+    model: Model,
+    native_slices: bool,
+    pixels: float,
+    threshold: float,
+    report: Report,
+) -> Found:
+    """As `find_nodule`, by one network on pixels of one width."""
     sizes = model.metadata.input.cube_sizes
-    cube = NoduleCube(ct, point_lps, point_lps, sizes[0], model, native_slices)
+
+    def cube_at(point: Point, size: int) -> NoduleCube:
+        return NoduleCube(ct, point, point_lps, size, model, native_slices, pixels)
+
+    cube = cube_at(point_lps, sizes[0])
     box = cube.around_point()
     for attempt in range(2 * len(sizes) + 2):
         mask = _look(cube, box, threshold, attempt, report)
@@ -135,7 +259,7 @@ def find_nodule(
         if settled and not grows and not cube.touches_border(mask, box):
             break
         size = next(s for s in sizes if s > size) if grows else size
-        previous, cube = cube, NoduleCube(ct, cube.to_point(center), point_lps, size, model, native_slices)
+        previous, cube = cube, cube_at(cube.to_point(center), size)
         box = cube.around_mask(mask, previous.grid)
     return cube, mask
 

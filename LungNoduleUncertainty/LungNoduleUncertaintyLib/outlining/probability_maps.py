@@ -23,6 +23,13 @@ _NEAR = 12  # widths of a pixel that the union may add to the result's region ar
 _REGION_MARGIN_MM = 5.0  # what the result's region shows around the union
 
 
+_KINDS = {
+    "large": "the nodule is larger than nearly all that the model was measured on",
+    "cavity": "the nodule seems to have a cavity, which counts as a part of it",
+    "vessel": "the nodule seems to lie on a vessel, which was left out",
+}
+
+
 @dataclass(frozen=True)
 class ProbabilityMaps:
     """The averaged maps {union, intersection, final} (z, y, x) on `region`, a part of the CT's own grid; `final` alone
@@ -57,11 +64,15 @@ def probability_maps(
     )
     # At 0.5 and not at the threshold in use: moving Final must not move HC and LC.
     sized = cube.nodule(maps, 0.5)
-    diameter = equivalent_diameter_mm((mask if sized is None else sized).sum() * np.prod(cube.spacing))
+    seen = np.prod(cube.spacing / cube.pixels)  # the network takes wide pixels for usual ones
+    diameter = equivalent_diameter_mm((mask if sized is None else sized).sum() * seen)
     maps = calibrated(maps, diameter, model.metadata.size_calibration)
     found = cube.nodule(maps, thresholds["final"])
     selected = mask if found is None else found
     notes: list[str] = []
+    if cube.kind:
+        sentence = f"{_KINDS[cube.kind]}; for nodules like it the model has no measured figures"
+        notes.append(CodedWarning(f"rare-{cube.kind}", sentence))
     if cube.is_largest and cube.touches_border(selected):
         sentence = "the nodule reaches the border of the largest region that the model looks at: it may go on"
         notes.append(CodedWarning("larger-than-cube", sentence))
