@@ -240,7 +240,7 @@ def test_evaluation_is_on_native_slices_unless_cubes_are_asked_for(tmp_path, mon
         return load_folder(folder, progress=False, **options)
 
     monkeypatch.setattr("Training.evaluation.evaluate.load_folder", loading)
-    monkeypatch.setattr("Training.evaluation.evaluate._load", lambda *_: (bright_model(), set()))
+    monkeypatch.setattr("Training.evaluation.evaluate.load_models", lambda *_: (bright_model(), set()))
     for extra in ([], ["--cubes"]):
         output = tmp_path / f"figures{len(extra)}"
         assert main(["evaluate", "any", "--data", str(data), "--output", str(output), *extra]) == 0

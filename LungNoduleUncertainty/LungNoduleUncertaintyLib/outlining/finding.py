@@ -32,7 +32,8 @@ _WIDE_PIXELS = 2.0  # times the CT's pixels, for large nodules
 _LARGE_MM = 30.0  # equivalent diameter from which on a nodule is looked for a second time
 _MUCH_LARGER = 1.5  # so many times the volume count as another nodule, or as a part of one
 _LONG_MM, _LONG = 25.0, 2.5  # an outline as long as this along the body, and so many times as in plane, is doubtful
-_AIR_HU, _TISSUE_HU = -700.0, -600.0
+_AIR_HU, _TISSUE_HU, _SOLID_HU = -700.0, -600.0, -300.0
+_IN_TISSUE = 0.5  # share of what surrounds an outline that is solid: nodules at the pleura have up to 0.41
 _CAVITY_SHARE, _CAVITY_MM3 = 0.03, 8.0  # of a nodule's volume, and at least, that is air deep inside it
 _CAVITY_REACH_MM = 12.0  # air that tissue encloses this near the point may be the nodule's cavity
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
@@ -45,8 +46,9 @@ class NoduleCube:
     """A nodule cube around a point: its grid, its HU (z, y, x), and the model applied to it.
 
     `clicked_lps` is the point that was given, which `point_lps`, the middle of this cube, may have moved away from.
-    `pixels` are so many times as wide as the model's usual ones; the network takes them for those. `kind` says why a
-    nodule was looked for a second time: `large`, `cavity` or `vessel`; empty for every other.
+    `pixels` are so many times as wide as the model's usual ones; the network takes them for those. `kind` says which
+    rare kind a second look has found: `large`, `cavity` or `vessel`; `part` if it has found nothing larger although the
+    outline lies in tissue; empty for every other nodule.
     """
 
     kind = ""
@@ -158,12 +160,12 @@ def find_nodule(
         return None
 
     usual = search(model)
-    rare = model.rare or model
-    large = usual is None or _volume_mm3(*usual) >= _ball_mm3(_LARGE_MM)
-    if usual and not large and (model.rare is None or not (_is_long(*usual) or _encloses_air(ct, point_lps))):
+    large, part, odd = (True, False, False) if usual is None else _doubts(*usual)
+    if usual and not (large or part or (model.rare and (odd or _encloses_air(ct, point_lps)))):
         return usual
+    rare = model.rare or model
     again = search(rare) if model.rare else usual
-    if large or (again and _volume_mm3(*again) >= _ball_mm3(_LARGE_MM)):
+    if large or part or (again and _volume_mm3(*again) >= _ball_mm3(_LARGE_MM)):
         again = _larger(again, search(rare, _WIDE_PIXELS))
     kind = _kind(usual, again)
     if again and kind:
@@ -172,7 +174,14 @@ def find_nodule(
     if usual is None:
         where = ", ".join(f"{v:.1f}" for v in point_lps)
         raise NoNoduleError(f"no nodule found within {_REACH_MM:g} mm of the point ({where}) mm LPS")
+    usual[0].kind = "part" if part else ""
     return usual
+
+
+def _doubts(cube: NoduleCube, mask: np.ndarray) -> tuple[bool, bool, bool]:
+    """Whether a mask is large, may be a part of something large, or is long as a vessel."""
+    large = _volume_mm3(cube, mask) >= _ball_mm3(_LARGE_MM)
+    return large, not large and _lies_in_tissue(cube, mask), _is_long(cube, mask)
 
 
 def _larger(narrow: Found | None, wide: Found | None) -> Found | None:
@@ -208,6 +217,12 @@ def _is_long(cube: NoduleCube, mask: np.ndarray) -> bool:
     length = float(np.ptp(used[:, 0]) + 1) * cube.spacing[0]
     widest = mask.sum((1, 2)).max() * cube.spacing[1] * cube.spacing[2]
     return length > max(_LONG_MM, _LONG * 2 * np.sqrt(widest / np.pi))
+
+
+def _lies_in_tissue(cube: NoduleCube, mask: np.ndarray) -> bool:
+    """Whether a mask has tissue on most sides in plane, 1 to 4 pixels away, as a part of a mass has."""
+    near, far = (ndimage.binary_dilation(mask, np.ones((1, 3, 3)), iterations=n) for n in (1, 4))
+    return bool((cube.hu[far & ~near] > _SOLID_HU).mean() >= _IN_TISSUE)
 
 
 def _has_cavity(cube: NoduleCube, mask: np.ndarray) -> bool:

@@ -23,10 +23,12 @@ _NEAR = 12  # widths of a pixel that the union may add to the result's region ar
 _REGION_MARGIN_MM = 5.0  # what the result's region shows around the union
 
 
+_UNMEASURED = "for nodules like it the model has no measured figures"
 _KINDS = {
-    "large": "the nodule is larger than nearly all that the model was measured on",
-    "cavity": "the nodule seems to have a cavity, which counts as a part of it",
-    "vessel": "the nodule seems to lie on a vessel, which was left out",
+    "large": f"the nodule is larger than nearly all that the model was measured on; {_UNMEASURED}",
+    "cavity": f"the nodule seems to have a cavity, which counts as a part of it; {_UNMEASURED}",
+    "vessel": f"the nodule seems to lie on a vessel, which was left out; {_UNMEASURED}",
+    "part": "the outline lies in solid tissue on most sides: it may be a part of something larger",
 }
 
 
@@ -71,8 +73,7 @@ def probability_maps(
     selected = mask if found is None else found
     notes: list[str] = []
     if cube.kind:
-        sentence = f"{_KINDS[cube.kind]}; for nodules like it the model has no measured figures"
-        notes.append(CodedWarning(f"rare-{cube.kind}", sentence))
+        notes.append(CodedWarning(f"found-{cube.kind}", _KINDS[cube.kind]))
     if cube.is_largest and cube.touches_border(selected):
         sentence = "the nodule reaches the border of the largest region that the model looks at: it may go on"
         notes.append(CodedWarning("larger-than-cube", sentence))
