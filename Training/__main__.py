@@ -9,6 +9,7 @@ from importlib import import_module
 from types import ModuleType
 
 from LungNoduleKit.errors import NoduleError
+from LungNoduleKit.files import print_any_name
 
 #: Command -> the module that has its `add_arguments(parser)` and `run(args) -> exit status`, and what it is for. In the
 #: order of a project: data, training, measuring, the papers' experiments.
@@ -71,6 +72,7 @@ def _module(command: str) -> ModuleType:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0 done, 1 the input can't be processed, 2 wrong usage."""
+    print_any_name()
     given = sys.argv[1:] if arguments is None else list(arguments)
     args = make_parser(given[:1]).parse_args(given)
     try:

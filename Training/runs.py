@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from LungNoduleKit.files import plain_path
 from LungNoduleKit.records import read_json, read_record_file
 from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.networks.blocks import Network
@@ -48,7 +49,8 @@ def load_run(folder: str | Path) -> tuple[Config, dict[str, torch.Tensor]]:
     """(configuration, averaged weights) of a run folder. Options that it doesn't name have their defaults."""
     path = Path(folder) / CONFIG
     config = read_config(read_json(path, ConfigError), str(path))
-    return config, load_file(path.with_name(WEIGHTS))
+    with plain_path(path.with_name(WEIGHTS)) as name:
+        return config, load_file(name)
 
 
 def _git_commit() -> str:

@@ -4,6 +4,17 @@
 class NoduleError(Exception):
     """An input that can't be processed. The message is one line: which input, and why."""
 
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: object) -> str:
+    """A text as one line that every output can hold: line breaks, control characters and undecodable bytes escaped.
+
+    Names of files may have any of them.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
 
 class ImageError(NoduleError):
     """An image can't be read, or isn't what is needed: a scalar 3D image with sound geometry and finite values."""

@@ -5,6 +5,7 @@ Positions are LPS millimeters, voxel values Hounsfield units (rescale slope and 
 
 from __future__ import annotations
 
+import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from .dicom import read_series
+from .dicom import is_dicom, read_files, read_series
 from .errors import ImageError, MaskError, NoduleError, PointError
 from .files import read_image
 from .geometry import Grid, swap_lps_ras
@@ -29,25 +30,31 @@ _SAME_GRID = 1e-3  # two grids are one if no voxel lies farther apart than this 
 def read_ct(
     path: str | Path, series_uid: str | None = None, *, warn: Callable[[str], object] = warnings.warn
 ) -> sitk.Image:
-    """A CT in HU from an image file (NRRD, NIfTI, MetaImage, ...) or from a folder of DICOM files.
+    """A CT in HU from an image file (NRRD, NIfTI, MetaImage, ...), a DICOM file, or a folder of DICOM files.
 
-    A folder is searched with its sub-folders. Without `series_uid` the CT series with the most slices is taken, and
-    `warn` is called with a line if there were others of more than one slice. Slices are ordered by position. Raises
-    `ImageError` for a missing or unreadable file, a folder without a CT series or with several that are equally long,
-    and slices that are missing or doubled.
+    A folder is searched with its sub-folders. Without `series_uid` the CT series with the most slices is taken, frames
+    of multi-frame images counted one by one; `UID#2` names the second of several stacks or phases in a series. Slices
+    are ordered by position; those of a tilted gantry keep their places. Raises `ImageError` for a missing or unreadable
+    file, a folder without a CT series or with several that are equally long, and slices that are missing, doubled or
+    not alike (`docs/reference/odd-input.md` lists every case). `warn` is called with a line for each thing that is
+    doubtful, such as files that were left out.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises for a name that is too long
         return read_series(path, series_uid, warn)
+    if is_dicom(path):
+        return read_files([str(path)], str(path), series_uid, warn, any_image=True)
     return read_image(path)
 
 
-def read_volume(path: str | Path, *, warn: Callable[[str], object] = warnings.warn) -> sitk.Image:
+def read_volume(
+    path: str | Path, series_uid: str | None = None, *, warn: Callable[[str], object] = warnings.warn
+) -> sitk.Image:
     """A scalar volume from a file or a folder of DICOM, as `read_ct`; a 2D image becomes one slice.
 
     Raises `ImageError`, for colors and for more than three axes too.
     """
-    image = _as_volume(read_ct(path, warn=warn))
+    image = _as_volume(read_ct(path, series_uid, warn=warn))
     check_volume(image, str(path))
     return image
 

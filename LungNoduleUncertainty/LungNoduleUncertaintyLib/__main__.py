@@ -21,7 +21,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from LungNoduleKit.errors import NoduleError, OutputError
-from LungNoduleKit.files import write_whole
+from LungNoduleKit.files import image_writer, name_too_long, print_any_name, write_whole
 from LungNoduleKit.geometry import Grid, as_triple, swap_lps_ras
 from LungNoduleKit.images import read_ct, read_mask
 from LungNoduleKit.segmentation_file import write_segmentation
@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     where = segment.add_mutually_exclusive_group(required=True)
     where.add_argument("--point", nargs=3, type=float, metavar=("X", "Y", "Z"), help="on the nodule, mm, LPS")
     where.add_argument("--near", type=Path, metavar="MASK", help="a mask whose centroid marks the nodule")
-    segment.add_argument("--series", metavar="UID", help="DICOM series, when the folder holds several")
+    segment.add_argument(
+        "--series", metavar="UID", help="DICOM series, when the folder holds several; UID#2: its second stack"
+    )
     segment.add_argument(
         "--output",
         type=Path,
@@ -191,7 +193,7 @@ def _writers(
         write_segmentation(path, segments, tags=tags, reference=Grid.of(ct))
 
     def map_writer(image: sitk.Image) -> Callable[[Path], None]:
-        return lambda path: write_whole(path, lambda t: sitk.WriteImage(image, str(t), useCompression=True))
+        return lambda path: write_whole(path, image_writer(image))
 
     def write_report(path: Path) -> None:
         text = json.dumps(report, indent=2) + "\n"
@@ -215,6 +217,8 @@ def _writers(
 def _check_output(path: Path | None, ending: str) -> None:
     if path and not path.name.endswith(ending):
         raise OutputError(f"{path}: the name must end in {ending}")
+    if path and path.is_dir():  # which raises for a name that is too long
+        raise OutputError(f"{path}: it is a folder")
     if path and not path.resolve().parent.is_dir():
         raise OutputError(f"{path}: there is no folder {path.parent}")
 
@@ -288,7 +292,7 @@ def _demo(args: argparse.Namespace) -> int:
         print("generating a chest phantom with nodules outlined by four LIDC readers each ...")
         ct, nodules = chest_phantom(args.seed)
         name = "chest-phantom.nrrd"
-        write_whole(args.output / name, lambda t: sitk.WriteImage(ct, str(t), useCompression=True))
+        write_whole(args.output / name, image_writer(ct))
         print(f"wrote {args.output / name}")
         places = [(n.name, n.center_lps, n.readers) for n in nodules]
     for label, point, readers in places:
@@ -337,6 +341,7 @@ def _models(args: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    print_any_name()
     parser = _parser()
     args = parser.parse_args(argv)
     if args.command == "demo" and bool(args.ct) != bool(args.point):
@@ -347,6 +352,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return {"segment": _segment, "demo": _demo, "models": _models}[args.command](args)
     except NoduleError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {name_too_long(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)

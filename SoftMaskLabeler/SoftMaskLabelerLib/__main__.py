@@ -19,8 +19,8 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from LungNoduleKit.errors import OutputError
-from LungNoduleKit.files import image_writer, write_all
-from LungNoduleKit.geometry import swap_lps_ras
+from LungNoduleKit.files import image_writer, name_too_long, print_any_name, write_all
+from LungNoduleKit.geometry import Grid, swap_lps_ras
 from LungNoduleKit.images import read_masks, read_volume
 from LungNoduleKit.segmentation_file import write_segmentation
 
@@ -99,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         "--recist", nargs=12, type=float, metavar="MM", help="end points x y z, mm, LPS: long axis, then short axis"
     )
     source.add_argument("--use-trimap", type=Path, metavar="T", help="a trimap: 0 background, 128 unknown, 255 lesion")
+    parser.add_argument(
+        "--series", metavar="UID", help="DICOM series, when the folder holds several; UID#2: its second stack"
+    )
     parser.add_argument("--ras", action="store_true", help="the RECIST points are RAS, as Slicer shows them")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="soft mask, on the CT's grid")
     parser.add_argument("--trimap", type=Path, metavar="FILE", help="write the trimap")
@@ -184,7 +187,7 @@ def _label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         said.append(note)
         print(f"note: {note}", file=sys.stderr)
 
-    image = read_volume(args.ct, warn=warn)
+    image = read_volume(args.ct, args.series, warn=warn)
     source = _source(args, warn)
     bar = _bar(args.quiet, total=100, bar_format="{desc:<8} {percentage:3.0f}%|{bar:30}|")
 
@@ -294,7 +297,7 @@ def _apply_decisions(args: argparse.Namespace, parser: argparse.ArgumentParser) 
 
 
 def _summary(result: SoftMaskResult) -> str:
-    voxel = math.prod(result.alpha.GetSpacing())
+    voxel = Grid.of(result.alpha).voxel_volume_mm3
     alpha, trimap = (sitk.GetArrayViewFromImage(image) for image in (result.alpha, result.trimap))
     return (
         f"soft volume {float(alpha.sum(dtype=np.float64)) * voxel:.0f} mm3, from alpha 0.5 on "
@@ -316,6 +319,8 @@ def _check_outputs(args: argparse.Namespace) -> None:
             continue
         if not path.name.endswith(endings) or (endings is images and path.name.endswith(".seg.nrrd")):
             raise OutputError(f"{path}: the name must end in {' or '.join(endings)}")
+        if path.is_dir():  # which raises for a name that is too long
+            raise OutputError(f"{path}: it is a folder")
         if not path.resolve().parent.is_dir():
             raise OutputError(f"{path}: there is no folder {path.parent}")
         if path.resolve() in inputs:
@@ -325,6 +330,7 @@ def _check_outputs(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    print_any_name()
     argv = list(sys.argv[1:] if argv is None else argv)
     commands = {"build": (_build_parser, _build), "apply-decisions": (_decisions_parser, _apply_decisions)}
     if argv and argv[0] in commands:
@@ -341,6 +347,9 @@ def main(argv: list[str] | None = None) -> int:
         return run(args, parser)
     except SoftMaskError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {name_too_long(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("stopped; nothing was written", file=sys.stderr)

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+import dicom_files
+from dicom_files import tilted
 from lesion_cases import nodule_folder, rows_of, write_segmentation
 from LungNoduleKit.geometry import Grid
 from LungNoduleKit.images import read_ct, read_masks
@@ -246,3 +248,28 @@ def test_killed_build_goes_on(tmp_path, repository):
     rows = rows_of(out / "manifest.csv")
     assert list(rows) == names
     assert all(row["status"] == "ok" for row in rows.values())
+
+
+def test_a_tilted_gantry_keeps_its_geometry(tmp_path, capsys):
+    """The same lesion in the upright and in the tilted scan: same soft mask on the tilted slices, same volume."""
+    values, mask, _ = nodule()
+    values = np.rint(values).astype(np.int16)
+    upright = Grid(values.shape[::-1], (0.7, 0.7, 2.5), (-10.0, 5.0, 40.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
+    soft = {}
+    for name, grid in (("upright", upright), ("tilted", tilted(20, upright))):
+        folder = dicom_files.save(dicom_files.slices(values, grid), tmp_path / name)
+        sitk.WriteImage(grid.image(mask.astype(np.uint8)), str(tmp_path / f"{name}.nrrd"))
+        for ending in ("nrrd", "mha"):
+            arguments = [folder, "--mask", tmp_path / f"{name}.nrrd", "--output", tmp_path / f"{name}-soft.{ending}"]
+            assert cli.main([str(a) for a in arguments]) == 0
+            soft[name] = read_ct(tmp_path / f"{name}-soft.{ending}")
+            assert np.allclose(Grid.of(soft[name]).matrix, grid.matrix, atol=1e-6)
+            assert np.allclose(soft[name].GetOrigin(), grid.origin, atol=1e-6)
+    assert np.array_equal(array_of(soft["upright"]), array_of(soft["tilted"]))
+    sizes = re.findall(r"soft volume (\d+) mm3", capsys.readouterr().out)
+    assert len(sizes) == 4
+    assert len(set(sizes)) == 1
+    output = tmp_path / "soft.nii.gz"
+    assert cli.main([str(tmp_path / "tilted"), "--mask", str(tmp_path / "tilted.nrrd"), "--output", str(output)]) == 1
+    assert f"{output}: it can't be written (NIfTI can't hold the axes of a tilted gantry" in capsys.readouterr().err
+    assert not output.exists()

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit.files import read_image
+
 from .nodule import MAX_READERS, DatasetError, Nodule
 
 NODULES = "nodules.csv"
@@ -30,7 +32,7 @@ def read_nodule(folder: str | Path, row: dict[str, str]) -> Nodule:
     for path in (ct_path, readers_path):
         if not path.is_file():
             raise DatasetError(f"{path}: listed in {NODULES} but not found")
-    image = sitk.ReadImage(str(ct_path))
+    image = read_image(ct_path)
     hu, readers = sitk.GetArrayFromImage(image).astype(np.int16), read_readers(readers_path)
     if readers.shape[1:] != hu.shape:
         raise DatasetError(f"{readers_path}: grid {readers.shape[1:]} differs from the CT's {hu.shape}")
@@ -42,7 +44,7 @@ def read_nodule(folder: str | Path, row: dict[str, str]) -> Nodule:
 
 def read_readers(path: Path) -> np.ndarray:
     """Readers' masks (R, z, y, x) of a `.seg.nrrd` that holds one layer a reader."""
-    image = sitk.ReadImage(str(path))
+    image = read_image(path)
     array = sitk.GetArrayFromImage(image)
     array = array[None] if image.GetNumberOfComponentsPerPixel() == 1 else np.moveaxis(array, -1, 0)
     return array > 0

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from LungNoduleKit.files import write_record, write_whole
+from LungNoduleKit.files import plain_path, write_record, write_whole
 from LungNoduleKit.records import record_dict
 
 from ..config import Config, ConfigError, Precision, read_config
@@ -43,6 +44,16 @@ def start_fabric(precision: Precision, device: str = "auto", devices: int = 1) -
 
 def _part(nodules: Sequence[Nodule]) -> SplitPart:
     return SplitPart(tuple(sorted({n.patient_id for n in nodules})), tuple(n.nodule_id for n in nodules))
+
+
+def _save_state(state: dict[str, Any], path: Path) -> None:
+    with path.open("wb") as stream:
+        torch.save(state, stream)
+
+
+def _save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
+    with plain_path(path) as name:
+        save_file(state, name)
 
 
 class Trainer:
@@ -142,13 +153,14 @@ class Trainer:
                 "config": json.dumps(record_dict(self.config), sort_keys=True),
                 **self._more_state(),
             }
-            write_whole(self.checkpoint, lambda path: torch.save(state, path))
+            write_whole(self.checkpoint, partial(_save_state, state))
 
     def resume(self) -> bool:
         """Load the resume point if there is one. Raises ConfigError when it belongs to another configuration."""
         if not self.checkpoint.is_file():
             return False
-        state = torch.load(self.checkpoint, map_location=self.fabric.device, weights_only=True)
+        with self.checkpoint.open("rb") as stream:
+            state = torch.load(stream, map_location=self.fabric.device, weights_only=True)
         # Options that it doesn't name have their defaults.
         written = read_config(json.loads(state["config"]), str(self.checkpoint))
         if record_dict(written) != record_dict(self.config):
@@ -267,4 +279,4 @@ class Trainer:
 
     def _write_best(self) -> None:
         state = {key: value.contiguous() for key, value in self._final_state().items()}
-        write_whole(self.folder / WEIGHTS, lambda path: save_file(state, path))
+        write_whole(self.folder / WEIGHTS, partial(_save_weights, state))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit.errors import printable
 from LungNoduleKit.files import write_whole
 from LungNoduleKit.geometry import Grid, crop, put_back, region_of_interest
 
@@ -129,7 +130,8 @@ def result_figure(
         grid.update(bottom=0.06 + 0.018 * len(warned))
         text = "\n".join(warned)
         figure.text(0.03, 0.045, text, fontsize=10, weight="bold", color=_WARNING, va="bottom", linespacing=1.1)
-    figure.text(0.03, 0.955, title or "Lung nodule", fontsize=17, weight="bold", color="#222222")
+    shown = printable(title).replace("$", r"\$") or "Lung nodule"  # as it is, not as a formula
+    figure.text(0.03, 0.955, shown, fontsize=17, weight="bold", color="#222222")
     subtitle = "The model outlines Final alone, without an interval"
     if result.hc is not None:
         subtitle = "What every reader, most readers and any reader would include"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from LungNoduleKit.errors import BundleError
+from LungNoduleKit.files import plain_path
 from LungNoduleKit.records import record_dict
 
 from .. import networks
@@ -111,7 +112,8 @@ def load_model(name_or_path: str | Path | None = None, device: str = "auto") -> 
         try:
             options = dict(metadata.network)
             network = networks.create(options.pop("name"), **options)
-            state = load_file(path)
+            with plain_path(path) as name:
+                state = load_file(name)
             network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
         except (ValueError, TypeError, RuntimeError, KeyError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
@@ -143,7 +145,8 @@ def write_bundle(
         weights = []
         for file, state in [*zip(names, states, strict=True), *([("rare.safetensors", rare)] if rare else [])]:
             half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
-            save_file(half, temporary / file)
+            with plain_path(temporary / file) as name:
+                save_file(half, name)
             (temporary / file).chmod(0o644)
             weights.append(WeightFile(file, file_sha256(temporary / file)))
         described = replace(metadata, weights=tuple(weights[: len(states)]))

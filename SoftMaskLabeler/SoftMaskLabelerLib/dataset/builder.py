@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import SimpleITK as sitk
 
-from LungNoduleKit.files import write_all
+from LungNoduleKit.files import image_writer, read_image, write_all
 
 from ..errors import OutputError, SoftMaskError
 from ..pipeline import BINARY_FROM, Parameters, soft_mask_array, windowed
@@ -161,7 +161,7 @@ def write_sheets(
 
 def read_case(output: str | Path, name: str) -> dict[str, np.ndarray]:
     """A case's four layers as they are meant: image in HU, soft in [0, 1], trimap 0/128/255, binary bool."""
-    raw = {layer: sitk.GetArrayFromImage(sitk.ReadImage(str(_layer(Path(output), layer, name)))) for layer in LAYERS}
+    raw = {layer: sitk.GetArrayFromImage(read_image(_layer(Path(output), layer, name))) for layer in LAYERS}
     return {
         "image": raw["image"].astype(np.int32) - _HU_OFFSET,
         "soft": raw["soft"].astype(np.float32) / np.float32(65535),
@@ -251,9 +251,7 @@ def _write_sheet(output: Path, work: tuple[Path, str, list[dict[str, str]]]) -> 
 
 
 def _png_writer(array: np.ndarray) -> Callable[[Path], None]:
-    return lambda path: sitk.WriteImage(
-        sitk.GetImageFromArray(array), str(path), useCompression=True, compressionLevel=1
-    )
+    return image_writer(sitk.GetImageFromArray(array), compression=1)
 
 
 def _layer(output: Path, layer: str, name: str) -> Path:

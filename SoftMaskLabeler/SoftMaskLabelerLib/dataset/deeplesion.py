@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit.files import read_image
+
 from ..errors import ImageError, RecistError, SoftMaskError
 
 HU_OFFSET = 32768
@@ -90,10 +92,7 @@ def key_slice_path(images: str | Path, file: str) -> Path:
 
 def read_key_slice(path: str | Path) -> np.ndarray:
     """A key slice in HU: int32 (y, x). Raises `ImageError` if it can't be read or isn't a gray 16-bit image."""
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError:
-        raise ImageError(f"{path}: it can't be read as an image") from None
+    image = read_image(path)
     if image.GetPixelID() != sitk.sitkUInt16 or image.GetDimension() != 2:
         raise ImageError(f"{path}: it holds {image.GetPixelIDTypeAsString()}, not 16-bit gray values")
     return sitk.GetArrayFromImage(image).astype(np.int32) - HU_OFFSET

@@ -6,7 +6,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleKit.errors import NoduleError
-from LungNoduleKit.files import read_image
+from LungNoduleKit.files import image_writer, read_image
 
 from ..nodule import DatasetError
 
@@ -87,4 +87,4 @@ def to_gray(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def write_png(path: Path, values: np.ndarray) -> None:
     """A PNG of uint8 or uint16 (y, x)."""
-    sitk.WriteImage(sitk.GetImageFromArray(values), str(path), useCompression=True, compressionLevel=3)
+    image_writer(sitk.GetImageFromArray(values), compression=3)(path)

@@ -14,11 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import SimpleITK as sitk
 from tqdm import tqdm
 
 from LungNoduleKit.errors import NoduleError
-from LungNoduleKit.files import write_whole
+from LungNoduleKit.files import image_writer, write_whole
 from LungNoduleKit.segmentation_file import write_segmentation
 
 from ..nodule_files import NODULES
@@ -209,7 +208,7 @@ def _claim(output: Path, settings: Mapping[str, Any]) -> None:
 
 def _write_nodule(output: Path, key: str, cube: Cube, nodule: Sequence[Annotation]) -> None:
     image = cube.grid.image(cube.hu)
-    write_whole(output / f"{key}_ct.nrrd", lambda path: sitk.WriteImage(image, str(path), True))
+    write_whole(output / f"{key}_ct.nrrd", image_writer(image))
     segments = [
         (f"Reader {n}", cube.grid.image(mask), _COLORS[(n - 1) % len(_COLORS)])
         for n, mask in enumerate(cube.readers, 1)
