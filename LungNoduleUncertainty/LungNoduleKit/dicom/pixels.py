@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pydicom.tag import BaseTag
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_PADDED = 2  # bytes that may follow the pixels: values have an even number of bytes
 _UNDEFINED = 0xFFFFFFFF
 
 
@@ -81,6 +82,8 @@ def pixels_of(dataset: Dataset, stream: BinaryIO) -> Pixels | str:
         if unpacked and (length < wanted or length == _UNDEFINED or offset + wanted > size):
             there = min(length, max(size - offset, 0))
             return f"cut off: {there} of {wanted} bytes of its pixels are there"
+        if unpacked and length > wanted + _PADDED:
+            return f"damaged: {length} bytes of pixels where its size says {wanted}"
     return Pixels(
         rows,
         columns,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _UNSIGNED = (np.uint8, np.uint16, np.uint32)
 _SIGNED = (np.int8, np.int16, np.int32)
+_STEEPEST, _FARTHEST = 1000.0, 100_000.0  # rescale slope and intercept of any CT
 
 
 def read_voxels(frames: Sequence[Frame], name: str, warn: Callable[[str], object]) -> np.ndarray:
@@ -63,8 +64,13 @@ def _rescale(frames: Sequence[Frame], name: str, warn: Callable[[str], object]) 
     if units:
         warn(f"{name}: its values are said to be {printable(', '.join(units))}, not HU")
     found = [(1.0 if f.slope is None else f.slope, 0.0 if f.intercept is None else f.intercept) for f in frames]
-    if any(slope == 0 for slope, _ in found):
-        raise ImageError(f"{name}: the rescale slope is 0")
+    for slope, intercept in found:
+        if not 0 < slope <= _STEEPEST or not abs(intercept) <= _FARTHEST:
+            raise ImageError(f"{name}: a rescale slope of {slope:g} and an intercept of {intercept:g} aren't a CT's")
+    if len(set(found)) > 1:
+        ends = f"slope {min(found)[0]:g} to {max(found)[0]:g}, intercept {min(i for _, i in found):g} to "
+        ends += f"{max(i for _, i in found):g}"
+        warn(f"{name}: its slices have {len(set(found))} different rescales ({ends}); each was read with its own")
     return found
 
 
