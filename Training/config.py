@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from LungNoduleKit.errors import NoduleError
-from LungNoduleKit.records import REST, read_record, record_dict
+from LungNoduleKit.records import REST, read_record, read_text, record_dict
 from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.models.network_input import SliceInput
 
@@ -364,8 +364,8 @@ def merge(base: dict[str, Any], extra: Mapping[str, Any], source: str, path: str
 def read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file. Raises ConfigError where it isn't valid."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        return tomllib.loads(read_text(path, ConfigError))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 

@@ -20,6 +20,7 @@ from LungNoduleUncertaintyLib.networks.blocks import Network
 from .config import Config, ConfigError, read_config
 
 CONFIG, WEIGHTS, SPLIT, CONDITIONS = "config.json", "best.safetensors", "split.json", "conditions.json"
+LOG = "log.jsonl"
 
 
 def input_channels(config: Config) -> int:

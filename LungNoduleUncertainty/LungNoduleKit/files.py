@@ -11,28 +11,54 @@ import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 import SimpleITK as sitk
 
-from .errors import ImageError, OutputError, printable
+from .errors import ImageError, printable
+from .nifti import check_written, is_nifti, nifti_image
+from .numeric_locale import decimal_points
 from .records import record_dict
+from .whole_files import as_output_error, endings, itk_reason, scratch_folder, whole_folder, write_all, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-_NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 _RIGHT_ANGLE = 1e-4  # cosine; across 300 mm it is 0.03 mm
 
 
-def read_image(path: str | Path) -> sitk.Image:
-    """Any image file that SimpleITK knows; a fourth axis of length one is dropped. `ImageError` if it can't be read."""
+__all__ = [
+    "as_output_error",
+    "decimal_points",
+    "image_writer",
+    "itk_reason",
+    "name_too_long",
+    "plain_path",
+    "print_any_name",
+    "quiet_itk",
+    "read_image",
+    "resource_path",
+    "scratch_folder",
+    "whole_folder",
+    "write_all",
+    "write_record",
+    "write_whole",
+]
+
+
+def read_image(
+    path: str | Path, *, nifti_frame: str | None = None, warn: Callable[[str], object] | None = None
+) -> sitk.Image:
+    """Any image file that SimpleITK knows; a fourth axis of length one is dropped.
+
+    `nifti_frame` (sform or qform) decides where a NIfTI file states two different positions; `warn` is called with a
+    line for what is doubtful. Raises `ImageError` if the file can't be read.
+    """
     path = Path(path)
     if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise ImageError(f"{path}: there is no such file or folder")
     try:
-        with quiet_itk(), plain_path(path) as name:
+        with quiet_itk(), decimal_points(), plain_path(path) as name:
             kind = sitk.ImageFileReader.GetImageIOFromFileName(name)
             if not kind:
                 raise ImageError(f"{path}: it can't be read (it isn't an image file of a known format)")
@@ -41,6 +67,8 @@ def read_image(path: str | Path) -> sitk.Image:
             image = sitk.ReadImage(name)
     except (OSError, RuntimeError) as error:
         raise ImageError(f"{path}: it can't be read ({itk_reason(error)})") from None
+    if is_nifti(path):
+        image = nifti_image(image, path, nifti_frame, warn)
     while image.GetDimension() > 3 and image.GetSize()[-1] == 1:
         image = sitk.Extract(image, [*image.GetSize()[:-1], 0], [0] * image.GetDimension())
     return image
@@ -54,10 +82,12 @@ def image_writer(image: sitk.Image, compression: int = -1) -> Callable[[Path], N
     """
 
     def write(path: Path) -> None:
-        if path.name.endswith(_NIFTI) and not _at_right_angles(image):
+        if is_nifti(path) and not _at_right_angles(image):
             raise RuntimeError("NIfTI can't hold the axes of a tilted gantry, .nrrd and .mha can")
-        with plain_path(path) as name:
+        with decimal_points(), plain_path(path) as name:
             sitk.WriteImage(image, name, True, compression)
+        if is_nifti(path):
+            check_written(path)
 
     return write
 
@@ -86,7 +116,7 @@ def plain_path(path: str | Path) -> Iterator[str]:
             yield str(folder / path.name)
             return
         # Under a name of its own, and with it the data file that a header names after itself.
-        ending = _endings(path)
+        ending = endings(path)
         stem = path.name[: len(path.name) - len(ending)]
         with suppress(OSError):
             for beside in path.parent.iterdir():
@@ -104,61 +134,10 @@ def _is_text(path: str) -> bool:
     return True
 
 
-def write_whole(path: str | Path, writer: Callable[[Path], object]) -> None:
-    """Calls `writer(temporary)` and moves what it wrote to `path`: the output appears whole or not at all.
-
-    A file that was at `path` stays as it was on failure. `OutputError` if the output can't be written.
-    """
-    write_all([(path, writer)])
-
-
 def write_record(path: str | Path, record: Any, indent: int = 2) -> None:
     """The JSON file that `records.read_record_file` reads; it appears whole or not at all. Raises `OutputError`."""
     text = json.dumps(record_dict(record), indent=indent) + "\n"
     write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
-
-
-def write_all(outputs: Iterable[tuple[str | Path, Callable[[Path], object]]]) -> None:
-    """Calls `writer(temporary)` for every (path, writer), then moves all into place: all outputs appear, or none.
-
-    A temporary file lies in its target's folder and has its endings, from which writers take the format. On failure
-    the files that were there before stay. Raises `OutputError`.
-    """
-    pairs = []
-    try:
-        for target, writer in outputs:
-            path = Path(target)
-            temporary = path.with_name(f".{uuid4().hex[:12]}{_endings(path)}")
-            pairs.append((temporary, path))
-            with _as_output_error(path):
-                if not path.parent.is_dir():
-                    raise FileNotFoundError(2, "there is no such folder")
-                if path.is_dir():
-                    raise IsADirectoryError(21, "it is a folder")
-                writer(temporary)
-        for temporary, path in pairs:
-            with _as_output_error(path):
-                temporary.replace(path)
-    finally:
-        for temporary, _ in pairs:
-            with suppress(OSError):
-                temporary.unlink()
-
-
-def _endings(path: Path) -> str:
-    """The last one or two endings of a name, such as `.seg.nrrd`; none that is a part of the name by chance."""
-    usual = [ending for ending in path.suffixes[-2:] if ending.isascii() and ending[1:].isalnum() and len(ending) < 9]
-    return "".join(usual if path.suffix in usual else [])
-
-
-@contextmanager
-def _as_output_error(path: Path) -> Iterator[None]:
-    """Turns what goes wrong while writing into an `OutputError` that names the output."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else itk_reason(error)
-        raise OutputError(f"{path}: it can't be written ({reason})") from error
 
 
 @contextmanager
@@ -170,13 +149,6 @@ def quiet_itk() -> Iterator[None]:
         yield
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(before)
-
-
-def itk_reason(error: Exception) -> str:
-    """The one line of an ITK exception that says what went wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line.split("ITK ERROR:")[-1] for line in lines if "ITK ERROR" in line] or lines[-1:]
-    return (told or [type(error).__name__])[0].split("): ")[-1].strip().rstrip(".")[:160]
 
 
 def name_too_long(error: OSError) -> str:

@@ -277,14 +277,24 @@ def _resample_along_axes(
         insides.append(inside)
         order.append(along)
     block = np.asarray(array)[parts[2], parts[1], parts[0]].astype(np.float32)
-    block = np.matmul(block, weights[0].T)
-    block = np.matmul(weights[1], block)
-    block = np.tensordot(weights[2], block, axes=1)
+    unknown = None if np.isfinite(block).all() else ~np.isfinite(block)
+    if unknown is not None:
+        block[unknown] = 0.0  # NaN times a weight of 0 would be NaN along whole lines
+    block = _weighted(block, weights)
+    if unknown is not None:
+        block[_weighted(unknown.astype(np.float32), weights) > 0] = np.nan
     if not all(inside.all() for inside in insides):
         block[~np.logical_and.outer(np.logical_and.outer(insides[2], insides[1]), insides[0])] = outside
     # From the source's axes (z, y, x) to the target's.
     of_target = [2 - order.index(2 - position) for position in range(3)]
     return np.ascontiguousarray(block.transpose(of_target), dtype=np.float32)
+
+
+def _weighted(block: np.ndarray, weights: Sequence[np.ndarray]) -> np.ndarray:
+    """The sums of a block (z, y, x) with one matrix an axis (x, y, z)."""
+    block = np.matmul(block, weights[0].T)
+    block = np.matmul(weights[1], block)
+    return np.tensordot(weights[2], block, axes=1)
 
 
 def _axis_weights(positions: np.ndarray, count: int, ratio: float) -> tuple[np.ndarray, int, np.ndarray]:

@@ -5,6 +5,7 @@ The standard library alone, because bundles are read inside Slicer, where nothin
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import types
@@ -84,10 +85,29 @@ def read_record_file(kind: type[R], path: str | Path, error: type[Exception] = R
 def read_json(path: str | Path, error: type[Exception] = RecordError) -> Any:
     """The values of a JSON file. Raises `error` where there is no such file or it isn't valid JSON."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as reason:
-        text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
-        raise error(f"{path}: can't be read as JSON ({text})") from reason
+        return json.loads(read_text(path, error))
+    except (ValueError, RecursionError) as reason:
+        raise error(f"{path}: can't be read as JSON ({reason})") from reason
+
+
+def read_text(path: str | Path, error: type[Exception] = RecordError, fallback: str | None = None) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with a byte order mark; one at the begin is left out.
+
+    Bytes that are no UTF-8 are read in the encoding `fallback`, if one is given. Raises `error` otherwise, and where
+    there is no such file.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as reason:
+        raise error(f"{path}: it can't be read ({reason.strerror or reason})") from None
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return content.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as reason:
+        if fallback is None or marked:
+            line = content[: reason.start].count(b"\n") + 1
+            raise error(f"{path}: it can't be read (line {line} isn't text in {reason.encoding})") from None
+        return content.decode(fallback, errors="replace")
 
 
 @cache

@@ -12,6 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,23 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from LungNoduleKit.errors import NoduleError, OutputError
-from LungNoduleKit.files import image_writer, name_too_long, print_any_name, write_whole
+from LungNoduleKit.files import (
+    as_output_error,
+    image_writer,
+    name_too_long,
+    print_any_name,
+    write_all,
+    write_whole,
+)
 from LungNoduleKit.geometry import Grid, as_triple, swap_lps_ras
-from LungNoduleKit.images import read_ct, read_mask
+from LungNoduleKit.images import read_ct
+from LungNoduleKit.masks import read_mask
+from LungNoduleKit.nifti import FRAMES
 from LungNoduleKit.segmentation_file import write_segmentation
 
 from .measuring.figure import result_figure
 from .models.bundle import Model, load_model
+from .models.metadata import file_sha256
 from .models.outputs import Outputs
 from .models.store import DEFAULT_BUNDLE, available_bundles, summary
 from .outlining.result import NoduleSegmentation
@@ -59,7 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     segment.add_argument("ct", type=Path, help="CT: an image file (NRRD, NIfTI, MetaImage, ...) or a folder of DICOM")
     where = segment.add_mutually_exclusive_group(required=True)
     where.add_argument("--point", nargs=3, type=float, metavar=("X", "Y", "Z"), help="on the nodule, mm, LPS")
-    where.add_argument("--near", type=Path, metavar="MASK", help="a mask whose centroid marks the nodule")
+    where.add_argument("--near", type=Path, metavar="MASK", help="a mask of the nodule (file or .seg.nrrd)")
+    segment.add_argument("--label", metavar="N", help="which label of MASK, or the name of its segment, is the nodule")
+    segment.add_argument(
+        "--part", type=int, metavar="N", help="which part of MASK, where it has several; 1 is the largest"
+    )
     segment.add_argument(
         "--series", metavar="UID", help="DICOM series, when the folder holds several; UID#2: its second stack"
     )
@@ -87,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--ras", action="store_true", help="the point is RAS, as Slicer shows it")
         command.add_argument("--model", metavar="NAME|PATH", help="a bundle (default: the shipped one; see `models`)")
         command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+        command.add_argument(
+            "--nifti-frame", choices=FRAMES, help="which position counts where those of a NIfTI file disagree"
+        )
         command.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
 
     commands.add_parser("models", help="list the model bundles, with the segments and probability maps of each")
@@ -142,6 +160,15 @@ def make_report(result: NoduleSegmentation, ct_name: str, model: Model, seconds:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where the nodule is: a point (LPS mm), or a mask and the number of its part."""
+
+    point: Sequence[float] | None = None
+    near: sitk.Image | None = None
+    part: int | None = None
+
+
+@dataclass(frozen=True)
 class OutputPaths:
     """Where the outputs of one nodule go: the segments, and whatever else is wanted. `title` is the figure's."""
 
@@ -155,29 +182,33 @@ class OutputPaths:
 def write_outputs(
     result: NoduleSegmentation, ct: sitk.Image, report: dict[str, Any], outputs: OutputPaths
 ) -> list[Path]:
-    """Writes all outputs of one nodule and returns their paths; if one fails, those already written by this call are
-    removed again, and what they replaced is back.
+    """Writes all outputs of one nodule, or none, and returns their paths.
+
+    The report is the last to appear and has the SHA-256 of the others (`files`): a kill right between two renames is
+    the one thing that can leave outputs of two runs side by side, and this tells. Raises `OutputError`.
     """
-    steps = _writers(result, ct, report, outputs)
+    hashes: dict[str, str] = {}
+    steps = _writers(result, ct, {**report, "files": hashes}, outputs)
     folder = outputs.probabilities
     made_folder = folder if folder is not None and not folder.exists() else None
-    # What stood there before is kept aside until everything is written.
-    kept = {path: path.read_bytes() for path, _ in steps if path.is_file()}
-    written = []
+
+    def hashed(path: Path, write: Callable[[Path], None]) -> Callable[[Path], None]:
+        def run(temporary: Path) -> None:
+            write(temporary)
+            hashes[path.name] = file_sha256(temporary)
+
+        return run
+
     try:
         if made_folder:
-            made_folder.mkdir(parents=True)
-        for path, write in steps:
-            write(path)
-            written.append(path)
+            with as_output_error(made_folder):
+                made_folder.mkdir(parents=True)
+        ordered = sorted(steps, key=lambda step: step[0] == outputs.report)
+        write_all([(path, hashed(path, write)) for path, write in ordered])
     except BaseException:
-        for path in written:
-            if path in kept:
-                path.write_bytes(kept[path])
-            else:
-                path.unlink(missing_ok=True)
         if made_folder and made_folder.is_dir():
-            made_folder.rmdir()
+            with suppress(OSError):
+                made_folder.rmdir()
         raise
     return [path for path, _ in steps]
 
@@ -185,19 +216,15 @@ def write_outputs(
 def _writers(
     result: NoduleSegmentation, ct: sitk.Image, report: dict[str, Any], outputs: OutputPaths
 ) -> list[tuple[Path, Callable[[Path], None]]]:
-    """Each output's path with the function that writes it."""
+    """Each output's path with the function that writes it; the report counts on being written last."""
     segments = [(name, mask, SEGMENTS[name].color) for name, mask in masks_of(result).items()]
     tags = {TAG_PREFIX + key: value for key, value in result.tag_texts().items()}
 
     def write_segments(path: Path) -> None:
         write_segmentation(path, segments, tags=tags, reference=Grid.of(ct))
 
-    def map_writer(image: sitk.Image) -> Callable[[Path], None]:
-        return lambda path: write_whole(path, image_writer(image))
-
     def write_report(path: Path) -> None:
-        text = json.dumps(report, indent=2) + "\n"
-        write_whole(path, lambda t: t.write_text(text, encoding="utf-8"))
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
     def write_figure(path: Path) -> None:
         model = f"{result.provenance.model} {result.provenance.model_version}"
@@ -206,7 +233,7 @@ def _writers(
     steps: list[tuple[Path, Callable[[Path], None]]] = [(outputs.segmentation, write_segments)]
     if outputs.probabilities:
         maps = result.probabilities.items()
-        steps += [(outputs.probabilities / f"probability-{key}.nrrd", map_writer(image)) for key, image in maps]
+        steps += [(outputs.probabilities / f"probability-{key}.nrrd", image_writer(image)) for key, image in maps]
     if outputs.report:
         steps.append((outputs.report, write_report))
     if outputs.figure:
@@ -226,8 +253,7 @@ def _check_output(path: Path | None, ending: str) -> None:
 def _segment_one(
     ct: sitk.Image,
     ct_name: str,
-    point: Sequence[float] | None,
-    near: sitk.Image | None,
+    place: Place,
     model: Model,
     quiet: bool,
     outputs: OutputPaths,
@@ -237,7 +263,9 @@ def _segment_one(
     progress = _Progress(quiet)
     try:
         begun = time.perf_counter()
-        result = segment_nodule(ct, point, near=near, model=model, progress=progress, notes=notes)
+        result = segment_nodule(
+            ct, place.point, near=place.near, part=place.part, model=model, progress=progress, notes=notes
+        )
         seconds = time.perf_counter() - begun
         progress("writing", 0.95)
         paths = write_outputs(result, ct, make_report(result, ct_name, model, seconds), outputs)
@@ -264,12 +292,12 @@ def _segment(args: argparse.Namespace) -> int:
     _check_output(args.report, ".json")
     _check_output(args.figure, ".png")
     notes = _ReadingWarnings()
-    ct = read_ct(args.ct, args.series, warn=notes)
-    near = read_mask(args.near, ct) if args.near else None
-    point = None if near is not None else lps_point(args.point, args.ras)
+    ct = read_ct(args.ct, args.series, nifti_frame=args.nifti_frame, warn=notes)
+    near = read_mask(args.near, ct, label=args.label, nifti_frame=args.nifti_frame, warn=notes) if args.near else None
+    place = Place(None if near is not None else lps_point(args.point, args.ras), near, args.part)
     model = load_model(args.model, args.device)
     outputs = OutputPaths(args.output, args.probabilities, args.report, args.figure, args.ct.name)
-    result, paths = _segment_one(ct, str(args.ct), point, near, model, args.quiet, outputs, notes)
+    result, paths = _segment_one(ct, str(args.ct), place, model, args.quiet, outputs, notes)
     if not args.quiet:
         print(_summary(result))
         for path in paths:
@@ -286,7 +314,7 @@ def _demo(args: argparse.Namespace) -> int:
     notes = _ReadingWarnings()
     places: list[tuple[str, tuple[float, float, float], list[sitk.Image] | None]]
     if args.ct:
-        ct, name = read_ct(args.ct, warn=notes), args.ct.name
+        ct, name = read_ct(args.ct, nifti_frame=args.nifti_frame, warn=notes), args.ct.name
         places = [("nodule", lps_point(args.point, args.ras), None)]
     else:
         print("generating a chest phantom with nodules outlined by four LIDC readers each ...")
@@ -303,7 +331,7 @@ def _demo(args: argparse.Namespace) -> int:
             figure=args.output / f"{stem}.png",
             title=f"{label} in {name}",
         )
-        result, paths = _segment_one(ct, name, point, None, model, args.quiet, outputs, notes)
+        result, paths = _segment_one(ct, name, Place(point), model, args.quiet, outputs, notes)
         agreement = f"; Dice of Final with the readers' consensus {_agreement(result, readers):.2f}" if readers else ""
         print(f"{label}: {_summary(result)}{agreement}")
         print("  segments {}\n  report   {}\n  picture  {}".format(*paths))
@@ -346,6 +374,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.command == "demo" and bool(args.ct) != bool(args.point):
         parser.error("demo: --ct and --point belong together")
+    if args.command == "segment" and args.point and (args.label is not None or args.part is not None):
+        parser.error("segment: --label and --part belong to --near")
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
     logging.captureWarnings(True)
     try:

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ from tqdm import tqdm
 from LungNoduleKit.errors import OutputError
 from LungNoduleKit.files import image_writer, name_too_long, print_any_name, write_all
 from LungNoduleKit.geometry import Grid, swap_lps_ras
-from LungNoduleKit.images import read_masks, read_volume
+from LungNoduleKit.images import read_volume
+from LungNoduleKit.masks import read_mask
+from LungNoduleKit.nifti import FRAMES
+from LungNoduleKit.readers import read_readers
 from LungNoduleKit.segmentation_file import write_segmentation
 
 from .dataset.builder import Settings, build
@@ -99,6 +102,10 @@ def _parser() -> argparse.ArgumentParser:
         "--recist", nargs=12, type=float, metavar="MM", help="end points x y z, mm, LPS: long axis, then short axis"
     )
     source.add_argument("--use-trimap", type=Path, metavar="T", help="a trimap: 0 background, 128 unknown, 255 lesion")
+    parser.add_argument("--label", metavar="N", help="which label of the mask, or the name of its segment")
+    parser.add_argument(
+        "--nifti-frame", choices=FRAMES, help="which position counts where those of a NIfTI file disagree"
+    )
     parser.add_argument(
         "--series", metavar="UID", help="DICOM series, when the folder holds several; UID#2: its second stack"
     )
@@ -187,7 +194,7 @@ def _label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         said.append(note)
         print(f"note: {note}", file=sys.stderr)
 
-    image = read_volume(args.ct, args.series, warn=warn)
+    image = read_volume(args.ct, args.series, nifti_frame=args.nifti_frame, warn=warn)
     source = _source(args, warn)
     bar = _bar(args.quiet, total=100, bar_format="{desc:<8} {percentage:3.0f}%|{bar:30}|")
 
@@ -230,13 +237,13 @@ def _source(args: argparse.Namespace, warn: Callable[[str], object]) -> dict[str
         points = np.reshape(args.recist, (4, 3))
         return {"recist_points_lps": swap_lps_ras(points) if args.ras else points}
     if args.use_trimap:
-        return {"trimap": read_trimap(args.use_trimap)}
-    masks = read_masks(args.mask or args.readers)
-    if args.mask and len(masks) > 1:
-        warn(f"{args.mask}: the union of its {len(masks)} segments is the mask")
-    if args.readers and len(masks) == 1:
+        return {"trimap": read_trimap(args.use_trimap, args.nifti_frame)}
+    if args.mask:
+        return {"masks": [read_mask(args.mask, label=args.label, nifti_frame=args.nifti_frame, warn=warn)]}
+    masks = read_readers(args.readers, nifti_frame=args.nifti_frame, warn=warn)
+    if len(masks) == 1:
         warn(f"{args.readers}: it has one segment, which is taken as one mask")
-    return {"masks": [reduce(sitk.Or, masks.values())] if args.mask else list(masks.values())}
+    return {"masks": list(masks.values())}
 
 
 def _build(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -341,6 +348,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if getattr(args, "ras", False) and not args.recist:
         parser.error("--ras belongs to --recist")
+    if getattr(args, "label", None) is not None and not args.mask:
+        parser.error("--label belongs to --mask")
     if getattr(args, "dimension", 2) == 3 and args.recist:
         parser.error("--dimension 3: RECIST marks lie on one slice, their soft mask is 2D")
     try:

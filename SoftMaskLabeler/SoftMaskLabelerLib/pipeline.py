@@ -15,7 +15,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleKit.hounsfield import value_warnings
-from LungNoduleKit.images import check_volume, on_grid, read_volume
+from LungNoduleKit.images import check_volume, read_volume
+from LungNoduleKit.masks import on_grid
 
 from .errors import ImageError, MaskError, RecistError, TrimapError
 from .matting.closed_form import closed_form_alpha
@@ -367,12 +368,12 @@ def points_in_slice(image: sitk.Image, points_lps: ArrayLike) -> tuple[int, np.n
     return z, indices[:, :2]
 
 
-def read_trimap(path: str | Path) -> sitk.Image:
+def read_trimap(path: str | Path, nifti_frame: str | None = None) -> sitk.Image:
     """A trimap (0 background, 128 unknown, 255 lesion) from a file, as uint8 on its own grid; a 2D one is one slice.
 
     Raises `ImageError` if it can't be read and `TrimapError` if it holds other values.
     """
-    image = read_volume(path)
+    image = read_volume(path, nifti_frame=nifti_frame)
     values = np.unique(sitk.GetArrayViewFromImage(image))
     if not np.isin(values, (BACKGROUND, UNKNOWN, LESION)).all():
         raise TrimapError(f"{path}: a trimap holds 0, 128 and 255 only; this one has {values[:8].tolist()}")

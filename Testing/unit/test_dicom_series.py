@@ -227,7 +227,7 @@ def test_another_modality_is_read_only_when_it_is_named_and_said(tmp_path):
 
 
 def test_a_dicom_file_is_no_mask(tmp_path):
-    from LungNoduleKit.images import read_mask, read_masks
+    from LungNoduleKit.masks import read_mask, read_masks
 
     folder = save(slices(), tmp_path / "ct")
     for reader in (read_mask, read_masks):

@@ -10,7 +10,8 @@ import SimpleITK as sitk
 from LungNoduleKit.errors import ImageError, OutputError, PointError
 from LungNoduleKit.files import write_whole
 from LungNoduleKit.geometry import Grid
-from LungNoduleKit.images import check_ct, check_point, read_ct, read_mask
+from LungNoduleKit.images import check_ct, check_point, read_ct
+from LungNoduleKit.masks import read_mask
 from LungNoduleKit.segmentation_file import write_segmentation
 
 IDENTITY = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)

@@ -13,7 +13,8 @@ import dicom_files
 from dicom_files import tilted
 from lesion_cases import nodule_folder, rows_of, write_segmentation
 from LungNoduleKit.geometry import Grid
-from LungNoduleKit.images import read_ct, read_masks
+from LungNoduleKit.images import read_ct
+from LungNoduleKit.masks import read_masks
 from LungNoduleKit.segmentation_file import write_segmentation as write_layers
 from SoftMaskLabelerLib import __main__ as cli
 from SoftMaskLabelerLib.pipeline import Parameters, soft_mask_volume
@@ -139,7 +140,7 @@ def test_a_folder_of_dicom_is_read_as_by_the_other_module(case, capsys):
     [
         (["--mask", "{}/none.nrrd"], "none.nrrd: there is no such file"),
         (["--mask", "{}/text.nrrd"], "text.nrrd: it can't be read"),
-        (["--mask", "{}/zero.nrrd"], "zero.nrrd: it is empty"),
+        (["--mask", "{}/zero.nrrd"], "zero.nrrd: the mask is empty"),
         (["--use-trimap", "{}/mask.nii.gz"], "0, 128 and 255 only"),
         (["--recist", *map(str, range(12))], "RECIST end points lie on"),
         (["--mask", "{}/mask.nii.gz", "--trimap", "{}/none/t.nrrd"], "there is no folder"),

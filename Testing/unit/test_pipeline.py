@@ -5,7 +5,8 @@ import pytest
 import SimpleITK as sitk
 
 from LungNoduleKit.files import image_writer, write_all
-from LungNoduleKit.images import on_grid, read_masks, read_volume
+from LungNoduleKit.images import read_volume
+from LungNoduleKit.masks import on_grid, read_masks
 from LungNoduleKit.segmentation_file import write_segmentation
 from SoftMaskLabelerLib import closed_form_alpha, trimap_from_mask, trimap_from_readers
 from SoftMaskLabelerLib.dataset import deeplesion as dl

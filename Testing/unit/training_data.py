@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit.geometry import Grid
+from LungNoduleKit.segmentation_file import write_segmentation
 from Training.data.nodule import Nodule
 
 
@@ -31,10 +33,12 @@ def write_folder(folder, count: int = 12):
     rows = []
     for number in range(count):
         nodule = make_nodule(number)
-        for name, array in (("ct", nodule.hu), ("readers.seg", np.moveaxis(nodule.readers, 0, -1).astype(np.uint8))):
-            image = sitk.GetImageFromArray(array, isVector=name != "ct")
-            image.SetSpacing(tuple(nodule.spacing))
-            sitk.WriteImage(image, str(folder / f"{nodule.nodule_id}_{name}.nrrd"), useCompression=True)
+        image = sitk.GetImageFromArray(nodule.hu)
+        image.SetSpacing(tuple(nodule.spacing))
+        sitk.WriteImage(image, str(folder / f"{nodule.nodule_id}_ct.nrrd"), useCompression=True)
+        grid = Grid.of(image)
+        segments = [(f"Reader {n}", grid.image(mask), (1.0, 0.0, 0.0)) for n, mask in enumerate(nodule.readers, 1)]
+        write_segmentation(folder / f"{nodule.nodule_id}_readers.seg.nrrd", segments)
         rows.append(nodule.row)
     with (folder / "nodules.csv").open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))

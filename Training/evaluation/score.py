@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from LungNoduleKit import tables
 from LungNoduleKit.files import write_whole
 from LungNoduleUncertaintyLib.measuring.measurements import equivalent_diameter_mm
 
@@ -115,9 +116,8 @@ def _cells(score: Score) -> dict[str, Any]:
 def read_scores(path: Path) -> list[Score]:
     """What `write_scores` wrote. Raises `DatasetError` for a file that isn't such a table."""
     try:
-        with open(path, newline="", encoding="utf-8") as stream:
-            return [_score(row) for row in csv.DictReader(stream)]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        return [_score(row) for row in tables.read_table(path, error=DatasetError)]
+    except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path}: isn't an evaluation's table ({error!r})") from error
 
 

@@ -14,16 +14,16 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tqdm import tqdm
 
-from LungNoduleKit.files import plain_path, write_record, write_whole
+from LungNoduleKit.files import write_record, write_whole
 from LungNoduleKit.records import record_dict
 
 from ..config import Config, ConfigError, Precision, read_config
 from ..data.nodule import Nodule
 from ..losses.uncertainty import UncertaintyLoss
-from ..runs import CONDITIONS, CONFIG, SPLIT, WEIGHTS, Split, SplitPart, build_network, conditions
+from ..runs import CONDITIONS, CONFIG, LOG, SPLIT, WEIGHTS, Split, SplitPart, build_network, conditions
 from ..sampling.tasks import make_task
 from .optimization import MovingAverage, learning_rate_factor, make_optimizer
 from .teacher import teach
@@ -52,8 +52,7 @@ def _save_state(state: dict[str, Any], path: Path) -> None:
 
 
 def _save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
-    with plain_path(path) as name:
-        save_file(state, name)
+    path.write_bytes(save(state))  # by Python: a full disk is then an OSError
 
 
 class Trainer:
@@ -172,9 +171,23 @@ class Trainer:
         self._load_more_state(state)
         return True
 
+    def _trim_log(self) -> None:
+        """Takes off the log what a killed run wrote after its last resume point: it is going to be done again."""
+        path = self.folder / LOG
+        if self.fabric.global_rank or not path.is_file():
+            return
+        done, kept = self.step // self.batches.epoch_steps, []
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+            try:
+                finished = line.endswith("\n") and json.loads(line)["epoch"] <= done
+            except (ValueError, KeyError, TypeError):
+                finished = False
+            kept += [line] if finished else []
+        write_whole(path, lambda target: target.write_text("".join(kept), encoding="utf-8"))
+
     def _log(self, epoch: int, **values: float) -> None:
         if self.fabric.global_rank == 0:
-            with (self.folder / "log.jsonl").open("a", encoding="utf-8") as stream:
+            with (self.folder / LOG).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps({"epoch": epoch, **values}) + "\n")
             for key, value in values.items():
                 if isinstance(value, float) and self.board:
@@ -185,7 +198,7 @@ class Trainer:
         if self.fabric.global_rank:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / CONFIG).write_text(json.dumps(record_dict(self.config), indent=2), encoding="utf-8")
+        write_record(self.folder / CONFIG, self.config)
         split = Split(_part(self.training), _part(self.validation))
         write_record(self.folder / SPLIT, split)
         write_record(self.folder / CONDITIONS, conditions())
@@ -202,6 +215,7 @@ class Trainer:
         self._start()
         if self.resume():
             self.fabric.print(f"resumed at step {self.step} of {self.total_steps}")
+        self._trim_log()
         while self.step < self.total_steps:
             epoch, begun = self.step // self.batches.epoch_steps + 1, time.monotonic()
             figures = self._train_epoch(epoch, stop_at_step)

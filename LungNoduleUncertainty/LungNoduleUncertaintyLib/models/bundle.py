@@ -6,16 +6,13 @@ Hashes of the weights and of the metadata are checked on loading, and nothing is
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from LungNoduleKit.errors import BundleError
-from LungNoduleKit.files import plain_path
+from LungNoduleKit.files import as_output_error, plain_path, whole_folder
 from LungNoduleKit.records import record_dict
 
 from .. import networks
@@ -133,21 +130,17 @@ def write_bundle(
     """Write a bundle from state dicts (float weights become half precision); whole or not at all. Returns its folder.
 
     `rare` are the weights of the network for rare nodules, which `metadata.rare` tells about. What `metadata` says of
-    weight files and hashes is replaced by what is written. So is an existing folder.
+    weight files and hashes is replaced by what is written. So is an existing folder. Raises OutputError.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        names = ["model.safetensors"] if len(states) == 1 else [f"model-{n}.safetensors" for n in range(len(states))]
+    names = ["model.safetensors"] if len(states) == 1 else [f"model-{n}.safetensors" for n in range(len(states))]
+    with whole_folder(folder) as temporary, as_output_error(Path(folder)):
         weights = []
         for file, state in [*zip(names, states, strict=True), *([("rare.safetensors", rare)] if rare else [])]:
             half = {k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in state.items()}
-            with plain_path(temporary / file) as name:
-                save_file(half, name)
-            (temporary / file).chmod(0o644)
+            # Written by Python: a full disk is then an OSError.
+            (temporary / file).write_bytes(save(half))
             weights.append(WeightFile(file, file_sha256(temporary / file)))
         described = replace(metadata, weights=tuple(weights[: len(states)]))
         if rare and metadata.rare:
@@ -155,13 +148,7 @@ def write_bundle(
         content = signed(described)
         (temporary / METADATA_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (temporary / CARD_FILE).write_text(card, encoding="utf-8")
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return Path(folder)
 
 
 def signed(metadata: BundleMetadata) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from LungNoduleKit.errors import BundleError, OutputError
+from LungNoduleKit.files import scratch_folder, whole_folder
 
 from ..resources import resource_path
 from .metadata import CARD_FILE, METADATA_FILE, checked_weights, read_metadata
@@ -24,31 +24,53 @@ FOLDER_VARIABLE = "LUNG_NODULE_UNCERTAINTY_MODELS"
 _LIMIT_BYTES = 2 << 30  # of an unpacked archive: no bundle is nearly as large
 
 
-def user_folder() -> Path:
-    """Folder of the bundles that the user imported; it needn't exist."""
+def user_folder() -> Path | None:
+    """Folder of the bundles that the user imported; it needn't exist. None for a user without a home folder."""
     set_by_user = os.environ.get(FOLDER_VARIABLE)
-    return Path(set_by_user) if set_by_user else Path.home() / ".lung-nodule-uncertainty" / "models"
+    if set_by_user:
+        return Path(set_by_user)
+    try:
+        return Path.home() / ".lung-nodule-uncertainty" / "models"
+    except RuntimeError:  # a container may run as a user that the system doesn't know
+        return None
 
 
 def folders() -> list[Path]:
     """Folders that hold bundles by name, the shipped ones first."""
-    return [resource_path("Models"), user_folder()]
+    users = user_folder()
+    return [resource_path("Models"), *([] if users is None else [users])]
 
 
 def available_bundles() -> list[str]:
     """Names of the bundles: the default one, the other shipped ones, those that the user imported."""
     names: list[str] = []
     for folder in folders():
-        found = sorted(p.parent.name for p in folder.glob(f"[!.]*/{METADATA_FILE}")) if folder.is_dir() else []
+        found = sorted(p.parent.name for p in _listed(folder))
         names += [name for name in found if name not in names]
     return sorted(names, key=lambda name: name != DEFAULT_BUNDLE)
+
+
+def _listed(folder: Path) -> list[Path]:
+    """The metadata files of the bundles in a folder; none where the folder can't be looked into."""
+    try:
+        return [p for p in folder.glob(f"[!.]*/{METADATA_FILE}") if p.is_file()]
+    except OSError:
+        return []
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a bundle; what may not be looked into (another user's home) holds none."""
+    try:
+        return (folder / METADATA_FILE).is_file()
+    except OSError:
+        return False
 
 
 def find_bundle(name_or_path: str | Path | None = None) -> Path:
     """Folder of a bundle, by its name (default: the shipped model) or a path. Raises BundleError."""
     name = DEFAULT_BUNDLE if name_or_path is None else str(name_or_path)
     for folder in (*(root / name for root in folders()), Path(name)):
-        if (folder / METADATA_FILE).is_file():
+        if _is_bundle(folder):
             return folder
     raise BundleError(
         f"model {name!r}: neither a known bundle ({', '.join(available_bundles()) or 'none found'}) "
@@ -58,7 +80,8 @@ def find_bundle(name_or_path: str | Path | None = None) -> Path:
 
 def is_removable(name: str) -> bool:
     """Whether a bundle was imported by the user; shipped ones stay."""
-    return (user_folder() / name / METADATA_FILE).is_file() and not _is_shipped(name)
+    users = user_folder()
+    return users is not None and _is_bundle(users / name) and not _is_shipped(name)
 
 
 def import_bundle(source: str | Path) -> str:
@@ -69,33 +92,30 @@ def import_bundle(source: str | Path) -> str:
     OutputError if the folder can't be written.
     """
     source, target = Path(source), user_folder()
+    if target is None:
+        raise OutputError(f"models can't be kept: there is no home folder; set {FOLDER_VARIABLE} to a folder")
     try:
         target.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".import-", dir=target))
+        with scratch_folder(target) as scratch:
+            found = _unpacked(source, scratch / "archive") if source.is_file() else source
+            name = _checked(found)
+            if _is_shipped(name):
+                raise BundleError(
+                    f"{source}: a bundle named {name!r} ships with the extension; give yours another name"
+                )
+            with whole_folder(target / name) as copy:
+                shutil.copytree(found, copy, dirs_exist_ok=True)
     except OSError as error:
         raise OutputError(f"{target}: models can't be kept there: {error.strerror or error}") from error
-    try:
-        found = _unpacked(source, temporary / "archive") if source.is_file() else source
-        name = _checked(found)
-        if _is_shipped(name):
-            raise BundleError(f"{source}: a bundle named {name!r} ships with the extension; give yours another name")
-        copy, old = temporary / "copy", temporary / "old"
-        shutil.copytree(found, copy)
-        if (target / name).exists():
-            os.replace(target / name, old)
-        os.replace(copy, target / name)
-    except OSError as error:
-        raise OutputError(f"{target}: the bundle can't be copied there: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return name
 
 
 def remove_bundle(name: str) -> None:
     """Deletes an imported bundle. Raises BundleError for a shipped or unknown one, OutputError if it stays."""
-    if not is_removable(name):
+    users = user_folder()
+    if users is None or not is_removable(name):
         raise BundleError(f"model {name!r}: only imported bundles can be removed")
-    folder = user_folder() / name
+    folder = users / name
     doomed = folder.with_name(f".removed-{name}")
     try:
         os.replace(folder, doomed)  # gone at once, even if deleting its files takes long or fails half-way

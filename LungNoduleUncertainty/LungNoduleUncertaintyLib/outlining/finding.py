@@ -20,6 +20,7 @@ from scipy import ndimage
 from LungNoduleKit import geometry
 from LungNoduleKit.errors import NoNoduleError
 from LungNoduleKit.geometry import Grid
+from LungNoduleKit.images import check_finite
 
 from ..models.bundle import Model
 from ..models.network_input import Averaging
@@ -69,6 +70,7 @@ class NoduleCube:
         self.grid = geometry.nodule_grid(ct, point_lps, (size, size, size), spacing)
         # Outside the CT its border goes on: a step to air there would look like the nodule's end.
         self.hu = geometry.sample(ct, self.grid, outside=None)
+        check_finite(self.hu, "CT, near the nodule")
         self.spacing = np.array(self.grid.spacing[::-1])
         self.point, self.clicked = (
             np.array(index)[::-1] for index in self.grid.points_to_indices([point_lps, clicked_lps])

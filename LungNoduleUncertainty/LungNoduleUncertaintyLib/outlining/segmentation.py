@@ -23,6 +23,7 @@ from LungNoduleKit.errors import BundleError, NoduleError, NoNoduleError, PointE
 from LungNoduleKit.geometry import Grid
 from LungNoduleKit.hounsfield import NOT_HU, value_warnings
 from LungNoduleKit.images import check_ct, check_point
+from LungNoduleKit.mask_parts import place_of
 from LungNoduleKit.warning_codes import code_of, without_repeats
 
 from .. import __version__
@@ -46,6 +47,7 @@ def segment_nodule(
     point_lps: Sequence[float] | None = None,
     *,
     near: sitk.Image | None = None,
+    part: int | None = None,
     model: Model | str | Path | None = None,
     device: str = "auto",
     thresholds: Mapping[str, float] | None = None,
@@ -55,7 +57,8 @@ def segment_nodule(
 ) -> NoduleSegmentation:
     """Segment the nodule at a point.
 
-    ct: scalar 3D image, HU. point_lps: (x, y, z) in mm, LPS; or `near`, a mask image whose centroid is the point.
+    ct: scalar 3D image, HU. point_lps: (x, y, z) in mm, LPS; or `near`, a mask image of the
+    nodule, whose centroid (or deepest point) is the point; `part` says which of its parts is meant, 1 is the largest.
     model: a loaded `Model`, a bundle's name or path, or None for the shipped one (on `device`: auto, cpu, cuda).
     thresholds: in place of the bundle's, keys `union`, `intersection`, `final` (`final` alone where the model has
     nothing else). averaging: in place of the bundle's. progress: called with (stage, share done, 0 to 1); it may raise
@@ -65,8 +68,12 @@ def segment_nodule(
     """
     if (point_lps is None) == (near is None):
         raise PointError("give either a point (LPS, mm) or a mask that marks the nodule, and not both")
-    own: list[str] = list(check_ct(ct, "CT"))
-    given = centroid_lps(near) if near is not None else tuple(() if point_lps is None else point_lps)
+    # NaN counts only where the nodule is: the nodule cubes are checked.
+    own: list[str] = list(check_ct(ct, "CT", finite=False))
+    if near is not None:
+        given: Sequence[float] = place_of(near, part, own.append).point_lps
+    else:
+        given = tuple(() if point_lps is None else point_lps)
     check_point(given, ct)
     x, y, z = (float(v) for v in given)
     point = (x, y, z)
@@ -102,15 +109,6 @@ def segment_nodule(
         warnings=told,
         final_map=model.outputs.final_map,
     )
-
-
-def centroid_lps(mask: sitk.Image) -> Point:
-    """Centroid of a mask image's foreground in LPS mm. Raises PointError when the mask is empty."""
-    shape = sitk.LabelShapeStatisticsImageFilter()
-    shape.Execute(sitk.Cast(mask != 0, sitk.sitkUInt8))
-    if not shape.HasLabel(1):
-        raise PointError("the mask given as the nodule's place is empty")
-    return tuple(shape.GetCentroid(1))
 
 
 def _thresholds(model: Model, given: Mapping[str, float]) -> dict[str, float]:

@@ -104,6 +104,8 @@ def build(
     manifest = Manifest(output)
     order = {case.name: number for number, case in enumerate(cases)}
     left = [case for case in cases if not _is_done(manifest.rows.get(case.name), output, case.name)]
+    if left:  # sheets of before don't show the cases to come, which would go unnoticed if this run were stopped
+        _remove_sheets(output, 0)
     begun = last = time.monotonic()
     failed = 0
     try:
@@ -153,10 +155,15 @@ def write_sheets(
     manifest.write(order)
     for _ in run_many(partial(_write_sheet, output), work, jobs if len(work) > 4 * jobs else 1):
         pass
-    for path in (output / SHEETS).glob("page-*.png"):
-        if path.stem[5:].isdigit() and int(path.stem[5:]) > len(pages):
-            path.unlink()
+    _remove_sheets(output, len(pages))
     return len(pages)
+
+
+def _remove_sheets(output: Path, kept: int) -> None:
+    """Deletes the contact sheets after so many."""
+    for path in (output / SHEETS).glob("page-*.png"):
+        if path.stem[5:].isdigit() and int(path.stem[5:]) > kept:
+            path.unlink(missing_ok=True)
 
 
 def read_case(output: str | Path, name: str) -> dict[str, np.ndarray]:
@@ -181,7 +188,7 @@ def _results(
 def _make(case: SourceCase, output: Path, settings: Settings) -> dict[str, Any]:
     """Files of a case; returns what the manifest says of a case that is done."""
     loaded = case.load(settings.strategy, settings.reader)
-    parameters, notes = settings.parameters, list[str]()
+    parameters, notes = settings.parameters, list(loaded.notes)
     if settings.own_window and loaded.window:
         parameters = replace(parameters, window=loaded.window)
     alpha, trimap = soft_mask_array(

@@ -6,7 +6,6 @@ detection with deep learning", Journal of Medical Imaging 2018.
 
 from __future__ import annotations
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from LungNoduleKit import tables
 from LungNoduleKit.files import read_image
 
 from ..errors import ImageError, RecistError, SoftMaskError
@@ -47,16 +47,10 @@ def read_table(path: str | Path) -> list[Lesion]:
     Pixels are taken to be counted from 1, as public loaders do (the file doesn't say); that is taken off. Rows whose
     numbers can't be read are kept, so that a data set's builder can record them.
     """
-    path = Path(path)
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in _COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise SoftMaskError(f"{path}: it isn't a DL_info.csv, it has no column {', '.join(missing)}")
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SoftMaskError(f"{path}: it can't be read ({getattr(error, 'strerror', None) or error})") from None
+    rows = tables.read_table(path, error=SoftMaskError)
+    missing = [name for name in _COLUMNS if name not in rows.columns]
+    if missing:
+        raise SoftMaskError(f"{path}: it isn't a DL_info.csv, it has no column {', '.join(missing)}")
     seen: dict[str, int] = {}
     lesions = []
     for row in rows:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from LungNoduleKit import tables
 from LungNoduleKit.files import write_all
 
 from ..errors import SoftMaskError
@@ -69,21 +70,14 @@ class Manifest:
 
     def _take(self, own: Sequence[str]) -> None:
         """Reads the file, and takes all of its columns but `own` for the cases that are known already."""
-        try:
-            with open(self.path, newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file)
-                columns = reader.fieldnames or ()
-                if "case" not in columns:
-                    raise SoftMaskError(f"{self.path}: it has no column 'case'")
-                self.columns += [name for name in columns if name and name not in self.columns]
-                for row in reader:
-                    if not row["case"]:
-                        continue
-                    known = self.rows.setdefault(row["case"], {})
-                    skip = own if known else ()
-                    known.update({k: v or "" for k, v in row.items() if k and k not in skip})
-        except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise SoftMaskError(f"{self.path}: it can't be read ({error})") from None
+        table = tables.read_table(self.path, ("case",), SoftMaskError)
+        self.columns += [name for name in table.columns if name not in self.columns]
+        for row in table:
+            if not row["case"]:
+                continue
+            known = self.rows.setdefault(row["case"], {})
+            skip = own if known else ()
+            known.update({k: v for k, v in row.items() if k not in skip})
 
 
 def apply_decisions(folder: str | Path, undecided: str = REJECT) -> tuple[Path, dict[str, int]]:

@@ -5,23 +5,25 @@ A case is picklable and loads itself in the process that works on it.
 
 from __future__ import annotations
 
-import csv
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import SimpleITK as sitk
 
-from LungNoduleKit.images import on_grid, read_masks, read_volume
+from LungNoduleKit import tables
+from LungNoduleKit.images import read_volume
+from LungNoduleKit.masks import on_grid
+from LungNoduleKit.readers import read_readers
 
 from ..errors import ImageError, MaskError, SoftMaskError
 from ..trimap.recist import recist_axes
 from .deeplesion import key_slice_path, marks, read_key_slice, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .deeplesion import Lesion
 
@@ -44,6 +46,8 @@ class Loaded:
     slice: str = ""
     window: tuple[float, float] | None = None
     """The image's own window in HU, if it has one"""
+    notes: list[str] = field(default_factory=list)
+    """A line for each thing that reading was told"""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,10 @@ class FolderCase:
 
     def load(self, strategy: str, reader: int) -> Loaded:
         """The slice with all readers' masks, one reader's, or RECIST marks measured on at least half of the readers."""
-        image = read_volume(self.ct)
-        segments = [on_grid(mask, image, str(self.masks)) for mask in read_masks(self.masks).values()]
+        notes: list[str] = []
+        image = read_volume(self.ct, warn=notes.append)
+        found = read_readers(self.masks, warn=notes.append)
+        segments = [on_grid(mask, image, str(self.masks), notes) for mask in found.values()]
         masks = np.stack([sitk.GetArrayViewFromImage(mask) != 0 for mask in segments])
         consensus = 2 * masks.sum(axis=0) >= len(masks)
         z = int(consensus.sum(axis=(1, 2)).argmax()) if self.z is None else self.z
@@ -70,14 +76,14 @@ class FolderCase:
             raise ImageError(f"{self.ct}: it has no slice {z}")
         hu, spacing = sitk.GetArrayViewFromImage(image)[z].copy(), image.GetSpacing()[1::-1]
         if strategy == "recist":
-            return Loaded(hu, spacing, points=recist_axes(consensus[z], spacing), slice=str(z))
+            return Loaded(hu, spacing, points=recist_axes(consensus[z], spacing), slice=str(z), notes=notes)
         if strategy == "readers":
-            return Loaded(hu, spacing, masks=list(masks[:, z]), slice=str(z))
+            return Loaded(hu, spacing, masks=list(masks[:, z]), slice=str(z), notes=notes)
         if not 1 <= reader <= len(masks):
             raise MaskError(f"{self.masks}: it has {len(masks)} readers, not {reader}")
         if not masks[reader - 1, z].any():
             raise MaskError(f"{self.masks}: reader {reader} drew nothing on slice {z}")
-        return Loaded(hu, spacing, masks=[masks[reader - 1, z]], slice=str(z))
+        return Loaded(hu, spacing, masks=[masks[reader - 1, z]], slice=str(z), notes=notes)
 
 
 @dataclass(frozen=True)
@@ -108,16 +114,14 @@ def folder_cases(folder: str | Path) -> list[FolderCase]:
     folder = Path(folder)
     table = folder / "nodules.csv"
     try:
+        rows: Sequence[dict[str, str]]
         if table.is_file():
-            with open(table, newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.DictReader(file))
-            if rows and "nodule_id" not in rows[0]:
-                raise SoftMaskError(f"{table}: it has no column 'nodule_id'")
+            rows = tables.read_table(table, ("nodule_id",), SoftMaskError)
         else:
             names = sorted(path.name[: -len(CT_ENDING)] for path in folder.glob(f"*{CT_ENDING}"))
             rows = [{"nodule_id": name} for name in names]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SoftMaskError(f"{table}: it can't be read ({error})") from None
+    except OSError as error:
+        raise SoftMaskError(f"{folder}: it can't be read ({error.strerror or error})") from None
     if not rows:
         raise SoftMaskError(f"{folder}: there is no nodules.csv with nodules and no *{CT_ENDING} in it")
     cases = []

@@ -4,8 +4,6 @@ A set is written beside its place and moved there when it is whole, so a run tha
 """
 
 import hashlib
-import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +12,8 @@ from typing import Any
 
 import numpy as np
 from tqdm import tqdm
+
+from LungNoduleKit.files import whole_folder
 
 from ..nodule import DatasetError
 from .manifest import TABLE, check_rows, write_manifest
@@ -100,15 +100,8 @@ def new_folder(output: str | Path) -> Iterator[Path]:
     output = Path(output)
     if output.exists():
         raise DatasetError(f"{output}: it exists already; choose another --output")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}-{uuid.uuid4().hex[:8]}")
-    temporary.mkdir()
-    try:
+    with whole_folder(output) as temporary:
         yield temporary
-        temporary.replace(output)
-    finally:
-        if temporary.exists():
-            shutil.rmtree(temporary)
 
 
 def _soft(sample: Sample, band: str) -> np.ndarray | None:

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from LungNoduleKit import tables
 from LungNoduleKit.files import write_whole
 
 from ..nodule import DatasetError
@@ -44,15 +45,11 @@ def read_manifest(folder: str | Path) -> list[dict[str, Any]]:
     table = Path(folder) / TABLE
     if not table.is_file():
         raise DatasetError(f"{table}: not found (see `prepare-images --help`)")
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            missing = [name for name in WANTED if name not in (reader.fieldnames or ())]
-            if missing:
-                raise DatasetError(f"{table}: has no column {', '.join(missing)}")
-            rows = [_row(row, f"{table}: row {number}") for number, row in enumerate(reader, 2)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table}: it can't be read ({error})") from None
+    found = tables.read_table(table, error=DatasetError)
+    missing = [name for name in WANTED if name not in found.columns]
+    if missing:
+        raise DatasetError(f"{table}: has no column {', '.join(missing)}")
+    rows = [_row(row) for row in found]
     if not rows:
         raise DatasetError(f"{table}: lists no image")
     check_rows(rows, str(table))
@@ -81,17 +78,15 @@ def write_manifest(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_whole(path, lambda temporary: temporary.write_text(text.getvalue(), encoding="utf-8"))
 
 
-def _row(row: Mapping[str, str | None], where: str) -> dict[str, Any]:
-    out: dict[str, Any] = {name: (row.get(name) or "").strip() for name in COLUMNS}
+def _row(row: tables.Row) -> dict[str, Any]:
+    where = row.where
+    out: dict[str, Any] = {name: row.get(name, "") for name in COLUMNS}
     for name in ("image", "mask", "patient_id", "fold"):
         if not out[name]:
             raise DatasetError(f"{where}: {name} is empty")
-    for names, kind in ((_WHOLE, int), (_REAL, float)):
+    for names, kind in ((_WHOLE, row.whole), (_REAL, row.real)):
         for name in names:
-            try:
-                out[name] = kind(out[name]) if out[name] else None
-            except ValueError:
-                raise DatasetError(f"{where}: {name} is {out[name]!r}, no {kind.__name__}") from None
+            out[name] = kind(name) if out[name] else None
     given = [name for name in BOX if out[name] is not None]
     if given and (len(given) < len(BOX) or min(out["first_row"], out["first_column"]) < 0):
         raise DatasetError(f"{where}: a part of an image wants {', '.join(BOX)}, none of them negative")

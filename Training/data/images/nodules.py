@@ -1,10 +1,11 @@
 """Sets of images made of nodules: the slices of LIDC cubes, and the soft masks that SoftMaskLabelerLib built."""
 
-import csv
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+
+from LungNoduleKit import tables
 
 from ..nodule import DatasetError
 from ..nodule_files import read_nodule, read_table
@@ -25,7 +26,7 @@ def lidc(source: str | Path, window: tuple[float, float] | None, min_readers: in
     source = Path(source)
     rows = read_table(source)
 
-    def case(row: dict) -> list[Sample]:
+    def case(row: tables.Row) -> list[Sample]:
         nodule = read_nodule(source, row)
         if len(nodule.readers) < min_readers:
             return []
@@ -52,13 +53,8 @@ def soft_masks(
     table = source / "manifest.csv"
     if undecided not in DECISIONS:
         raise DatasetError(f"undecided is {' or '.join(DECISIONS)}, got {undecided!r}")
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
-            missing = {"case", "patient", "status", "decision"} - set(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table}: it can't be read ({getattr(error, 'strerror', None) or error})") from None
+    rows = tables.read_table(table, error=DatasetError)
+    missing = {"case", "patient", "status", "decision"} - set(rows.columns)
     if missing:
         raise DatasetError(f"{table}: has no column {', '.join(sorted(missing))}; is it one of SoftMaskLabelerLib?")
     kept = []

@@ -16,8 +16,10 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
+from LungNoduleKit import tables
 from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.files import image_writer, write_whole
+from LungNoduleKit.records import read_json
 from LungNoduleKit.segmentation_file import write_segmentation
 
 from ..nodule_files import NODULES
@@ -196,10 +198,7 @@ def _claim(output: Path, settings: Mapping[str, Any]) -> None:
         text = json.dumps(settings, indent=2) + "\n"
         write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
         return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise PrepareError(f"{path}: it can't be read; choose another folder") from None
+    before = read_json(path, PrepareError)
     changed = [key for key in settings if before.get(key) != settings[key]]
     if changed:
         told = ", ".join(f"{key} {before.get(key)} before, {settings[key]} now" for key in changed)
@@ -222,8 +221,7 @@ def _finished_rows(output: Path) -> dict[str, Row]:
     table = output / NODULES
     if not table.is_file():
         return {}
-    with table.open(newline="", encoding="utf-8") as stream:
-        rows = {row["nodule_id"]: row for row in csv.DictReader(stream)}
+    rows = {row["nodule_id"]: row for row in tables.read_table(table, ("nodule_id",), PrepareError)}
     endings = ("_ct.nrrd", "_readers.seg.nrrd")
     return {key: row for key, row in rows.items() if all((output / f"{key}{end}").is_file() for end in endings)}
 
