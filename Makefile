@@ -1,5 +1,6 @@
 # make demo     the main job on the embedded sample, or on your CT: make demo ARGS="--ct FILE --point X Y Z"
 # make test     all checks and all tests; make test ARGS="-k geometry" for some
+# make fuzz     five minutes of damaged inputs; make fuzz ARGS="--count 10000" for more, ARGS=--help for how
 # make lint     the checks alone; make format formats the code; make docs builds the documentation into site/
 # They build the environment .venv first, once, from pinned versions. Needed: Python 3.10 or newer with venv.
 
@@ -10,16 +11,19 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 SOURCES := pyproject.toml constraints.txt Makefile
 
-.PHONY: demo test lint docs format cmake-lists clean help
+.PHONY: demo test fuzz lint docs format cmake-lists clean help
 
 help:
-	@sed -n 's/^# //p' Makefile | head -4
+	@sed -n 's/^# //p' Makefile | head -5
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m LungNoduleUncertaintyLib demo --output demo-output $(ARGS)
 
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python Testing/robustness/fuzz.py $(or $(ARGS),--seconds 300)
 
 # pre-commit's hooks are local ones that find their programs on the PATH. Outside of a git clone there are no hooks to run.
 lint: $(VENV)/.installed-test docs
@@ -36,7 +40,7 @@ cmake-lists:
 	$(PYTHON) Testing/update_cmake_lists.py
 
 clean:
-	rm -rf $(VENV) demo-output site build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) demo-output site build dist fuzz-failures *.egg-info .pytest_cache .ruff_cache
 
 # The stamps are written last, so that an interrupted installation starts anew.
 $(VENV)/.python:

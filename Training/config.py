@@ -3,8 +3,9 @@
 `record_dict` writes a configuration into run folders, checkpoints and job files; `read_config` reads it back.
 """
 
+import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -330,7 +331,23 @@ def read_config(values: Mapping[str, Any], source: str) -> Config:
             given.setdefault(table, {})
         elif table in given:
             raise ConfigError(f"{source}: the table '{table}' is for {' and '.join(owners)} alone, not for {name}")
-    return read_record(Config, given, source, ConfigError)
+    config = read_record(Config, given, source, ConfigError)
+    for place, number in _numbers(record_dict(config)):
+        if not math.isfinite(number):
+            raise ConfigError(f"{source}: '{place}' must be a finite number, not {number}")
+    return config
+
+
+def _numbers(values: Any, place: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers with a fraction in nested dicts and lists, and where each stands."""
+    if isinstance(values, float):
+        yield place, values
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _numbers(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(values, list):
+        for number, value in enumerate(values):
+            yield from _numbers(value, f"{place}[{number}]")
 
 
 def changed(config: Config, values: Mapping[str, Any], source: str = "configuration") -> Config:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from LungNoduleKit.files import plain_path
@@ -47,11 +48,22 @@ def is_run(folder: str | Path) -> bool:
 
 
 def load_run(folder: str | Path) -> tuple[Config, dict[str, torch.Tensor]]:
-    """(configuration, averaged weights) of a run folder. Options that it doesn't name have their defaults."""
+    """(configuration, averaged weights) of a run folder. Options that it doesn't name have their defaults.
+
+    Raises ConfigError.
+    """
     path = Path(folder) / CONFIG
     config = read_config(read_json(path, ConfigError), str(path))
-    with plain_path(path.with_name(WEIGHTS)) as name:
-        return config, load_file(name)
+    return config, load_weights(path.with_name(WEIGHTS))
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a `.safetensors` file by name. Raises ConfigError if it can't be read."""
+    try:
+        with plain_path(path) as name:
+            return load_file(name)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path}: it can't be read ({str(error).splitlines()[0]})") from None
 
 
 def _git_commit() -> str:

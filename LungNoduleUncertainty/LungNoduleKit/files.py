@@ -16,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from .errors import ImageError, printable
+from .intact import check_intact
 from .nifti import check_written, is_nifti, nifti_image
 from .numeric_locale import decimal_points
 from .records import record_dict
@@ -57,6 +58,7 @@ def read_image(
     path = Path(path)
     if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise ImageError(f"{path}: there is no such file or folder")
+    check_intact(path)
     try:
         with quiet_itk(), decimal_points(), plain_path(path) as name:
             kind = sitk.ImageFileReader.GetImageIOFromFileName(name)

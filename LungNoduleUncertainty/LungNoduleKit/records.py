@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import json
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ def read_record(
     reason in one line.
     """
     if not isinstance(values, Mapping):
-        raise error(f"{source}: {_where(path)} must be a table, not {values!r}")
+        raise error(f"{source}: {_where(path)} must be a table, not {_shown(values)}")
     hints = _hints(typing.cast(typing.Hashable, kind))
     rest = next((f.name for f in _fields(kind) if f.metadata.get("rest")), None)
     unknown = [key for key in values if key not in hints or key == rest]
@@ -85,7 +86,7 @@ def read_record_file(kind: type[R], path: str | Path, error: type[Exception] = R
 def read_json(path: str | Path, error: type[Exception] = RecordError) -> Any:
     """The values of a JSON file. Raises `error` where there is no such file or it isn't valid JSON."""
     try:
-        return json.loads(read_text(path, error))
+        return parsed_json(read_text(path, error))
     except (ValueError, RecursionError) as reason:
         raise error(f"{path}: can't be read as JSON ({reason})") from reason
 
@@ -108,6 +109,19 @@ def read_text(path: str | Path, error: type[Exception] = RecordError, fallback: 
             line = content[: reason.start].count(b"\n") + 1
             raise error(f"{path}: it can't be read (line {line} isn't text in {reason.encoding})") from None
         return content.decode(fallback, errors="replace")
+
+
+def parsed_json(text: str) -> Any:
+    """The values of a JSON text. Raises ValueError, also for a key that stands twice with different values."""
+    return json.loads(text, object_pairs_hook=_table)
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    for key, value in pairs:
+        if values[key] is not value and values[key] != value:
+            raise ValueError(f"key '{key}' stands there twice")
+    return values
 
 
 @cache
@@ -150,7 +164,7 @@ def _value(hint: Any, value: Any, source: str, error: type[Exception], path: str
         return Path(value)
     if origin is None and _fits(hint, value):
         return value
-    raise error(f"{source}: '{path}' must be {_described(hint)}, not {value!r}")
+    raise error(f"{source}: '{path}' must be {_described(hint)}, not {_shown(value)}")
 
 
 def _one_of(options: tuple[Any, ...], hint: Any, value: Any, source: str, error: type[Exception], path: str) -> Any:
@@ -161,7 +175,7 @@ def _one_of(options: tuple[Any, ...], hint: Any, value: Any, source: str, error:
             nested = dataclasses.is_dataclass(option) and isinstance(value, Mapping)
             if nested and len([o for o in options if o is not type(None)]) == 1:
                 raise error(str(reason)) from None
-    raise error(f"{source}: '{path}' must be {_described(hint)}, not {value!r}")
+    raise error(f"{source}: '{path}' must be {_described(hint)}, not {_shown(value)}")
 
 
 def _fits(hint: Any, value: Any) -> bool:
@@ -185,6 +199,12 @@ def _described(hint: Any) -> str:
     if origin is dict or hint is dict or dataclasses.is_dataclass(hint):
         return "a table"
     return "nothing" if hint is type(None) else _NAMES.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _shown(value: Any) -> str:
+    """A value in a message of one line."""
+    text = reprlib.repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _join(path: str, key: str) -> str:

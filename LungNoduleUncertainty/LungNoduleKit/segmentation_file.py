@@ -8,6 +8,7 @@ header keys are those that Slicer's segmentation storage node reads and writes (
 from __future__ import annotations
 
 import gzip
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
+_SEGMENT_KEY = re.compile(r"Segment([0-9]{1,6})_")
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _REFERENCE_GEOMETRY = "Reference image geometry"
 
 
@@ -74,22 +77,41 @@ def is_segmentation(image: sitk.Image) -> bool:
 def segments_of(image: sitk.Image, name: str) -> dict[str, sitk.Image]:
     """As `read_segmentation`, of an image that was read already; `name` is what messages call it."""
     array = sitk.GetArrayViewFromImage(image)
-    grid, masks, number = Grid.of(image), {}, 0
-    while image.HasMetaDataKey(f"Segment{number}_LabelValue"):
+    grid, masks = Grid.of(image), {}
+    layers = [array[..., n] for n in range(array.shape[-1])] if array.ndim == 4 else [array]
+    filled = [0] * len(layers)
+    taken: set[tuple[int, int]] = set()
+    for number in _segment_numbers(image, name):
 
         def value(key: str, default: str, number: int = number) -> str:
             full = f"Segment{number}_{key}"
             return (image.GetMetaData(full).strip() if image.HasMetaDataKey(full) else "") or default
 
-        segment, layer, label = value("Name", f"Segment {number + 1}"), value("Layer", "0"), value("LabelValue", "1")
-        if not (layer.isdigit() and label.isdigit()) or int(layer) >= image.GetNumberOfComponentsPerPixel():
+        segment = value("Name", f"Segment {number + 1}")
+        layer, label = value("Layer", "0" if len(layers) == 1 else "none"), value("LabelValue", "none")
+        if not (_NUMBER.fullmatch(layer) and _NUMBER.fullmatch(label)) or int(layer) >= len(layers):
             raise MaskError(
                 f"{name}: segment {segment} has label {label} in layer {layer}, which the file doesn't hold"
             )
-        labels = array[..., int(layer)] if array.ndim == 4 else array
-        masks[segment if segment not in masks else f"{segment} {number + 1}"] = grid.image(labels == int(label))
-        number += 1
+        if (int(layer), int(label)) in taken:
+            raise MaskError(f"{name}: two segments have label {int(label)} in layer {int(layer)}")
+        taken.add((int(layer), int(label)))
+        mask = layers[int(layer)] == int(label)
+        filled[int(layer)] += int(np.count_nonzero(mask))
+        masks[segment if segment not in masks else f"{segment} {number + 1}"] = grid.image(mask)
+    for layer_number, (labels, count) in enumerate(zip(layers, filled, strict=True)):
+        if np.count_nonzero(labels) != count:
+            raise MaskError(f"{name}: layer {layer_number} has labels that are no segment's")
     return masks
+
+
+def _segment_numbers(image: sitk.Image, name: str) -> list[int]:
+    """The numbers of a file's segments, which are counted from 0. Raises MaskError where one is missing."""
+    found = {int(key[1]) for text in image.GetMetaDataKeys() if (key := _SEGMENT_KEY.match(text))}
+    numbers = sorted(found)
+    if numbers != list(range(len(numbers))):
+        raise MaskError(f"{name}: its header names segments {numbers}, but not all from 0 on")
+    return numbers
 
 
 def _check_on_grid(name: str, mask: sitk.Image, grid: Grid) -> None:

@@ -37,7 +37,7 @@ class Row(dict[str, str]):
     def whole(self, column: str) -> int:
         """A cell as a whole number (a spreadsheet may have made 3 into 3.0). Raises the table's error."""
         value = self.real(column)
-        if value != int(value):
+        if value != int(value) or abs(value) >= 2**53:  # beyond it floats skip whole numbers
             raise self.error(f"{self.where}: {column} is {self[column]!r}, no whole number")
         return int(value)
 

@@ -139,6 +139,16 @@ def test_weights_of_another_network_are_refused(bundle):
         load_model(bundle)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value):
+    state = small_network().state_dict()
+    name = next(name for name, weights in state.items() if weights.is_floating_point())
+    state[name].view(-1)[3] = value
+    bundle = write_bundle(tmp_path / "odd", [state], bundle_metadata(), "# card\n")
+    with pytest.raises(BundleError, match=f"weights {name} aren't finite"):
+        load_model(bundle, "cpu")
+
+
 def test_a_weight_file_is_never_looked_for_outside_of_the_bundle(bundle, tmp_path):
     (tmp_path / "elsewhere.safetensors").write_bytes((bundle / "model.safetensors").read_bytes())
     entry = {"file": "../elsewhere.safetensors", "sha256": file_sha256(tmp_path / "elsewhere.safetensors")}

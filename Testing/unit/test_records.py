@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pytest
 
-from LungNoduleKit.records import REST, RecordError, read_record, record_dict
+from LungNoduleKit.records import REST, RecordError, read_record, read_record_file, record_dict
 
 
 @dataclass
@@ -83,3 +83,26 @@ def test_what_does_not_fit_is_named(values, message):
 def test_the_error_is_of_the_callers_kind():
     with pytest.raises(KeyError):
         read_record(Outer, {}, "f", KeyError)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "record.json"
+    path.write_text('{"title": "a", "table": {"x": 1, "x": 1}, "title": "a"}', encoding="utf-8")
+    assert read_record_file(Outer, path) == Outer("a", table={"x": 1})
+    path.write_text('{"title": "a", "table": {"x": 1, "x": 2}}', encoding="utf-8")
+    with pytest.raises(RecordError, match=rf"^{path}: can't be read as JSON \(key 'x' stands there twice\)"):
+        read_record_file(Outer, path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000])
+def test_endless_nesting_is_refused(tmp_path, text):
+    path = tmp_path / "record.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RecordError, match=f"^{path}: can't be read as JSON"):
+        read_record_file(Outer, path)
+
+
+def test_a_long_value_is_shortened_in_the_message():
+    values = {"title": list(range(1000)), "table": {}}
+    with pytest.raises(RecordError, match=r"^f: 'title' must be a text, not \[0, 1, 2, 3, 4, 5, \.\.\.\]$"):
+        read_record(Outer, values, "f")

@@ -343,3 +343,26 @@ def test_store_reads_what_is_there_and_names_what_is_not(results, tmp_path):
             call("x")
         assert str(job) in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("header", ["nodule_id,dsc,dsc", "nodule_id,dsc,", "nodule_id,dsc,\0"])
+def test_a_table_whose_columns_have_no_names_of_their_own_is_refused(tmp_path, header):
+    job = tmp_path / "jobs" / "x"
+    job.mkdir(parents=True)
+    (job / "scores.csv").write_text(f"{header}\nA,0.8,0.7\n", encoding="utf-8")
+    with pytest.raises(JobError, match=r"scores\.csv: column .* has no name or stands there twice|NUL"):
+        JobStore(tmp_path).scores("x")
+
+
+@pytest.mark.parametrize("rows", ['""', '["x"]', "[1]", '[{"jobs": 3}]', "[" * 100_000, '[], "rows": [{}]'])
+def test_rows_of_an_experiment_that_are_none_are_refused(tmp_path, rows):
+    (tmp_path / "toy").mkdir()
+    (tmp_path / "toy" / "experiment.json").write_text(f'{{"rows": {rows}}}', encoding="utf-8")
+    store = JobStore(tmp_path)
+
+    def read():
+        for row in store.experiments()[0]["rows"]:
+            store.row_jobs(row)
+
+    with pytest.raises(JobError, match=f"^{tmp_path}"):
+        read()

@@ -143,3 +143,21 @@ def test_toml_and_json_of_windows_editors(tmp_path):
     (tmp_path / "b.json").write_bytes(b"[" * 100_000)
     with pytest.raises(RecordError, match="can't be read as JSON"):
         read_json(tmp_path / "b.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda lines: [*lines, lines[1]], "line 8: nodule N00 occurs twice"),
+        (lambda lines: [*lines[:-1], lines[-1].replace("P02,2", "P02,1")], "line 7: patient P02 is in several folds"),
+        (lambda lines: [*lines[:-1], lines[-1].replace("N05", "")], "line 7: it names no nodule or no patient"),
+        (lambda lines: [line.replace(",0", ",1" + 21 * "0") for line in lines], "fold is .*, no whole number"),
+    ],
+    ids=["twice", "two folds", "no name", "no fold"],
+)
+def test_nodules_that_stand_twice_and_patients_in_two_folds_are_refused(tmp_path, change, reason):
+    folder = write_folder(tmp_path / "data", 6)
+    table = folder / "nodules.csv"
+    table.write_text("\n".join(change(table.read_text().splitlines())) + "\n")
+    with pytest.raises(DatasetError, match=reason):
+        load_folder(folder, progress=False)

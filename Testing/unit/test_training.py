@@ -372,3 +372,12 @@ def test_torchrun_with_two_processes(tmp_path):
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in log] == [1, 2]
     assert (run / "best.safetensors").is_file()
+
+
+@pytest.mark.parametrize("text", ["optimizer.lr = nan", "augmentation.scale = [0.8, inf]", "loss.dice_weight = 1e400"])
+def test_a_configuration_with_numbers_that_arent_finite_is_refused(tmp_path, text):
+    path = tmp_path / "odd.toml"
+    path.write_text(text, encoding="utf-8")
+    key = text.split(" = ")[0]
+    with pytest.raises(ConfigError, match=rf"^{path}: '{key}.*' must be a finite number, not (nan|inf)$"):
+        load_config(path)

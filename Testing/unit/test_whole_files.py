@@ -10,11 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-import kill
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+import kill
 from fake_model import bright_model
 from LungNoduleKit import whole_files
 from LungNoduleKit.errors import OutputError

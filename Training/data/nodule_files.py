@@ -18,14 +18,30 @@ NODULES = "nodules.csv"
 
 
 def read_table(folder: str | Path) -> tables.Table:
-    """The rows of a folder's `nodules.csv`. Raises DatasetError if there is none, or it lacks a column."""
+    """The rows of a folder's `nodules.csv`.
+
+    Raises DatasetError if there is none, or it lacks a column; for a nodule that stands there twice, and for a patient
+    in several folds.
+    """
     table = Path(folder) / NODULES
     if not table.is_file():
         raise DatasetError(
             f"{table}: not found; a data folder holds images.csv (see `prepare-images --help`) or nodules.csv (see "
             "`prepare-lidc --help`)"
         )
-    return tables.read_table(table, ("nodule_id", "patient_id", "fold"), DatasetError)
+    rows = tables.read_table(table, ("nodule_id", "patient_id", "fold"), DatasetError)
+    seen: set[str] = set()
+    folds: dict[str, str] = {}
+    for row in rows:
+        nodule, patient = row["nodule_id"], row["patient_id"]
+        if not nodule or not patient:
+            raise DatasetError(f"{row.where}: it names no nodule or no patient")
+        if nodule in seen:
+            raise DatasetError(f"{row.where}: nodule {nodule} occurs twice")
+        seen.add(nodule)
+        if folds.setdefault(patient, row["fold"]) != row["fold"]:
+            raise DatasetError(f"{row.where}: patient {patient} is in several folds")
+    return rows
 
 
 def read_nodule(folder: str | Path, row: tables.Row) -> Nodule:

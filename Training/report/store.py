@@ -7,7 +7,6 @@ A job is done when its ``manifest.json`` exists; what is read here is never chan
 """
 
 import csv
-import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from LungNoduleKit.errors import NoduleError
+from LungNoduleKit.records import parsed_json
 
 __all__ = ["Columns", "Experiment", "JobError", "JobStore", "Manifest", "Record", "Row", "Store"]
 
@@ -90,7 +90,10 @@ class Store:
     def row_jobs(self, row: Row) -> dict[int, str]:
         """The finished jobs of an experiment's row: {fold (int): job id}, ordered by fold."""
         jobs = {}
-        for fold, job in (row.get("jobs") or {}).items():
+        named = row.get("jobs") or {}
+        if not isinstance(named, dict):
+            raise JobError(f"{self.root}: row {row.get('key')!r}: jobs is not a table")
+        for fold, job in named.items():
             try:
                 number = int(fold)
             except ValueError:
@@ -101,8 +104,8 @@ class Store:
 
     def _read_json(self, path: Path) -> dict[str, Any]:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            content = parsed_json(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
             raise JobError(f"{path}: {_reason(error)}") from None
         if not isinstance(content, dict):
             raise JobError(f"{path}: not a JSON object")
@@ -135,8 +138,9 @@ class JobStore(Store):
         found = []
         for path in sorted(self.root.glob("*/experiment.json")):
             experiment = self._read_json(path)
-            if not isinstance(experiment.get("rows", []), list):
-                raise JobError(f"{path}: rows is not a list")
+            rows = experiment.get("rows", [])
+            if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+                raise JobError(f"{path}: rows is not a list of tables")
             experiment.setdefault("name", path.parent.name)
             experiment.setdefault("rows", [])
             found.append(experiment)
@@ -201,6 +205,9 @@ class JobStore(Store):
                 raise JobError(f"{path}: {_reason(error)}") from None
             if "nodule_id" not in header:
                 raise JobError(f"{path}: has no column nodule_id")
+            odd = [name for name in header if not name.strip() or not name.isprintable() or header.count(name) > 1]
+            if odd:
+                raise JobError(f"{path}: column {odd[0]!r} has no name or stands there twice")
             for number, line in enumerate(lines, start=2):
                 if len(line) != len(header):
                     raise JobError(f"{path}: line {number} has {len(line)} cells, the header {len(header)}")

@@ -5,13 +5,12 @@ from dataclasses import fields
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
-from LungNoduleKit.files import plain_path
 from LungNoduleKit.records import read_record
 from LungNoduleUncertaintyLib.models.network_input import SliceInput, windows
 
 from ..config import Config, ConfigError
+from ..runs import load_weights
 
 
 def input_names(options: SliceInput) -> list[tuple]:
@@ -30,8 +29,7 @@ def warm_start(network: torch.nn.Module, config: Config) -> None:
     path = Path(config.training.init_from)
     if not path.is_file():
         raise ConfigError(f"training.init_from: {path} not found")
-    with plain_path(path) as name:
-        state, own = load_file(name), network.state_dict()
+    state, own = load_weights(path), network.state_dict()
     before, now = (input_names(options) for options in (_input_of(path) or config.input, config.input))
     if before != now:
         if not set(before) <= set(now):

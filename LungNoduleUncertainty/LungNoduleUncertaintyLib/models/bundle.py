@@ -111,6 +111,9 @@ def load_model(name_or_path: str | Path | None = None, device: str = "auto") -> 
             network = networks.create(options.pop("name"), **options)
             with plain_path(path) as name:
                 state = load_file(name)
+            odd = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+            if odd:
+                raise ValueError(f"weights {odd[0]} aren't finite")
             network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
         except (ValueError, TypeError, RuntimeError, KeyError, SafetensorError) as error:
             reason = str(error).splitlines()[0]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from LungNoduleKit.errors import BundleError
-from LungNoduleKit.records import read_record
+from LungNoduleKit.records import parsed_json, read_record
 
 from .network_input import Averaging, NetworkInput
 from .outputs import INTERVAL_MAPS, Outputs
@@ -125,8 +125,8 @@ def read_metadata(folder: str | Path) -> BundleMetadata:
     """A bundle's metadata, its own hash and its entries checked. Raises BundleError with file, key and reason."""
     path = Path(folder) / METADATA_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = parsed_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path}: can't be read as JSON: {error}") from error
     missing = [key for key in ("format", "weights", "sha256") if not isinstance(content, dict) or key not in content]
     if missing:
