@@ -15,7 +15,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
 
 SAMPLE_NAME = "LungNodulePhantom"
 
@@ -50,24 +49,31 @@ def registerSampleData():
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="Lung Nodule Uncertainty",
         sampleName=SAMPLE_NAME,
+        uris=[],  # no files; without the two lists SampleData raises
+        fileNames=[],
         thumbnailFileName=os.fspath(resource_path("Icons", "LungNodulePhantom.png")),
         customDownloader=loadSample,
     )
 
 
 def loadSample(source=None):
-    """Adds the chest phantom and a point on its first nodule to the scene; returns [volume node, point list node]."""
+    """Adds the chest phantom and a point on each of its nodules to the scene, shows the CT in the slice views and
+    chooses both in the panel; returns [volume node, point list node].
+    """
     from LungNoduleUncertaintyLib.scene.sample import add_phantom
 
-    return list(add_phantom(slicer.mrmlScene, SAMPLE_NAME))
+    volumeNode, pointsNode = add_phantom(slicer.mrmlScene, SAMPLE_NAME)
+    slicer.util.setSliceViewerLayers(background=volumeNode, fit=True)
+    parameters = LungNoduleUncertaintyLogic().getParameterNode()
+    parameters.volume, parameters.points, parameters.source = volumeNode, pointsNode, "point"
+    return [volumeNode, pointsNode]
 
 
-class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget):
     """The panel as Slicer knows it; what it does is in `LungNoduleUncertaintyLib.panel.panel`."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
         self.logic = self.panel = None
 
     def setup(self):
@@ -80,8 +86,6 @@ class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMi
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = LungNoduleUncertaintyLogic()
         self.panel = NodulePanel(self)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.initializeParameterNode()
 
     def onReload(self):
@@ -93,25 +97,18 @@ class LungNoduleUncertaintyWidget(ScriptedLoadableModuleWidget, VTKObservationMi
 
     def cleanup(self):
         if self.panel is not None:
-            self.panel.close()
-            self.logic.runs.worker.stop()
-        self.removeObservers()
+            self.panel.end()
 
     def enter(self):
         self.initializeParameterNode()
 
-    def onSceneStartClose(self, caller, event):
-        self.panel.close()
-
-    def onSceneEndClose(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
     def initializeParameterNode(self):
         """Shows this scene's choices; the first CT of the scene is chosen if none was."""
+        from LungNoduleKit.scene.nodes import first_ct
+
         parameters = self.logic.getParameterNode()
         if parameters.volume is None:
-            parameters.volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            parameters.volume = first_ct(slicer.mrmlScene)
         self.panel.setParameters(parameters)
 
 

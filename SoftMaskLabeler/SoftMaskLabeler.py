@@ -14,7 +14,6 @@ from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
-from slicer.util import VTKObservationMixin
 
 
 class SoftMaskLabeler(ScriptedLoadableModule):
@@ -36,12 +35,11 @@ class SoftMaskLabeler(ScriptedLoadableModule):
         )
 
 
-class SoftMaskLabelerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+class SoftMaskLabelerWidget(ScriptedLoadableModuleWidget):
     """The panel as Slicer knows it; what it does is in `SoftMaskLabelerLib.panel.panel`."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
         self.logic = self.panel = None
 
     def setup(self):
@@ -54,8 +52,6 @@ class SoftMaskLabelerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = SoftMaskLabelerLogic()
         self.panel = SoftMaskPanel(self)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
-        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.initializeParameterNode()
 
     def onReload(self):
@@ -67,10 +63,7 @@ class SoftMaskLabelerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self):
         if self.panel is not None:
-            self.panel.close()
-            self.panel.preview.worker.stop()
-            self.logic.runs.worker.stop()
-        self.removeObservers()
+            self.panel.end()
 
     def enter(self):
         self.initializeParameterNode()
@@ -78,18 +71,13 @@ class SoftMaskLabelerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def exit(self):
         self.panel.leave()
 
-    def onSceneStartClose(self, caller, event):
-        self.panel.close()
-
-    def onSceneEndClose(self, caller, event):
-        if self.parent.isEntered:
-            self.initializeParameterNode()
-
     def initializeParameterNode(self):
         """Shows this scene's choices; the first image of the scene is chosen if none was."""
+        from LungNoduleKit.scene.nodes import first_ct
+
         parameters = self.logic.getParameterNode()
         if parameters.volume is None:
-            parameters.volume = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            parameters.volume = first_ct(slicer.mrmlScene)
         self.panel.setParameters(parameters)
 
 

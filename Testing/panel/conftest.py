@@ -68,7 +68,8 @@ def write(tmp_path):
 def slicer_gui(scene, monkeypatch, tmp_path):
     """`fake_slicer.Gui`: module qt, ctk, slicer.app, slicer.util, slicer.modules... in place, on a fresh scene.
 
-    Fails the test if an exception was raised in a slot or an observer and left in `slicer_gui.errors`.
+    Fails the test if an exception was raised in a slot or an observer and left in `slicer_gui.errors`, or if the
+    subject hierarchy complained.
     """
     import fake_slicer
 
@@ -76,6 +77,7 @@ def slicer_gui(scene, monkeypatch, tmp_path):
     yield gui
     gui.close()
     assert not gui.errors, f"raised in slots or observers: {gui.errors}"
+    assert not gui.subject_hierarchy.complaints
 
 
 @pytest.fixture

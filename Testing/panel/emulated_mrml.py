@@ -7,11 +7,9 @@ from PySide6 import QtCore, QtWidgets
 from stand_ins import emulates, stand_in_class
 
 
-def _scene_events():
-    import slicer
-
-    scene = slicer.vtkMRMLScene
-    return (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent, scene.EndImportEvent)
+def _busy(scene):
+    """Whether a scene is in a state in which Slicer's models don't follow it."""
+    return bool(scene.IsImporting() or scene.IsClosing())
 
 
 class _Combo(QtWidgets.QComboBox):
@@ -42,12 +40,17 @@ class Row(Column):
 
 @emulates("qMRMLNodeComboBox")
 class _NodeComboBox:
-    """The nodes of the scene of the given types; without `noneEnabled` the first is chosen by itself."""
+    """The nodes of the scene of the given types, as rows of a combo box; rows for actions may come after them.
+
+    As in Slicer, the row of a node goes when the node is about to be removed, and a combo box whose current row goes
+    moves on to the next row, or to the last node, or to "None". Nothing follows while a scene is imported or closed; at
+    the end of either all rows are made anew, and nothing is chosen.
+    """
 
     Backing = _Combo
     initial: ClassVar = {
-        **dict.fromkeys(("addEnabled", "removeEnabled", "renameEnabled", "showChildNodeTypes"), True),
-        **dict.fromkeys(("noneEnabled", "editEnabled", "showHidden"), False),
+        **dict.fromkeys(("addEnabled", "removeEnabled", "showChildNodeTypes"), True),
+        **dict.fromkeys(("noneEnabled", "editEnabled", "renameEnabled", "showHidden"), False),
         "selectNodeUponCreation": True,
         "noneDisplay": "None",
     }
@@ -61,11 +64,23 @@ class _NodeComboBox:
             self._refresh()
 
     def setMRMLScene(self, scene):
+        import vtk
+
         self._unobserve()
         self._scene = scene
-        for event in _scene_events() if scene is not None else ():
-            self._observe(scene, event, lambda *_: self._refresh())
+        if scene is not None:
+
+            def removing(scene, event, node):
+                self._remove(node)
+
+            removing.CallDataType = vtk.VTK_OBJECT
+            self._observe(scene, scene.NodeAboutToBeRemovedEvent, removing)
+            self._observe(scene, scene.NodeAddedEvent, lambda *_: self._refresh())
+            for event in (scene.EndImportEvent, scene.EndCloseEvent):
+                self._observe(scene, event, lambda *_: self._reset(), 10.0)
         self._refresh()
+        if self._current is None and self._nodes and not self.noneEnabled:
+            self._choose(self._nodes[0])
 
     def mrmlScene(self):
         return self._scene
@@ -82,6 +97,8 @@ class _NodeComboBox:
 
     def _refresh(self):
         scene = self._scene
+        if scene is not None and _busy(scene):
+            return
         nodes = [] if scene is None else [scene.GetNthNode(n) for n in range(scene.GetNumberOfNodes())]
         nodes = [node for node in nodes if self._fits(node)]
         for node in self._nodes:
@@ -90,12 +107,35 @@ class _NodeComboBox:
         for node in nodes:
             if node not in self._nodes:
                 self._observe(node, "ModifiedEvent", lambda *_: self._list())
-        self._nodes = nodes
-        current = self._current
-        if current not in nodes:
-            current = None if self.noneEnabled or not nodes else nodes[0]
+        was_empty, self._nodes = not self._rows() + self._actions(), nodes
         self._list()
-        self._choose(current)
+        if self._current not in nodes:
+            self._choose(nodes[0] if was_empty and len(nodes) == 1 else None)
+
+    def _rows(self):
+        return [None] * bool(self.noneEnabled) + self._nodes
+
+    def _actions(self):
+        """Rows below the nodes, such as "Rename current volume"."""
+        return [n for n in ("renameEnabled", "editEnabled", "addEnabled", "removeEnabled") if getattr(self, n)]
+
+    def _remove(self, node):
+        if node not in self._nodes or _busy(self._scene):
+            return
+        rows = self._rows()
+        row = rows.index(self._current) if self._current in rows else -1
+        self._unobserve(node)
+        self._nodes.remove(node)
+        self._list()
+        if self._current is not node:
+            return
+        rows = self._rows()
+        last = self._nodes[-1] if self._nodes else None
+        self._choose(rows[row] if row < len(rows) else last)
+
+    def _reset(self):
+        self._choose(None)
+        self._refresh()
 
     def _list(self):
         """Shows the names."""

@@ -11,17 +11,28 @@ from stand_ins import Placeholder, emulates, stand_in_class
 
 @emulates("qSlicerMarkupsPlaceWidget")
 class _MarkupsPlaceWidget:
-    """A place button that puts the scene's real interaction node into place mode for the current markups node."""
+    """Buttons for the current markups node: color, place, delete and more. The place button, which is off without a
+    node, puts the scene's real interaction node into place mode.
+    """
 
     Backing = Row
     initial: ClassVar = {"buttonsVisible": True, "placeMultipleMarkups": 0}
 
     def _setup(self):
-        self._node, self._button = None, self._qt.add(QtWidgets.QToolButton())
-        self._button.setText("✛")
+        self._node = None
+        self._options = {name: self._qt.add(QtWidgets.QToolButton()) for name in ("color", "place", "delete", "more")}
+        for text, button in zip("■✛🗑…", self._options.values(), strict=True):
+            button.setText(text)
+        self._button = self._options["place"]
         self._button.setCheckable(True)
         self._button.setToolTip("Place a point")
         self._button.clicked.connect(lambda checked: self.setPlaceModeEnabled(checked))
+        self._follow()
+
+    def _changed(self, name, value):
+        if name == "buttonsVisible":
+            for button in self._options.values():
+                button.setVisible(value)
 
     def setMRMLScene(self, scene):
         self._unobserve()
@@ -50,6 +61,9 @@ class _MarkupsPlaceWidget:
     def placeButton(self):
         return wrap(self._button)
 
+    def deleteButton(self):
+        return wrap(self._options["delete"])
+
     def setPlaceModeEnabled(self, enabled):
         interaction, selection = self.interactionNode(), self.selectionNode()
         if interaction is None or (enabled and self._node is None):
@@ -76,6 +90,8 @@ class _MarkupsPlaceWidget:
 
     def _follow(self):
         placing = self._placing()
+        for button in self._options.values():
+            button.setEnabled(self._node is not None)
         self._button.setChecked(placing)
         if placing != self._values.get("was placing", False):
             self._values["was placing"] = placing
@@ -88,15 +104,23 @@ class _MarkupsPlaceWidget:
 
 @emulates("qSlicerSimpleMarkupsWidget")
 class _SimpleMarkupsWidget:
-    """A point list, a place button, and a table of the points."""
+    """A point list with the buttons of a place widget (the "options", shown and hidden together), and a table of the
+    points. A point list that a person chooses or that the combo box moves on to is placed into at once.
+    """
 
     Backing = Column
-    initial: ClassVar = {"nodeSelectorVisible": True, "optionsVisible": True, "jumpToSliceEnabled": False}
+    initial: ClassVar = {
+        "nodeSelectorVisible": True,
+        "optionsVisible": True,
+        "jumpToSliceEnabled": False,
+        "enterPlaceModeOnNodeChange": True,
+    }
 
     def _setup(self):
+        self._node = None
         self._selector = stand_in_class("qMRMLNodeComboBox")()
         self._selector.nodeTypes = ["vtkMRMLMarkupsFiducialNode"]
-        self._selector.noneEnabled = True
+        self._selector.noneEnabled = self._selector.renameEnabled = True
         self._place = stand_in_class("qSlicerMarkupsPlaceWidget")()
         row = self._qt.add(Row())
         row.add(self._selector._qt, 1)
@@ -104,7 +128,7 @@ class _SimpleMarkupsWidget:
         self._table = self._qt.add(QtWidgets.QTableWidget(0, 4))
         self._table.setHorizontalHeaderLabels(["Name", "R", "A", "S"])
         self._table.setMaximumHeight(90)
-        self._selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: self._new_node(node))
+        self._selector.connect("currentNodeChanged(vtkMRMLNode*)", lambda node: self._selected(node))
         for kind in ("Markups", "MarkupsFiducial"):
             signature = f"active{kind}PlaceModeChanged(bool)"
             self._place.connect(signature, lambda on, signature=signature: self._emit(signature, (on,)))
@@ -112,6 +136,8 @@ class _SimpleMarkupsWidget:
     def _changed(self, name, value):
         if name == "nodeSelectorVisible":
             self._selector._qt.setVisible(value)
+        elif name == "optionsVisible":
+            self._place._qt.setVisible(value)
 
     def setMRMLScene(self, scene):
         self._values["mrmlScene"] = scene
@@ -121,7 +147,18 @@ class _SimpleMarkupsWidget:
     def setNodeBaseName(self, name):
         self._selector.baseName = name
 
-    def _new_node(self, node):
+    def _selected(self, node):
+        self.setCurrentNode(node)
+        if self.enterPlaceModeOnNodeChange:
+            self._place.setPlaceModeEnabled(node is not None)
+
+    def setCurrentNode(self, node):
+        if node is self._node:
+            return
+        self._node = node
+        self._selector._qt.blockSignals(True)
+        self._selector.setCurrentNode(node)
+        self._selector._qt.blockSignals(False)
         self._unobserve()
         self._place.setCurrentNode(node)
         if node is not None:
@@ -145,9 +182,6 @@ class _SimpleMarkupsWidget:
         return self._selector.currentNode()
 
     getCurrentNode = currentNode
-
-    def setCurrentNode(self, node):
-        self._selector.setCurrentNode(node)
 
     def placeActive(self, place):
         self._place.setPlaceModeEnabled(place)

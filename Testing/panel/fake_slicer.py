@@ -18,8 +18,10 @@ import slicer
 from PySide6 import QtCore, QtWidgets
 
 import application
+import hierarchy
 import parameter_node
 import pythonqt
+import sample_data
 import stand_ins
 import ui_loader
 
@@ -187,13 +189,15 @@ class Gui:
 
     scene, app (slicer.app), layoutManager; dialogs: `pythonqt.Dialogs`, what was shown and how to answer;
     packaging: `Packaging`; selected: modules that slicer.util.selectModule was asked for; errors: exceptions of slots
-    and observers, which a test takes out if it expects them.
+    and observers, which a test takes out if it expects them; subject_hierarchy: `hierarchy.SubjectHierarchy`, whose
+    complaints fail the test.
     """
 
     def __init__(self, scene, app, packaging, monkeypatch):
         self.scene, self.app, self.packaging, self._monkeypatch = scene, app, packaging, monkeypatch
         self.layoutManager = app.layoutManager()
         self.dialogs, self.errors, self.selected, self._panels = pythonqt.dialogs, pythonqt.errors, [], []
+        self.subject_hierarchy = hierarchy.SubjectHierarchy(scene)
 
     load_ui = staticmethod(ui_loader.load_ui)
     render = staticmethod(ui_loader.render)
@@ -223,10 +227,28 @@ class Gui:
         self._panels.append(widget)
         widget.setup()
         parent.show()
+        self.enter(widget)
+        return widget
+
+    def enter(self, widget):
+        """Opens a panel, as choosing its module does."""
+        widget.parent._values["isEntered"] = True
         if hasattr(widget, "enter"):
             widget.enter()
         self.process_events()
-        return widget
+
+    def select(self, name):
+        """slicer.util.selectModule: the panel that is open is left, also in the middle of what it is doing."""
+        self.selected.append(name)
+        for widget in self._panels:
+            if widget.parent.isEntered:
+                self.leave(widget)
+
+    def leave(self, widget):
+        """Another module is chosen."""
+        widget.parent._values["isEntered"] = False
+        if hasattr(widget, "exit"):
+            widget.exit()
 
     def click(self, button):
         """A person's click: fails if the button can't be clicked, raises what its slots raise."""
@@ -270,6 +292,12 @@ class Gui:
             self.errors.clear()
             raise error
 
+    def forget_calls(self):
+        """Empties what `calls` returns for any widget, and so lets go of the nodes in it."""
+        for wrapped in list(pythonqt._alive.values()):
+            if isinstance(wrapped, stand_ins.StandIn):
+                wrapped._calls.clear()
+
     def close(self):
         """Closes the panels as Slicer does at its end, and takes down everything that was built."""
         for widget in self._panels:
@@ -284,6 +312,7 @@ class Gui:
                 wrapped._unobserve()
                 wrapped._listeners.clear()
         self.layoutManager._stop()
+        self.subject_hierarchy.stop()
         pythonqt.forget()
 
 
@@ -329,6 +358,7 @@ def install(monkeypatch, scene, folder):
     for module in (scripted, wrapper, i18n, packaging):
         monkeypatch.setitem(sys.modules, module.__name__, module)
         put(slicer, module.__name__.rpartition(".")[2], module)
+    monkeypatch.setitem(sys.modules, "SampleData", sample_data)
     monkeypatch.setitem(sys.modules, "qt", pythonqt.module("qt"))
     monkeypatch.setitem(sys.modules, "ctk", pythonqt.module("ctk", stand_ins.stand_in_class))
 
@@ -337,7 +367,7 @@ def install(monkeypatch, scene, folder):
     main_window = pythonqt.qt_class(QtWidgets.QMainWindow)()
     put(slicer.util, "mainWindow", lambda: main_window)
     put(slicer.util, "loadUI", ui_loader.load_ui)
-    put(slicer.util, "selectModule", gui.selected.append)
+    put(slicer.util, "selectModule", gui.select)
     return gui
 
 

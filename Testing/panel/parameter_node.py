@@ -14,9 +14,6 @@ import typing
 from dataclasses import dataclass
 
 PROPERTY = "SlicerParameterName"
-# The wrappers seen in Slicer's repository forget to return the tag of `connectGui`, so that `disconnectGui(None)` does
-# nothing; a test that sets this to False sees whether a panel lives with that.
-RETURNS_TAG = True
 
 
 class Validator:
@@ -298,7 +295,8 @@ class _Wrapper:
         self._field(name).write(self.parameterNode, value)
 
     def connectGui(self, gui):
-        return self.connectParametersToGui(_widgets_of(gui))
+        """As in Slicer, where it returns no tag: what it binds can't be unbound again."""
+        self.connectParametersToGui(_widgets_of(gui))
 
     def connectParametersToGui(self, mapping):
         """Binds {parameter: widget}: the widgets take the parameters' values, then each follows the other."""
@@ -317,7 +315,7 @@ class _Wrapper:
             widget.connect(signal, changed)
             connected.append((name, widget, signal, changed, write))
         self.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self._update_gui())
-        return self._tags if RETURNS_TAG else None
+        return self._tags
 
     def disconnectGui(self, guiTag):
         for _, widget, signal, changed, _ in self._bound.pop(guiTag, ()):

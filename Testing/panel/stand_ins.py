@@ -165,9 +165,9 @@ class StandIn(Wrapped):
     def _changed(self, name, value):
         pass
 
-    def _observe(self, subject, event, function):
+    def _observe(self, subject, event, function, priority=0.0):
         """Observes a VTK object until `_unobserve`."""
-        self._observed.append((subject, subject.AddObserver(event, function)))
+        self._observed.append((subject, subject.AddObserver(event, function, priority)))
 
     def _unobserve(self, subject=None):
         for pair in list(self._observed):

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import numpy as np
 import pytest
+import slicer
 
 from small_panel import small
 
@@ -186,7 +187,8 @@ def test_values_of_the_wrong_type_and_unknown_classes_raise(slicer_gui):
 
 
 def test_node_selector_follows_the_scene(slicer_gui, ui, volume, tools):
-    assert ui.volumeSelector.currentNode() is volume  # without "None" the first is chosen
+    assert ui.volumeSelector.currentNode() is None  # not even the only one is chosen by itself
+    ui.volumeSelector.setCurrentNode(volume)
     seen = []
     ui.volumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", seen.append)
     other = tools.add_volume(slicer_gui.scene, np.zeros((4, 5, 6), np.int16), np.eye(4), "Other")
@@ -202,6 +204,48 @@ def test_node_selector_follows_the_scene(slicer_gui, ui, volume, tools):
     assert seen == [other, None, other, volume]
     slicer_gui.scene.Clear(0)
     assert ui.volumeSelector.currentNode() is None
+
+
+@pytest.mark.parametrize(("current", "then"), [(0, 1), (1, 2), (2, 1), (None, None)])
+def test_node_selector_moves_on_when_its_node_goes(slicer_gui, tools, current, then):
+    nodes = [slicer_gui.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", name) for name in "ABC"]
+    selector = slicer.qMRMLNodeComboBox()
+    selector.nodeTypes, selector.noneEnabled = ["vtkMRMLSegmentationNode"], True
+    selector.setMRMLScene(slicer_gui.scene)
+    assert selector.currentNode() is None
+    selector.setCurrentNode(None if current is None else nodes[current])
+    slicer_gui.scene.RemoveNode(nodes[current or 0])
+    assert selector.currentNode() is (None if then is None else nodes[then])
+
+
+def test_node_selector_looks_at_a_scene_that_is_read_at_the_end(slicer_gui, ui, volume):
+    scene, seen = slicer_gui.scene, []
+    ui.volumeSelector.setCurrentNode(volume)
+    ui.volumeSelector.connect("currentNodeChanged(vtkMRMLNode*)", seen.append)
+    scene.StartState(scene.ImportState)
+    scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "Read")
+    assert ui.volumeSelector.nodeCount() == 1
+    scene.EndState(scene.ImportState)
+    assert ui.volumeSelector.nodeCount() == 2
+    assert seen == [None]
+
+
+def test_subject_hierarchy_complains_of_what_has_no_item(slicer_gui):
+    node = slicer_gui.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Nodules")
+    node.CreateDefaultDisplayNodes()
+    node.GetSegmentation().AddEmptySegment("first", "HC")
+    hierarchy = slicer_gui.subject_hierarchy
+    assert hierarchy.segment_items(node) == ["HC"]
+    modified = node.StartModify()
+    node.GetSegmentation().RemoveSegment("first")
+    slicer_gui.scene.RemoveNode(node)
+    node.EndModify(modified)
+    node.InvokeEvent(node.DisplayModifiedEvent)
+    assert [text.partition(":")[0] for text in hierarchy.complaints] == [
+        "onSegmentRemoved",
+        "updateAllSegmentsFromMRML",
+    ]
+    hierarchy.complaints.clear()
 
 
 def test_point_is_placed_with_the_real_interaction_node(slicer_gui, ui):
@@ -222,6 +266,7 @@ def test_segment_selector_lists_segments(slicer_gui, ui):
     node = slicer_gui.scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Nodules")
     node.GetSegmentation().AddEmptySegment("first", "Nodule 1 HC")
     node.GetSegmentation().AddEmptySegment("second", "Nodule 2 HC")
+    ui.segmentSelector.setCurrentNode(node)
     assert ui.segmentSelector.currentNode() is node
     assert ui.segmentSelector.currentSegmentID() == "first"
     ui.segmentSelector.setCurrentSegmentID("second")
@@ -256,7 +301,7 @@ def test_parameter_node_and_widgets_follow_each_other(slicer_gui, ui, volume):
     node = logic.getParameterNode()
     assert logic.getParameterNode() is node
     parameters = Parameters(node)
-    tag = parameters.connectGui(ui)
+    tag = parameters.connectParametersToGui({"inputVolume": ui.volumeSelector, "threshold": ui.threshold})
     assert ui.threshold.value == 0.25
     assert ui.volumeSelector.currentNode() is None  # the node's value wins when they are connected
     ui.volumeSelector.setCurrentNode(volume)
@@ -272,6 +317,10 @@ def test_parameter_node_and_widgets_follow_each_other(slicer_gui, ui, volume):
     parameters.disconnectGui(tag)
     ui.threshold.value = 0.1
     assert parameters.threshold == 0.75
+    assert parameters.connectGui(ui) is None  # so what it has bound stays bound
+    parameters.disconnectGui(None)
+    ui.threshold.value = 0.2
+    assert parameters.threshold == 0.2
 
 
 def test_a_pair_that_slicer_cannot_bind_raises(slicer_gui):

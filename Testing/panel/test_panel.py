@@ -35,6 +35,29 @@ def test_apply_is_off_with_a_reason_until_it_can_run(panel):
     assert ui.lineSelector._qt.isVisible()
 
 
+def test_one_click_starts_placing_a_point(panel):
+    ui, scene = panel.ui, panel.scene
+    interaction = scene.GetFirstNodeByClass("vtkMRMLInteractionNode")
+    assert ui.pointSelector.currentNode() is None
+    assert ui.placeButton._qt.isVisible()
+    panel.click(ui.placeButton)  # with no list of points yet
+    node = ui.pointSelector.currentNode()
+    assert ui.placeButton.checked
+    panel.place_point(node, panel.points["A"])
+    assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
+    assert not ui.placeButton.checked
+    assert ui.applyButton.enabled
+    panel.click(ui.placeButton)
+    panel.click(ui.placeButton)  # and back
+    assert interaction.GetCurrentInteractionMode() == interaction.ViewTransform
+    panel.click(ui.placeButton)
+    panel.place_point(node, panel.points["B"])
+    assert ui.pointSelector.currentNode() is node
+    assert node.GetNumberOfControlPoints() == 2
+    ui.sourceSelector.setCurrentIndex(2)
+    assert not ui.placeButton._qt.isVisible()
+
+
 def test_three_nodules_make_three_rows_with_their_own_segments(panel, tools):
     node = apply(panel, "A")
     assert panel.ui.statusLabel.text == "Nodule 1 is done."

@@ -350,6 +350,7 @@ def test_edited_trimap_is_used(slicer_gui, widget, slow, volume, segmentation):
     preview_settled(slicer_gui, widget)
     slicer_gui.click(widget.ui.editButton)
     assert slicer_gui.selected == ["SegmentEditor"]
+    slicer_gui.enter(widget)
     node = widget.ui.trimapSelector.currentNode()
     assert node.GetName() == "CT trimap"
     assert widget.panel.preview.node is None  # the segments are shown by themselves
@@ -360,6 +361,7 @@ def test_edited_trimap_is_used(slicer_gui, widget, slow, volume, segmentation):
     assert slow.calls[0][1]["masks"] is None
     assert slow.calls[0][1]["trimap"] is not None
     slicer_gui.click(widget.ui.editButton)  # the same one again
+    slicer_gui.enter(widget)
     assert widget.ui.trimapSelector.currentNode() is node
     slicer_gui.click(widget.ui.undoButton)
     slicer_gui.click(widget.ui.undoButton)

@@ -3,13 +3,12 @@
 import importlib
 import sys
 import types
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from LungNoduleKit.errors import PointError
-from LungNoduleUncertaintyLib.scene.runs import last_point, line_middle
+from LungNoduleUncertaintyLib.scene.points import last_point, line_middle
 
 
 @pytest.fixture
@@ -57,22 +56,6 @@ def test_last_placed_point_and_middle_of_a_line(scene):
         line_middle(line)
     line.AddControlPoint([2, 4, -6])
     assert line_middle(line) == (1, 2, -3)
-
-
-def test_sample_data_is_registered_without_a_download(module, scene, monkeypatch):
-    registered = []
-    stand_in = types.ModuleType("SampleData")
-    stand_in.SampleDataLogic = types.SimpleNamespace(
-        registerCustomSampleDataSource=lambda **options: registered.append(options)
-    )
-    monkeypatch.setitem(sys.modules, "SampleData", stand_in)
-    module.registerSampleData()
-    (source,) = registered
-    assert "uris" not in source
-    assert Path(source["thumbnailFileName"]).is_file()
-    volume, points = source["customDownloader"](source)
-    assert volume.GetScene() is scene
-    assert points.GetNumberOfControlPoints() >= 2
 
 
 def test_slicers_own_test_of_the_module_passes(module, tools):

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import NoduleError
 from ..scene.worker import CancelledError
-from .observers import NodeObservers
+from .observers import NodeObservers, SceneObserver
 
 _POLL_MS = 100
 
@@ -20,8 +20,9 @@ _POLL_MS = 100
 class RunPanel:
     """Connects `widget.ui` with `widget.logic.runs`, a `LungNoduleKit.scene.runs.Runs`.
 
-    `widget` observes nodes for it (VTKObservationMixin). What a panel requests and how it shows a result is in the
-    methods that raise `NotImplementedError` here.
+    What a panel requests and how it shows a result is in the methods that raise `NotImplementedError` here. It follows
+    the scene: a node that goes is chosen no longer, and no other in its place; a scene that is closed or read is looked
+    at once that is done.
     """
 
     failed = "The run failed"
@@ -29,12 +30,21 @@ class RunPanel:
 
     def __init__(self, widget: Any):
         import qt
+        import slicer
 
         self.widget, self.ui, self.logic, self.runs = widget, widget.ui, widget.logic, widget.logic.runs
         self._parameters: Any = None
         self._guiTag: Any = None
         self._updating = False
-        self.observers = NodeObservers(widget)
+        self._parameter_observer, self.observers = NodeObservers(), NodeObservers()
+        self.scene = SceneObserver(
+            slicer.mrmlScene,
+            closing=self.close,
+            reading=lambda: self.setParameters(None),
+            ended=self.reopen,
+            removing=self.onRemoving,
+            changed=self.onSceneChanged,
+        )
         self.timer = qt.QTimer()
         self.timer.setInterval(_POLL_MS)
         self.timer.connect("timeout()", self._poll)
@@ -70,15 +80,21 @@ class RunPanel:
 
         if self._parameters is not None:
             self._parameters.disconnectGui(self._guiTag)
-            self.widget.removeObserver(self._parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
+            self._parameter_observer.release()
         self._parameters = parameters
         if parameters is None:
+            self.observers.release()
             return
-        self._guiTag = parameters.connectGui(self.ui)
-        self.widget.addObserver(parameters, vtk.vtkCommand.ModifiedEvent, self.onParameters)
-        with self.updating():
-            self.showChoices(parameters)
+        # Of the two ways to bind widgets only this one returns the tag that unbinds them.
+        self._guiTag = parameters.connectParametersToGui(bound_widgets(self.ui))
+        changed = (vtk.vtkCommand.ModifiedEvent,)
+        self._parameter_observer.observe("parameters", parameters.parameterNode, changed, self.onParameters)
         self.onParameters()
+
+    def showParameters(self) -> None:
+        """Puts what the parameters say into the widgets that aren't bound to them by themselves."""
+        with self.updating():
+            self.showChoices(self._parameters)
 
     @contextmanager
     def updating(self) -> Iterator[None]:
@@ -155,6 +171,8 @@ class RunPanel:
         if job is None:
             self.timer.stop()
             return
+        if self.scene.waiting:
+            return
         self.ui.progressBar.setValue(int(100 * job.share))
         self.ui.progressBar.setFormat(f"{job.stage} - %p%")
         if not job.finished:
@@ -190,6 +208,56 @@ class RunPanel:
 
         what = self.runs.undo()
         self.report(_("Undone: {what}.").format(what=what) if what else _("There is nothing to undo."))
+
+    # Scene -----------------------------------------------------------------------------------------------------------
+
+    def onRemoving(self, node: Any) -> None:
+        """A node is about to be removed: what it was chosen for has no choice now.
+
+        A combo box would move on to another node, and the next run would use that.
+        """
+        parameters = self._parameters
+        if parameters is not None:
+            for name in parameters.allParameters:
+                if parameters.getValue(name) is node:
+                    parameters.setValue(name, None)
+        self.observers.release_node(node)
+
+    def onSceneChanged(self) -> None:
+        """Nodes are gone, or many have changed: what can be done follows."""
+        self.runs.steps.drop_gone()
+        if self.idle:
+            self.onParameters()
+
+    def close(self) -> None:
+        """The scene is being closed, or the module taken down: nothing more is stored, observed or kept."""
+        from slicer.i18n import tr as _
+
+        stopped = self.runs.busy
+        self.timer.stop()
+        self.runs.forget()
+        self.logic.lastResult = None
+        self.setParameters(None)
+        self.report(_("The scene was closed. Nothing was added.") if stopped else "")
+        self.update()
+
+    def reopen(self) -> None:
+        """The scene was closed or read to its end: if the panel is open, it shows what is there now."""
+        self.runs.steps.drop_gone()
+        if self.widget.parent.isEntered:
+            self.widget.initializeParameterNode()
+
+    def end(self) -> None:
+        """The module is taken down."""
+        self.close()
+        self.scene.stop()
+        self.runs.worker.stop()
+
+
+def bound_widgets(ui: Any) -> dict[str, Any]:
+    """The widgets of a `.ui` file that are bound to a parameter by the property `SlicerParameterName`, by parameter."""
+    named = ((widget.property("SlicerParameterName"), widget) for widget in vars(ui).values())
+    return {name: widget for name, widget in named if name}
 
 
 def index_of(names: tuple[Any, ...], name: Any) -> int:

@@ -12,6 +12,7 @@ from .transforms import Node, Scene, vtk_matrix
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+MAP_MARK = "LungNoduleKit.map"  # attribute of volumes that hold a probability or a soft mask
 _COLORS = ("vtkMRMLColorTableNodeFileViridis.txt", "vtkMRMLColorTableNodeRainbow", "vtkMRMLColorTableNodeGrey")
 
 
@@ -66,6 +67,7 @@ def fill_volume(node: Node, array: np.ndarray, lattice: np.ndarray) -> None:
 def show_as_map(node: Node) -> None:
     """Colors over [0, 1] and nothing below 0.02, so that a map laid over the CT shows itself and not a gray box."""
     node.CreateDefaultDisplayNodes()
+    node.SetAttribute(MAP_MARK, "1")
     display, scene = node.GetDisplayNode(), node.GetScene()
     color = next((i for i in _COLORS if scene.GetNodeByID(i) is not None), None)
     if color:
@@ -95,6 +97,15 @@ def place_beside(node: Node, volumeNode: Node) -> None:
 def nodes_of_class(scene: Scene, kind: str) -> list[Node]:
     """The scene's nodes of a class such as "vtkMRMLVolumeNode", its subclasses included."""
     return [scene.GetNthNodeByClass(n, kind) for n in range(scene.GetNumberOfNodesByClass(kind))]
+
+
+def first_ct(scene: Scene) -> Node | None:
+    """The first scalar volume of a scene that can be seen in lists and isn't a labelmap nor a map made here."""
+    for node in nodes_of_class(scene, "vtkMRMLScalarVolumeNode"):
+        plain = node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetHideFromEditors()
+        if plain and node.GetAttribute(MAP_MARK) is None:
+            return node
+    return None
 
 
 def line_ends(lineNode: Node) -> list[list[float]]:

@@ -13,12 +13,17 @@ _STEPS = 20
 
 @dataclass
 class Undo:
-    """One step back: `run` restores what a change replaced, if one of the `nodes` it concerns is still in its scene."""
+    """One step back: `run` restores what a change replaced, if one of the `nodes` it concerns is still in its scene.
+
+    The nodes tell once of all that `function` changes. Nodes that go altogether are removed by `remove`, after that: a
+    segmentation that tells of changes when it has left the scene makes Slicer complain.
+    """
 
     what: str
     """What was done, as the panel says it"""
     nodes: tuple[Node, ...]
     function: Callable[[], object]
+    remove: Callable[[], object] | None = None
 
     @property
     def possible(self) -> bool:
@@ -31,6 +36,8 @@ class Undo:
             return False
         with one_event(*self.nodes):
             self.function()
+        if self.remove is not None:
+            self.remove()
         return True
 
 
@@ -58,6 +65,10 @@ class UndoSteps:
             if step.run():
                 return step
         return None
+
+    def drop_gone(self) -> None:
+        """Drops the steps whose nodes have left the scene, so that these aren't kept alive."""
+        self._steps = [step for step in self._steps if step.possible]
 
     def clear(self) -> None:
         """Drops all steps: the scene is closed."""

@@ -9,7 +9,8 @@ from LungNoduleKit.errors import NoduleError
 from LungNoduleKit.panel.run_panel import RunPanel, index_of
 
 from ..scene import nodules
-from ..scene.runs import SegmentationRequest, StoredNodule, last_point, line_middle
+from ..scene.points import last_point, line_middle, new_point_list
+from ..scene.runs import SegmentationRequest, StoredNodule
 from .list import NoduleList, jump
 from .models import ModelChooser
 from .parameters import (
@@ -23,7 +24,7 @@ from .parameters import (
 
 
 class NodulePanel(RunPanel):
-    """Connects `widget.ui` with `widget.logic`; `widget` observes nodes for it (VTKObservationMixin)."""
+    """Connects `widget.ui` with `widget.logic`."""
 
     failed = "The nodule couldn't be segmented"
 
@@ -50,9 +51,25 @@ class NodulePanel(RunPanel):
         for selector in (ui.sourceSelector, ui.deviceSelector, ui.averagingSelector):
             selector.connect("currentIndexChanged(int)", self._onChoice)
         ui.pointSelector.connect("markupsNodeChanged()", self._onChoice)
+        ui.placeButton.connect("clicked(bool)", self.onPlace)
+        ui.pointSelector.connect("activeMarkupsPlaceModeChanged(bool)", self._onPlacing)
         ui.segmentSelector.connect("currentNodeChanged(vtkMRMLNode*)", self._onChoice)
         ui.segmentSelector.connect("currentSegmentChanged(QString)", self._onChoice)
         ui.advancedButton.connect("contentsCollapsed(bool)", self._show_outputs)
+
+    def onPlace(self, on: bool) -> None:
+        """Lets the next click into a view place a point, in a new list if none is chosen; or ends that.
+
+        The place widget's own buttons are hidden: they can't be used before a list was made by hand.
+        """
+        selector, parameters = self.ui.pointSelector, self._parameters
+        if on and parameters is not None and parameters.points is None:
+            parameters.points = new_point_list()
+        selector.placeActive(on)
+        self._onPlacing(selector.markupsPlaceWidget().placeModeEnabled)
+
+    def _onPlacing(self, on: bool) -> None:
+        self.ui.placeButton.checked = bool(on)
 
     # Parameters ------------------------------------------------------------------------------------------------------
 
@@ -70,6 +87,8 @@ class NodulePanel(RunPanel):
     def setParameters(self, parameters: Any) -> None:
         """Shows a parameter node (wrapper) and keeps it up to date; None: stops observing the present one."""
         super().setParameters(parameters)
+        if parameters is None:
+            self.list.show(None)
         self._onChoice()
 
     def _onChoice(self, *_unused: Any) -> None:
@@ -102,9 +121,10 @@ class NodulePanel(RunPanel):
         """The parameters changed: what is shown and what can be done follows."""
         if not self.idle:
             return
+        self.showParameters()
         ui, parameters = self.ui, self._parameters
         for source, widgets in {
-            "point": (ui.pointSelector, ui.pointSelectorLabel),
+            "point": (ui.pointSelector, ui.pointSelectorLabel, ui.placeButton),
             "segment": (ui.segmentSelector, ui.segmentSelectorLabel),
             "line": (ui.lineSelector, ui.lineSelectorLabel),
         }.items():
@@ -155,6 +175,10 @@ class NodulePanel(RunPanel):
         self.observers.observe("line", parameters.line, placed, self.update)
         if self.observers.observe("segmentation", parameters.segmentation, changed, self._onSegments):
             self.list.show(parameters.segmentation)
+
+    def onSceneChanged(self) -> None:
+        super().onSceneChanged()
+        self.list.refresh()
 
     def _onSegments(self, *_unused: Any) -> None:
         if not self._updating:
@@ -253,10 +277,10 @@ class NodulePanel(RunPanel):
         """The views go to the new nodule, the list selects it."""
         from slicer.i18n import tr as _
 
-        created = self._parameters.segmentation is None
-        self._parameters.segmentation = stored.segmentationNode
-        self.onParameters()
-        if created:  # all of it is ours: its surfaces are made in no time
+        if self._parameters is not None:  # None: another scene was being read when the module was left
+            self._parameters.segmentation = stored.segmentationNode
+            self.onParameters()
+        if stored.created:  # all of it is ours: its surfaces are made in no time
             stored.segmentationNode.CreateClosedSurfaceRepresentation()
         self.list.refresh(stored.nodule.key)
         jump(stored.nodule.center_ras())
@@ -266,14 +290,3 @@ class NodulePanel(RunPanel):
             removed = _("{parts} of the run before were removed: the model has none. Undo brings them back.")
             lines.append(removed.format(parts=", ".join(stored.removed)))
         self.report("\n".join(lines))
-
-    # Scene -----------------------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """The scene or the module is being closed: nothing more is stored or observed."""
-        self.timer.stop()
-        self.runs.forget()
-        self.setParameters(None)
-        self.observers.release()
-        self.list.show(None)
-        self.update()

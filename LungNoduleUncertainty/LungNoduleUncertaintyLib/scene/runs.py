@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from LungNoduleKit.errors import ImageError, OutputError, PointError
 from LungNoduleKit.geometry import as_triple, swap_lps_ras
 from LungNoduleKit.scene.lattices import named
-from LungNoduleKit.scene.nodes import Node, line_ends, one_event, remove
+from LungNoduleKit.scene.nodes import Node, one_event, remove
 from LungNoduleKit.scene.runs import Runs
 from LungNoduleKit.scene.undo import Undo
 from LungNoduleKit.scene.worker import Progress, Worker
@@ -27,6 +27,7 @@ from ..outlining.finding import Point
 from ..outlining.result import NoduleSegmentation
 from ..outlining.segmentation import segment_nodule
 from . import nodules, outputs, segments
+from .points import line_middle
 
 Segmenter: TypeAlias = Callable[..., NoduleSegmentation]  # called as `segment_nodule`
 
@@ -60,13 +61,15 @@ class SegmentationRequest:
 class StoredNodule:
     """What a run added: the segmentation node, the nodule, the map volumes, and the library's result.
 
-    removed: parts of a nodule segmented again that the model doesn't have (`HC` and `LC`).
+    created: whether the segmentation node was made for it. removed: parts of a nodule segmented again that the model
+    doesn't have (`HC` and `LC`).
     """
 
     segmentationNode: Node
     nodule: nodules.SegmentedNodule
     result: NoduleSegmentation
     maps: list[Node] = field(default_factory=list)
+    created: bool = False
     removed: tuple[str, ...] = ()
 
 
@@ -143,7 +146,7 @@ class SegmentationRuns(Runs[SegmentationRequest, NoduleSegmentation, StoredNodul
             raise
         self.steps.push(step)
         outputs.update_table(node)
-        return StoredNodule(node, nodule, result, maps, removed)
+        return StoredNodule(node, nodule, result, maps, created, removed)
 
     def _replace(
         self, request: SegmentationRequest, key: str, result: NoduleSegmentation
@@ -160,10 +163,12 @@ class SegmentationRuns(Runs[SegmentationRequest, NoduleSegmentation, StoredNodul
             left = next((n for n in nodules.nodules(node) if n.key == key), None)
             if left is not None:
                 nodules.delete(left)
+
+        def remove_empty() -> None:
             if created and not node.GetSegmentation().GetNumberOfSegments():
                 remove(node.GetScene(), node)
 
-        return Undo("segment a nodule", (node,), back)
+        return Undo("segment a nodule", (node,), back, remove_empty)
 
     def rename(self, segmentationNode: Node, key: str, name: str) -> None:
         """Renames a nodule; one undo step."""
@@ -192,20 +197,3 @@ def _point(request: SegmentationRequest) -> Point:
     if not isinstance(near, tuple | list) and near.IsA("vtkMRMLMarkupsLineNode"):
         return line_middle(near)
     return segments.point_from_mask(near)
-
-
-def line_middle(lineNode: Node) -> Point:
-    """Middle (R, A, S) of a markups line in the world, mm. Raises `PointError` unless both of its ends are placed."""
-    if lineNode.GetNumberOfDefinedControlPoints() < 2:
-        raise PointError(f"line {lineNode.GetName()!r}: place both of its ends on the nodule's outline first")
-    return as_triple([(a + b) / 2 for a, b in zip(*line_ends(lineNode), strict=True)])
-
-
-def last_point(markupsNode: Node) -> Point:
-    """Position (R, A, S) in the world, mm, of a point list's last placed point. Raises `PointError` if it has none."""
-    for number in reversed(range(markupsNode.GetNumberOfControlPoints())):
-        if markupsNode.GetNthControlPointPositionStatus(number) == markupsNode.PositionDefined:
-            position = [0.0, 0.0, 0.0]
-            markupsNode.GetNthControlPointPositionWorld(number, position)
-            return as_triple(position)
-    raise PointError(f"point list {markupsNode.GetName()!r}: place a point on the nodule first")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from LungNoduleKit.panel.layers import OverlaidVolumes
 from LungNoduleKit.panel.run_panel import RunPanel, index_of
 from LungNoduleKit.scene.transforms import Node
 
@@ -18,7 +19,7 @@ _LINES = 4  # of the status label
 
 
 class SoftMaskPanel(RunPanel):
-    """Connects `widget.ui` with `widget.logic`; `widget` observes nodes for it (VTKObservationMixin)."""
+    """Connects `widget.ui` with `widget.logic`."""
 
     failed = "The soft mask couldn't be made"
 
@@ -32,6 +33,7 @@ class SoftMaskPanel(RunPanel):
         for place in (self.ui.longPlaceWidget, self.ui.shortPlaceWidget):
             place.placeMultipleMarkups = place.ForcePlaceSingleMarkup
             place.deleteAllControlPointsOptionVisible = False
+        self.overlaid = OverlaidVolumes("Foreground")
         self.sources = SourceChooser(self.ui, self.onParameters)
         self.preview = TrimapPreview(lambda: self.runs.trimap_computation(self.request()), self.report)
         self.ui.dimensionSelector.connect("currentIndexChanged(int)", self._onChoice)
@@ -46,7 +48,6 @@ class SoftMaskPanel(RunPanel):
         """Shows a parameter node (wrapper) and keeps it up to date; None: stops observing the present one."""
         super().setParameters(parameters)
         if parameters is None:
-            self.observers.release()
             self.sources.show(None)
             self._shown_choices = None
 
@@ -67,6 +68,7 @@ class SoftMaskPanel(RunPanel):
         """The parameters changed: what is shown and what can be done follows."""
         if not self.idle:
             return
+        self.showParameters()
         ui, parameters = self.ui, self._parameters
         with self.updating():
             self.sources.show(parameters)
@@ -169,13 +171,12 @@ class SoftMaskPanel(RunPanel):
 
     def showStored(self, stored: StoredSoftMask) -> None:
         """The soft mask is laid over the image, the segmentation chosen for the next one."""
-        import slicer
         from slicer.i18n import tr as _
 
         if self._parameters is not None:
             self.ui.previewCheckBox.checked = False
             self._parameters.segmentation = stored.segmentationNode
-        slicer.util.setSliceViewerLayers(foreground=stored.softMaskNode, foregroundOpacity=0.5)
+        self.overlaid.show(stored.softMaskNode, 0.5)
         name = stored.softMaskNode.GetName()
         self.report("\n".join([_("{name} is done.").format(name=name), *stored.notes]))
 
@@ -211,17 +212,18 @@ class SoftMaskPanel(RunPanel):
         self.ui.previewCheckBox.checked = False
         self.setParameters(None)
 
-    def close(self) -> None:
-        """The scene or the module is being closed: nothing more is stored or observed."""
-        from slicer.i18n import tr as _
+    def onRemoving(self, node: Any) -> None:
+        self.overlaid.take_away(node)
+        super().onRemoving(node)
 
-        stopped = self.runs.busy
-        self.timer.stop()
-        self.runs.forget()
+    def close(self) -> None:
         self.leave()
-        self.update()
-        if stopped:
-            self.report(_("The scene was closed. Nothing was added."))
+        self.overlaid.forget()
+        super().close()
+
+    def end(self) -> None:
+        super().end()
+        self.preview.worker.stop()
 
 
 def open_editor(node: Node, volumeNode: Node) -> None:

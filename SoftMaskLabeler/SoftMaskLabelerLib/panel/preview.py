@@ -8,6 +8,7 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from LungNoduleKit.panel.layers import OverlaidVolumes
 from LungNoduleKit.scene.worker import CancelledError, Worker, WorkerJob
 
 from ..errors import SoftMaskError
@@ -34,7 +35,7 @@ class TrimapPreview:
         self.node: Any = None
         self._job: WorkerJob | None = None
         self._frame: Any = None
-        self._layers: dict[str, tuple[str, float]] = {}  # what the views showed before
+        self._overlaid = OverlaidVolumes("Label")
         self.on = False
         self._delay, self._poll = qt.QTimer(), qt.QTimer()
         self._delay.setSingleShot(True)
@@ -111,21 +112,10 @@ class TrimapPreview:
             results.update_trimap(self.node, trimap, frame)
             return
         self.node = results.add_trimap(trimap, frame, preview=True)
-        for number in range(scene.GetNumberOfNodesByClass("vtkMRMLSliceCompositeNode")):
-            view = scene.GetNthNodeByClass(number, "vtkMRMLSliceCompositeNode")
-            self._layers[view.GetID()] = (view.GetLabelVolumeID(), view.GetLabelOpacity())
-            view.SetLabelVolumeID(self.node.GetID())
-            view.SetLabelOpacity(_OPACITY)
+        self._overlaid.show(self.node, _OPACITY)
 
     def _hide(self) -> None:
         node, self.node = self.node, None
-        layers, self._layers = self._layers, {}
-        scene = node.GetScene() if node is not None else None
-        if scene is None:
-            return
-        for view_id, (label_id, opacity) in layers.items():
-            view = scene.GetNodeByID(view_id)
-            if view is not None and view.GetLabelVolumeID() == node.GetID():
-                view.SetLabelVolumeID(label_id)
-                view.SetLabelOpacity(opacity)
-        results.remove_trimap(node)
+        if node is not None and node.GetScene() is not None:
+            self._overlaid.take_away(node)
+            results.remove_trimap(node)

@@ -108,15 +108,18 @@ class SoftMaskRuns(Runs[SoftMaskRequest, FoundSoftMask, StoredSoftMask]):
             tags = {**tags, TAG_PREFIX + "soft_mask": softMaskNode.GetName()}
             target, segment_id = results.add_segment(binary, frame, node, tags)
 
+        created = node is None
+
         def back() -> None:
+            if target.GetScene() is scene:
+                target.GetSegmentation().RemoveSegment(segment_id)
+
+        def remove_nodes() -> None:
             remove(scene, softMaskNode)
-            if target.GetScene() is not scene:
-                return
-            target.GetSegmentation().RemoveSegment(segment_id)
-            if node is None and not target.GetSegmentation().GetNumberOfSegments():
+            if created and not target.GetSegmentation().GetNumberOfSegments():
                 remove(scene, target)
 
-        self.steps.push(Undo("soft mask", (softMaskNode, target), back))
+        self.steps.push(Undo("soft mask", (softMaskNode, target), back, remove_nodes))
         return StoredSoftMask(softMaskNode, target, segment_id, list(result.notes))
 
     def trimap(self, request: SoftMaskRequest) -> tuple[sitk.Image, Frame, list[str]]:
@@ -154,13 +157,13 @@ class SoftMaskRuns(Runs[SoftMaskRequest, FoundSoftMask, StoredSoftMask]):
         trimap, frame, _ = self.trimap(request)
         node = (results.add_trimap_segments if segments else results.add_trimap)(trimap, frame)
 
-        def back() -> None:
+        def remove_node() -> None:
             if segments:
                 remove(node.GetScene(), node)
             else:
                 results.remove_trimap(node)
 
-        self.steps.push(Undo("trimap", (node,), back))
+        self.steps.push(Undo("trimap", (node,), lambda: None, remove_node))
         return node
 
 
