@@ -179,9 +179,13 @@ class LungNoduleUncertaintyLogic(ScriptedLoadableModuleLogic):
         return stored.segmentationNode
 
     def nodules(self, segmentationNode):
-        """The nodules of a segmentation, each with name, segment IDs and measurements; see `SegmentedNodule`."""
-        from LungNoduleUncertaintyLib.scene.nodules import nodules
+        """The nodules of a segmentation, each with name, segment IDs and measurements; see `SegmentedNodule`.
 
+        Those that changed since they were measured are measured again; the measurements of one that can't be are None.
+        """
+        from LungNoduleUncertaintyLib.scene.nodules import bring_up_to_date, nodules
+
+        bring_up_to_date(segmentationNode)
         return nodules(segmentationNode)
 
     def measurementTable(self, segmentationNode):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from .measurements import Measurements
 from .size_classes import NoduleKind, size_classes, size_sentence
 
+OUT_OF_DATE = "out of date"
 NOTICE = "For research, not for diagnosis."
 _MISSING = "–"  # in place of an interval that the model doesn't have
 
@@ -105,6 +106,11 @@ def row(
     return NoduleRow(
         name, numbers, " / ".join(size_classes(measurements, kind).values()), kind, model, "; ".join(warnings)
     )
+
+
+def unmeasured_row(name: str, kind: NoduleKind, model: str, warnings: Sequence[str]) -> NoduleRow:
+    """The row of a nodule without numbers; `warnings` say why it has none."""
+    return NoduleRow(name, {column.title: None for column in _NUMBERS}, "", kind, model, "; ".join(warnings))
 
 
 def as_csv(rows: Iterable[NoduleRow]) -> str:

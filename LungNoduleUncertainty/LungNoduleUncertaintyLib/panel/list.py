@@ -13,6 +13,7 @@ from LungNoduleKit.scene.nodes import Node
 from ..measuring import table as nodule_table
 from ..measuring.size_classes import KINDS, size_classes, size_sentence
 from ..scene import nodules, outputs
+from ..scene.measured import ct_of
 from ..scene.runs import SegmentationRuns
 
 _NAME = 0  # the column of names
@@ -50,6 +51,7 @@ class NoduleList:
             (ui.plotButton, self.onPlot),
             (ui.copyButton, self.onCopy),
             (ui.csvButton, self.onSave),
+            (ui.measureButton, self.onMeasure),
         ):
             button.connect("clicked(bool)", function)
         ui.kindSelector.connect("activated(int)", self.onKind)
@@ -60,6 +62,11 @@ class NoduleList:
         """The selected nodule, or None."""
         row = self.ui.noduleTable.currentRow()
         return self._nodules[row] if 0 <= row < len(self._nodules) else None
+
+    def cts(self) -> list[Node]:
+        """The CTs that the listed nodules were measured on."""
+        found = [ct_of(self.segmentationNode, nodule.key) for nodule in self._nodules]
+        return [ct for number, ct in enumerate(found) if ct is not None and ct not in found[:number]]
 
     def show(self, segmentationNode: Node | None) -> None:
         """Lists another segmentation's nodules; None: nothing."""
@@ -82,7 +89,7 @@ class NoduleList:
                     item = qt.QTableWidgetItem(text)
                     if column != _NAME:
                         item.setFlags(qt.Qt.ItemIsSelectable | qt.Qt.ItemIsEnabled)
-                    item.setToolTip("\n".join(nodule.warnings))
+                    item.setToolTip("\n".join(self._notes(nodule)))
                     table.setItem(row, column, item)
             keys = [nodule.key for nodule in self._nodules]
             if keep in keys:
@@ -93,11 +100,23 @@ class NoduleList:
             table.resizeColumnsToContents()
         finally:
             self._filling = False
+        if alive and any(nodule.changes for nodule in self._nodules):
+            outputs.update_table(self.segmentationNode, measure=False)
         self._show_selected()
 
+    @staticmethod
+    def _notes(nodule: nodules.SegmentedNodule) -> list[str]:
+        from slicer.i18n import tr as _
+
+        if not nodule.changes:
+            return nodule.warnings
+        return [_("Out of date: {changes}.").format(changes=", ".join(nodule.changes)), *nodule.warnings]
+
     def _cells(self, nodule: nodules.SegmentedNodule) -> list[str]:
+        from slicer.i18n import tr as _
+
         if not nodule.measurements:
-            return [nodule.name, "", "", ""]
+            return [nodule.name, _("out of date") if nodule.changes else "", "", ""]
         classes = size_classes(nodule.measurements, nodule.kind)
         ends = sorted(set(classes.values()))
         shown = ends[0] if len(ends) == 1 else f"{ends[0]} to {ends[-1]}"
@@ -108,16 +127,19 @@ class NoduleList:
         nodule, ui = self.selected, self.ui
         measurements = nodule.measurements if nodule is not None else None
         measured = bool(measurements)
-        lines = [size_sentence(measurements, nodule.kind), *nodule.warnings] if nodule and measurements else []
-        ui.sizeLabel.text = "\n".join(lines)
+        lines = [size_sentence(measurements, nodule.kind)] if nodule and measurements else []
+        ui.sizeLabel.text = "\n".join([*lines, *(self._notes(nodule) if nodule else [])])
+        ui.measureButton.visible = any(n.changes for n in self._nodules)
+        ui.measureButton.enabled = not self.runs.busy
+        changed = nodule is not None and bool(nodule.changes)
         for button in (ui.rerunButton, ui.deleteButton):
             button.enabled = nodule is not None and not self.runs.busy
         for widget in (ui.plotButton, ui.copyButton, ui.kindSelector):
-            widget.enabled = measured
+            widget.enabled = measured or (changed and widget is not ui.kindSelector)
         if nodule is not None:
             ui.kindSelector.setCurrentIndex(KINDS.index(nodule.kind))
         for button in (ui.tableButton, ui.csvButton):
-            button.enabled = any(n.measurements for n in self._nodules)
+            button.enabled = any(n.measurements or n.changes for n in self._nodules)
         ui.undoButton.enabled = self.runs.can_undo and not self.runs.busy
 
     def onSelected(self) -> None:
@@ -158,6 +180,17 @@ class NoduleList:
         self._report(_("Undone: {what}.").format(what=what) if what else _("There is nothing to undo."))
         self.refresh()
 
+    def onMeasure(self, *_unused: Any) -> None:
+        """Measures all nodules again whose numbers are out of date."""
+        self._measure()
+        outputs.update_table(self.segmentationNode)
+        self.refresh()
+
+    def _measure(self) -> None:
+        """Brings the numbers up to date; says which nodules can't be measured, and why."""
+        failed = nodules.bring_up_to_date(self.segmentationNode)
+        self._report("\n".join(failed.values()))
+
     def onKind(self, index: int) -> None:
         """Another type was chosen for the selected nodule."""
         if self.selected is None:
@@ -170,7 +203,9 @@ class NoduleList:
         """Shows the table of measurements in a layout with a table view."""
         import slicer
 
+        self._measure()
         table = outputs.measurement_table(self.segmentationNode)
+        self.refresh()
         slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpTableView)
         application = slicer.app.applicationLogic()
         application.GetSelectionNode().SetActiveTableID(table.GetID())
@@ -182,7 +217,9 @@ class NoduleList:
 
         if self.selected is None:
             return
-        chart = outputs.plot_densities(self.selected)
+        chart = self._made(lambda nodule: outputs.plot_densities(nodule))
+        if chart is None:
+            return
         slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpPlotView)
         application = slicer.app.applicationLogic()
         application.GetSelectionNode().SetActivePlotChartID(chart.GetID())
@@ -193,7 +230,7 @@ class NoduleList:
         import qt
         from slicer.i18n import tr as _
 
-        nodule = self.selected
+        nodule = self._made(nodules.up_to_date)
         if nodule is None or nodule.measurements is None:
             return
         text = nodule_table.as_text(nodule.name, nodule.measurements, nodule.kind, nodule.model, nodule.warnings)
@@ -211,6 +248,14 @@ class NoduleList:
         )
         if path and self._guarded(lambda: save_csv(self.segmentationNode, path)):
             self._report(_("The measurements were written to {path}.").format(path=path))
+
+    def _made(self, function: Callable[[nodules.SegmentedNodule], Any]) -> Any:
+        """What a function returns for the selected nodule; None if there is none, or where it says why it can't."""
+        made = []
+        nodule = self.selected
+        if nodule is not None and self._guarded(lambda: made.append(function(nodule))):
+            self.refresh()
+        return made[0] if made else None
 
     def _guarded(self, function: Callable[[], object]) -> bool:
         try:

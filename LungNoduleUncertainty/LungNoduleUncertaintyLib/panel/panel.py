@@ -165,16 +165,25 @@ class NodulePanel(RunPanel):
         return outputs is None or name not in INTERVAL_MAP_CHOICES or "union" in outputs.probabilities
 
     def _observe(self) -> None:
-        """Points and ends of a line count as soon as they are placed; segments as soon as they come and go."""
+        """Points and ends of a line count as soon as they are placed; segments and the CTs that they were measured on
+        as soon as they change."""
         import slicer
+        import vtk
 
         parameters, markups, segmentation = self._parameters, slicer.vtkMRMLMarkupsNode, slicer.vtkSegmentation
         placed = (markups.PointPositionDefinedEvent, markups.PointPositionUndefinedEvent, markups.PointRemovedEvent)
-        changed = (segmentation.SegmentAdded, segmentation.SegmentRemoved, segmentation.SegmentModified)
+        changed = (
+            *(segmentation.SegmentAdded, segmentation.SegmentRemoved, segmentation.SegmentModified),
+            *(segmentation.SourceRepresentationModified, slicer.vtkMRMLTransformableNode.TransformModifiedEvent),
+        )
         self.observers.observe("points", parameters.points, placed, self.update)
         self.observers.observe("line", parameters.line, placed, self.update)
         if self.observers.observe("segmentation", parameters.segmentation, changed, self._onSegments):
             self.list.show(parameters.segmentation)
+        volume = slicer.vtkMRMLVolumeNode
+        of_ct = (volume.ImageDataModifiedEvent, volume.TransformModifiedEvent, vtk.vtkCommand.ModifiedEvent)
+        for number, ct in enumerate(self.list.cts()):
+            self.observers.observe(f"CT {number}", ct, of_ct, self._onSegments)
 
     def onSceneChanged(self) -> None:
         super().onSceneChanged()
@@ -279,10 +288,10 @@ class NodulePanel(RunPanel):
 
         if self._parameters is not None:  # None: another scene was being read when the module was left
             self._parameters.segmentation = stored.segmentationNode
-            self.onParameters()
         if stored.created:  # all of it is ours: its surfaces are made in no time
             stored.segmentationNode.CreateClosedSurfaceRepresentation()
         self.list.refresh(stored.nodule.key)
+        self.onParameters()
         jump(stored.nodule.center_ras())
         self.logic.lastResult = stored.result
         lines = [_("{name} is done.").format(name=stored.nodule.name), *stored.result.warnings]

@@ -13,15 +13,17 @@ from typing import cast
 
 from LungNoduleKit.errors import NoduleError, OutputError
 from LungNoduleKit.scene.labelmaps import Segment, Segmentation, labelmap_name, segment_names, tag
-from LungNoduleKit.scene.nodes import Node
+from LungNoduleKit.scene.nodes import Node, one_event
 from LungNoduleKit.scene.transforms import to_world
 from LungNoduleKit.scene.undo import Undo
 
 from ..measuring.measurements import Measurements
 from ..measuring.size_classes import KINDS, NoduleKind
 from ..outlining.finding import Point
-from ..segments import KIND_TAG, MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX, WARNINGS_TAG
+from ..segments import KIND_TAG, MEASUREMENTS_TAG, NODULE_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX, WARNINGS_TAG
+from . import measured
 from .display import display_of, show_parts
+from .members import members, settle
 from .segments import point_from_mask
 
 
@@ -30,8 +32,8 @@ class SegmentedNodule:
     """`key` tells a segmentation's nodules apart; `ids` are its segments' IDs {"HC": ..., "LC": ..., "Final": ...}.
 
     A part that the user deleted, or that the model doesn't have, is missing in `ids`. `measurements` are those of
-    `measurements.measure`, as they were when the nodule was segmented, or None. `kind` is its type for size classes.
-    `warnings` are the run's, one sentence each.
+    `measurements.measure`, or None where there are none, or where they are out of date: then `changes` says what has
+    changed since, one clause each. `kind` is its type for size classes. `warnings` are the run's, one sentence each.
     """
 
     segmentationNode: Node
@@ -42,6 +44,7 @@ class SegmentedNodule:
     model: str = ""
     kind: NoduleKind = "solid"
     warnings: list[str] = field(default_factory=list)
+    changes: list[str] = field(default_factory=list)
 
     def center_ras(self) -> Point:
         """Centroid (R, A, S) of the final outline, or of what is left, in the world, mm."""
@@ -63,24 +66,42 @@ class SegmentedNodule:
 
 def nodules(segmentationNode: Node) -> list[SegmentedNodule]:
     """The nodules of a segmentation node, in the order of their first segments."""
-    found: dict[str, SegmentedNodule] = {}
-    segmentation = segmentationNode.GetSegmentation()
-    for number in range(segmentation.GetNumberOfSegments()):
-        segment_id = segmentation.GetNthSegmentID(number)
-        segment = segmentation.GetSegment(segment_id)
-        key, part = tag(segment, NODULE_TAG), tag(segment, PART_TAG)
-        if not key or part not in SEGMENTS:
-            continue
-        nodule = found.setdefault(key, SegmentedNodule(segmentationNode, key, ""))
-        nodule.ids[part] = segment_id
-        nodule.name = nodule.name or _name_of(segment.GetName(), part)
-        nodule.model = tag(segment, TAG_PREFIX + "model")
-        nodule.kind = cast(NoduleKind, tag(segment, KIND_TAG) or "solid")
-        if tag(segment, MEASUREMENTS_TAG):
+    return [_nodule(segmentationNode, key, ids) for key, ids in members(segmentationNode).items()]
+
+
+def _nodule(segmentationNode: Node, key: str, ids: dict[str, str]) -> SegmentedNodule:
+    part, segment_id = next(iter(ids.items()))
+    segment = segmentationNode.GetSegmentation().GetSegment(segment_id)
+    nodule = SegmentedNodule(segmentationNode, key, _name_of(segment.GetName(), part), ids)
+    nodule.model = tag(segment, TAG_PREFIX + "model")
+    nodule.kind = cast(NoduleKind, tag(segment, KIND_TAG) or "solid")
+    if tag(segment, WARNINGS_TAG):
+        nodule.warnings = json.loads(tag(segment, WARNINGS_TAG))
+    if tag(segment, MEASUREMENTS_TAG):
+        nodule.changes = measured.changes(segmentationNode, key, ids)
+        if not nodule.changes:
             nodule.measurements = json.loads(tag(segment, MEASUREMENTS_TAG))
-        if tag(segment, WARNINGS_TAG):
-            nodule.warnings = json.loads(tag(segment, WARNINGS_TAG))
-    return list(found.values())
+    return nodule
+
+
+def bring_up_to_date(segmentationNode: Node) -> dict[str, str]:
+    """Measures the nodules again whose numbers are out of date; returns why that failed, {key: reason}."""
+    failed = {}
+    with one_event(segmentationNode):
+        for nodule in nodules(segmentationNode):
+            if nodule.changes:
+                try:
+                    measured.measure_again(segmentationNode, nodule.key, nodule.ids, nodule.name)
+                except NoduleError as error:
+                    failed[nodule.key] = str(error)
+    return failed
+
+
+def up_to_date(nodule: SegmentedNodule) -> SegmentedNodule:
+    """A nodule with its measurements as they are now. Raises `NoduleError` if it can't be measured."""
+    if nodule.changes:
+        measured.measure_again(nodule.segmentationNode, nodule.key, nodule.ids, nodule.name)
+    return find(nodule.segmentationNode, nodule.key)
 
 
 def find(segmentationNode: Node, key: str) -> SegmentedNodule:
@@ -220,12 +241,14 @@ def _add_part(nodule: SegmentedNodule, part: str, new: Segment) -> str:
     segmentation = nodule.segmentationNode.GetSegmentation()
     new.SetName(f"{nodule.name} {part}".strip())
     new.SetTag(NODULE_TAG, nodule.key)
-    new.SetTag(KIND_TAG, nodule.kind)
+    if any(nodule.segment(p).HasTag(KIND_TAG) for p in nodule.ids):
+        new.SetTag(KIND_TAG, nodule.kind)
     segment_id = segmentation.GenerateUniqueSegmentID(new.GetName())
     behind = list(SEGMENTS)[list(SEGMENTS).index(part) + 1 :]
     before = next((nodule.ids[p] for p in behind if p in nodule.ids), "")
     if not segmentation.AddSegment(new, segment_id, before):
         raise OutputError(f"segmentation {nodule.segmentationNode.GetName()!r}: it doesn't take {part}")
+    settle(nodule.segmentationNode, {part: segment_id})
     return segment_id
 
 
@@ -247,6 +270,7 @@ _RUN_TAGS = (
     MEASUREMENTS_TAG,
     POINT_TAG,
     WARNINGS_TAG,
+    measured.MEASURED_TAG,
     *(
         TAG_PREFIX + key
         for key in (

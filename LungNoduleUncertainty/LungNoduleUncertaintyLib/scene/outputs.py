@@ -20,7 +20,7 @@ from LungNoduleKit.scene.transforms import matrix_between
 from ..measuring import table as nodule_table
 from ..outlining.result import NoduleSegmentation
 from ..segments import SEGMENTS, TAG_PREFIX
-from .nodules import SegmentedNodule, nodules
+from .nodules import SegmentedNodule, bring_up_to_date, nodules, up_to_date
 
 _LOG = logging.getLogger(__name__)
 # Name of a map: what of a result it shows, None where a model doesn't have it. All are float32 in [0, 1].
@@ -33,6 +33,7 @@ MAP_VOLUMES: dict[str, Callable[[NoduleSegmentation], sitk.Image | None]] = {
 }
 SOFT_MASK = "Soft mask"  # name of the volume in place of the final probability, of a model that has a soft mask
 TABLE_ROLE = TAG_PREFIX + "table"
+_OWNER_ROLE = TAG_PREFIX + "segmentation"
 _CHART_ROLE, _DENSITY_ROLE = TAG_PREFIX + "chart", TAG_PREFIX + "densities"
 
 
@@ -92,17 +93,20 @@ def measurement_table(segmentationNode: Node) -> Node:
     return table
 
 
-def update_table(segmentationNode: Node) -> None:
-    """Brings the segmentation's table of nodules up to date, if it has one."""
-    table = segmentationNode.GetNodeReference(TABLE_ROLE)
+def update_table(segmentationNode: Node, measure: bool = True) -> None:
+    """Brings the segmentation's table of nodules up to date, if it has one.
+
+    measure: False: rows of nodules that changed since they were measured say so and have no numbers.
+    """
+    table = _own(segmentationNode, TABLE_ROLE)
     if table is not None:
-        _fill_table(table, segmentationNode)
+        _fill_table(table, segmentationNode, measure)
 
 
-def _fill_table(table: Node, segmentationNode: Node) -> None:
+def _fill_table(table: Node, segmentationNode: Node, measure: bool = True) -> None:
     import vtk
 
-    rows = [row.cells() for row in table_rows(segmentationNode)]
+    rows = [row.cells() for row in table_rows(segmentationNode, measure)]
     with one_event(table):
         table.RemoveAllColumns()
         for number, title in enumerate(nodule_table.columns()):
@@ -118,13 +122,23 @@ def _fill_table(table: Node, segmentationNode: Node) -> None:
         table.SetLocked(True)
 
 
-def table_rows(segmentationNode: Node) -> list[nodule_table.NoduleRow]:
-    """The rows for each nodule that has measurements."""
-    return [
-        nodule_table.row(nodule.name, nodule.measurements, nodule.kind, nodule.model, nodule.warnings)
-        for nodule in nodules(segmentationNode)
-        if nodule.measurements
-    ]
+def table_rows(segmentationNode: Node, measure: bool = True) -> list[nodule_table.NoduleRow]:
+    """The rows for each nodule that was measured; those that changed since are measured again first, with `measure`.
+
+    The row of a nodule that isn't measured again has no numbers, and says so among its warnings.
+    """
+    failed = bring_up_to_date(segmentationNode) if measure else {}
+    rows = []
+    for nodule in nodules(segmentationNode):
+        if nodule.measurements:
+            rows.append(nodule_table.row(nodule.name, nodule.measurements, nodule.kind, nodule.model, nodule.warnings))
+        elif nodule.changes:
+            text = f"{nodule_table.OUT_OF_DATE}: {', '.join(nodule.changes)}"
+            reasons = [failed[nodule.key]] if nodule.key in failed else []
+            rows.append(
+                nodule_table.unmeasured_row(nodule.name, nodule.kind, nodule.model, [text, *reasons, *nodule.warnings])
+            )
+    return rows
 
 
 def plot_densities(nodule: SegmentedNodule) -> Node:
@@ -136,6 +150,7 @@ def plot_densities(nodule: SegmentedNodule) -> Node:
     """
     import vtk
 
+    nodule = up_to_date(nodule)
     if not nodule.measurements:
         raise NoduleError(f"nodule {nodule.name!r}: it has no measurements to plot")
     densities = nodule.measurements["hu_density"]
@@ -170,9 +185,17 @@ def plot_densities(nodule: SegmentedNodule) -> Node:
 
 
 def _referenced(segmentationNode: Node, role: str, kind: str, name: str) -> Node:
-    node = segmentationNode.GetNodeReference(role)
+    node = _own(segmentationNode, role)
     if node is None:
         scene = segmentationNode.GetScene()
         node = scene.AddNewNodeByClass(kind, scene.GenerateUniqueName(f"{segmentationNode.GetName()} {name}"))
         segmentationNode.SetNodeReferenceID(role, node.GetID())
+        node.SetNodeReferenceID(_OWNER_ROLE, segmentationNode.GetID())
     return node
+
+
+def _own(segmentationNode: Node, role: str) -> Node | None:
+    """A node that a segmentation refers to, unless it is another's: a copied segmentation has the references too."""
+    node = segmentationNode.GetNodeReference(role)
+    owner = node.GetNodeReference(_OWNER_ROLE) if node is not None else None
+    return node if owner in (None, segmentationNode) else None

@@ -26,7 +26,7 @@ from ..models.store import find_bundle
 from ..outlining.finding import Point
 from ..outlining.result import NoduleSegmentation
 from ..outlining.segmentation import segment_nodule
-from . import nodules, outputs, segments
+from . import measured, nodules, outputs, segments
 from .points import line_middle
 
 Segmenter: TypeAlias = Callable[..., NoduleSegmentation]  # called as `segment_nodule`
@@ -154,8 +154,17 @@ class SegmentationRuns(Runs[SegmentationRequest, NoduleSegmentation, StoredNodul
         node = request.segmentationNode
         nodule = nodules.find(node, key)
         new = segments.new_segments(result, node, request.volumeNode, nodule.name)
+        before = node.GetNodeReferenceID(measured.ct_role(key))
         with one_event(node):
             step = nodules.replace_in_place(nodule, new)
+            measured.remember(node, key, nodules.find(node, key).ids, request.volumeNode)
+        segments_back = step.function
+
+        def back() -> None:
+            segments_back()
+            node.SetNodeReferenceID(measured.ct_role(key), before)
+
+        step.function = back
         return step, nodule.key, tuple(part for part in nodule.ids if part not in new)
 
     def _added(self, node: Node, key: str, created: bool) -> Undo:

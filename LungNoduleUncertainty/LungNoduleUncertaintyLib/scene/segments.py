@@ -27,6 +27,7 @@ from LungNoduleKit.scene.labelmaps import (
     oriented_image,
     segment_names,
     set_reference_geometry,
+    tag,
 )
 from LungNoduleKit.scene.lattices import (
     fitted_lattice,
@@ -52,6 +53,8 @@ from ..outlining.finding import Point
 from ..outlining.result import NoduleSegmentation
 from ..segments import MEASUREMENTS_TAG, NODULE_TAG, PART_TAG, POINT_TAG, SEGMENTS, TAG_PREFIX, masks_of
 from .display import show_parts
+from .measured import remember
+from .members import settle
 
 _REACH_MM = 80.0  # half the width of what is sampled around a point: more than the largest cube that a model looks at
 _ALIGNED = 1e-2  # voxels: grids that differ by less are one
@@ -199,8 +202,11 @@ def add_segments(
                 if not segmentation.AddSegment(segment, segment_id):
                     raise OutputError(f"segmentation {segmentationNode.GetName()!r}: it doesn't take segment {part}")
                 added[part] = segment_id
+            settle(segmentationNode, added)
             show_parts(segmentationNode, added, added)
             set_reference_geometry(segmentationNode, volumeNode)
+            key = tag(segments["Final"], NODULE_TAG)
+            remember(segmentationNode, key, added, volumeNode)
         except BaseException:
             for segment_id in added.values():
                 segmentation.RemoveSegment(segment_id)
