@@ -294,7 +294,10 @@ class NodulePanel(RunPanel):
         self.onParameters()
         jump(stored.nodule.center_ras())
         self.logic.lastResult = stored.result
-        lines = [_("{name} is done.").format(name=stored.nodule.name), *stored.result.warnings]
+        lines = []
+        for one in (*stored.before, stored):
+            lines += [_("{name} is done.").format(name=one.nodule.name), *one.result.warnings]
+        lines += stored.notes
         if stored.removed:
             removed = _("{parts} of the run before were removed: the model has none. Undo brings them back.")
             lines.append(removed.format(parts=", ".join(stored.removed)))

@@ -7,11 +7,13 @@ run in the worker's thread while Slicer stays alive.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from LungNoduleKit.errors import ImageError, OutputError, PointError
+import SimpleITK as sitk
+
+from LungNoduleKit.errors import ImageError, NoNoduleError, OutputError, PointError
 from LungNoduleKit.geometry import as_triple, swap_lps_ras
 from LungNoduleKit.scene.lattices import named
 from LungNoduleKit.scene.nodes import Node, one_event, remove
@@ -37,11 +39,12 @@ class SegmentationRequest:
     """What is to be segmented, and where it goes.
 
     point: (R, A, S) in the world, mm; or `near` marks the nodule in its place: (segmentation node, segment ID), a
-    labelmap node, or a markups line along an axis of the nodule (RECIST), whose middle counts. segmentationNode: None:
-    a new one. name: the nodule's (None: the next free `Nodule N`; empty: plain `HC`, `LC`, `Final`). replace: key of a
-    nodule of `segmentationNode` that is segmented again. model: a bundle's name or path, a loaded model, or None for
-    the shipped one. thresholds, averaging: as in `segment_nodule`. maps: names of `outputs.MAP_VOLUMES` to add as
-    volumes, as far as the model has them.
+    labelmap node, or a markups line along an axis of the nodule (RECIST), whose middle counts. A segment or labelmap of
+    several parts marks as many nodules, and a name is numbered then. segmentationNode: None: a new one. name: the
+    nodule's (None: the next free `Nodule N`; empty: plain `HC`, `LC`, `Final`). replace: key of a nodule of
+    `segmentationNode` that is segmented again. model: a bundle's name or path, a loaded model, or None for the shipped
+    one. thresholds, averaging: as in `segment_nodule`. maps: names of `outputs.MAP_VOLUMES` to add as volumes, as far
+    as the model has them.
     """
 
     volumeNode: Node
@@ -62,7 +65,8 @@ class StoredNodule:
     """What a run added: the segmentation node, the nodule, the map volumes, and the library's result.
 
     created: whether the segmentation node was made for it. removed: parts of a nodule segmented again that the model
-    doesn't have (`HC` and `LC`).
+    doesn't have (`HC` and `LC`). before: the nodules that the same run added before this one. notes: what became of
+    the other parts of a place with several.
     """
 
     segmentationNode: Node
@@ -71,9 +75,18 @@ class StoredNodule:
     maps: list[Node] = field(default_factory=list)
     created: bool = False
     removed: tuple[str, ...] = ()
+    before: tuple[StoredNodule, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
-class SegmentationRuns(Runs[SegmentationRequest, NoduleSegmentation, StoredNodule]):
+class FoundNodules(NamedTuple):
+    """What was found at the points of a request, and why there is nothing at some of several."""
+
+    results: list[NoduleSegmentation]
+    notes: list[str]
+
+
+class SegmentationRuns(Runs[SegmentationRequest, FoundNodules, StoredNodule]):
     """Segmentations in one scene, one at a time, with their undo steps."""
 
     running = "a nodule is being segmented"
@@ -95,9 +108,9 @@ class SegmentationRuns(Runs[SegmentationRequest, NoduleSegmentation, StoredNodul
             self._loaded = (key, load_model(folder, device))
         return self._loaded[1]
 
-    def computation(self, request: SegmentationRequest) -> Callable[[Progress], NoduleSegmentation]:
+    def computation(self, request: SegmentationRequest) -> Callable[[Progress], FoundNodules]:
         """See `LungNoduleKit.scene.runs.Runs`."""
-        point = _point(request)
+        points = _points(request)
         if request.segmentationNode is not None:
             segments.check_segmentation(request.segmentationNode)
         if request.replace is not None:
@@ -105,23 +118,62 @@ class SegmentationRuns(Runs[SegmentationRequest, NoduleSegmentation, StoredNodul
         unknown = [name for name in request.maps if name not in outputs.MAP_VOLUMES]
         if unknown:
             raise OutputError(f"map {unknown[0]!r}: it isn't one of {', '.join(outputs.MAP_VOLUMES)}")
-        segments.check_point_in_volume(request.volumeNode, point)
-        ct = segments.image_from_volume_node(request.volumeNode, around_ras=point)
-        point_lps = as_triple(swap_lps_ras(point))
+        for point in points:
+            segments.check_point_in_volume(request.volumeNode, point)
+        cts = [segments.image_from_volume_node(request.volumeNode, around_ras=point) for point in points]
         model, device, segment = request.model, request.device, self._segment
         given = {"thresholds": request.thresholds, "averaging": request.averaging}
         more: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
 
-        def compute(progress: Progress) -> NoduleSegmentation:
+        def one(ct: sitk.Image, point: Point, progress: Progress) -> NoduleSegmentation:
+            point_lps = as_triple(swap_lps_ras(point))
             if segment is not None:
                 return segment(ct, point_lps=point_lps, model=model, device=device, progress=progress, **more)
             progress("loading the model", 0.02)
             return segment_nodule(ct, point_lps=point_lps, model=self.model(model, device), progress=progress, **more)
 
+        def compute(progress: Progress) -> FoundNodules:
+            if len(points) == 1:
+                return FoundNodules([one(cts[0], points[0], progress)], [])
+            found = FoundNodules([], [])
+            for number, (ct, point) in enumerate(zip(cts, points, strict=True)):
+
+                def told(stage: str, share: float, number: int = number) -> None:
+                    progress(f"nodule {number + 1} of {len(points)}: {stage}", (number + share) / len(points))
+
+                try:
+                    found.results.append(one(ct, point, told))
+                except NoNoduleError as error:
+                    found.notes.append(f"part {number + 1} of {len(points)}: {error}")
+            if not found.results:
+                raise NoNoduleError("; ".join(found.notes))
+            return found
+
         return compute
 
-    def store(self, request: SegmentationRequest, result: NoduleSegmentation) -> StoredNodule:
-        """Adds a result's segments (and maps) to the scene as one undo step. All or nothing."""
+    def store(self, request: SegmentationRequest, found: FoundNodules) -> StoredNodule:
+        """Adds the segments (and maps) of results to the scene as one undo step. All or nothing."""
+        stored: list[StoredNodule] = []
+        steps: list[Undo] = []
+        base = request.name
+        try:
+            for number, result in enumerate(found.results, 1):
+                if len(found.results) > 1:
+                    request = replace(request, name=f"{base} {number}" if base else None)
+                one, step = self._stored(request, result)
+                request = replace(request, segmentationNode=one.segmentationNode)
+                stored.append(one)
+                steps.append(step)
+        except BaseException:
+            for step in reversed(steps):
+                step.run()
+            raise
+        last = replace(stored[-1], created=stored[0].created, before=tuple(stored[:-1]), notes=tuple(found.notes))
+        self.steps.push(steps[0] if len(steps) == 1 else _together(steps))
+        outputs.update_table(last.segmentationNode)
+        return last
+
+    def _stored(self, request: SegmentationRequest, result: NoduleSegmentation) -> tuple[StoredNodule, Undo]:
         volumeNode, node = request.volumeNode, request.segmentationNode
         scene = volumeNode.GetScene()
         if scene is None:
@@ -144,9 +196,7 @@ class SegmentationRuns(Runs[SegmentationRequest, NoduleSegmentation, StoredNodul
         except BaseException:
             step.run()
             raise
-        self.steps.push(step)
-        outputs.update_table(node)
-        return StoredNodule(node, nodule, result, maps, created, removed)
+        return StoredNodule(node, nodule, result, maps, created, removed), step
 
     def _replace(
         self, request: SegmentationRequest, key: str, result: NoduleSegmentation
@@ -196,13 +246,31 @@ class SegmentationRuns(Runs[SegmentationRequest, NoduleSegmentation, StoredNodul
                 outputs.update_table(node)
 
 
-def _point(request: SegmentationRequest) -> Point:
-    """The point (R, A, S) of a request in the world, mm."""
+def _together(steps: list[Undo]) -> Undo:
+    """One step back for several, the last one first."""
+
+    def back() -> None:
+        for step in reversed(steps):
+            step.function()
+
+    def remove_nodes() -> None:
+        for step in reversed(steps):
+            if step.remove is not None:
+                step.remove()
+
+    return Undo(f"segment {len(steps)} nodules", steps[-1].nodes, back, remove_nodes)
+
+
+def _points(request: SegmentationRequest) -> list[Point]:
+    """The points (R, A, S) of a request in the world, mm: one, or one for each part of what marks several nodules."""
     if (request.point is None) == (request.near is None):
         raise PointError("give either a point (RAS, mm) or something that marks the nodule, and not both")
     near: Any = request.near
     if request.point is not None:
-        return segments.checked_point(request.point)
+        return [segments.checked_point(request.point)]
     if not isinstance(near, tuple | list) and near.IsA("vtkMRMLMarkupsLineNode"):
-        return line_middle(near)
-    return segments.point_from_mask(near)
+        return [line_middle(near)]
+    points = segments.points_from_mask(near)
+    if len(points) > 1 and request.replace is not None:
+        raise PointError(f"the place has {len(points)} parts, and one nodule can't be segmented again from all of them")
+    return points

@@ -19,6 +19,7 @@ import SimpleITK as sitk
 
 from LungNoduleKit.errors import ImageError, NoduleError, OutputError, PointError
 from LungNoduleKit.geometry import AIR_HU, Grid, as_triple, swap_lps_ras
+from LungNoduleKit.mask_parts import mask_parts
 from LungNoduleKit.scene.labelmaps import (
     Segment,
     Segmentation,
@@ -45,6 +46,7 @@ from LungNoduleKit.scene.transforms import (
     from_world,
     matrix_between,
     reslice,
+    to_world,
     transform_between,
     transform_points,
 )
@@ -132,6 +134,25 @@ def point_from_mask(near: Node | tuple[Node, str]) -> Point:
 
     `near` is (segmentation node, segment ID) or a labelmap volume node. Raises `PointError` if it is empty or missing.
     """
+    node, array, matrix = _marked(near)
+    indices = np.argwhere(array)[:, ::-1]
+    local = indices @ matrix[:3, :3].T + matrix[:3, 3]
+    world = transform_points(transform_between(node.GetParentTransformNode(), None), local)
+    return as_triple(world.mean(axis=0))
+
+
+def points_from_mask(near: Node | tuple[Node, str]) -> list[Point]:
+    """A point (R, A, S) in the world, mm, in each part of a segment or a labelmap, the largest part first.
+
+    `near` and errors as in `point_from_mask`; what is a part, see `mask_parts`.
+    """
+    node, array, lattice = _marked(near)
+    mask = lattice_grid(lattice, array.shape[::-1], named(node)).image((array != 0).astype(np.uint8))
+    return [to_world(node, as_triple(swap_lps_ras(part.point_lps))) for part in mask_parts(mask)]
+
+
+def _marked(near: Node | tuple[Node, str]) -> tuple[Node, np.ndarray, np.ndarray]:
+    """(node, array (z, y, x), lattice in the node's own coordinates) of what marks a nodule. Raises `PointError`."""
     import slicer
 
     if isinstance(near, (tuple, list)):
@@ -147,12 +168,9 @@ def point_from_mask(near: Node | tuple[Node, str]) -> Point:
     else:
         node, name = near, f"labelmap {near.GetName()!r}"
         array, matrix = voxels_of(node), ijk_to_ras(node)
-    indices = np.argwhere(array)[:, ::-1]
-    if not len(indices):
+    if not array.any():
         raise PointError(f"{name}: it is empty")
-    local = indices @ matrix[:3, :3].T + matrix[:3, 3]
-    world = transform_points(transform_between(node.GetParentTransformNode(), None), local)
-    return as_triple(world.mean(axis=0))
+    return node, array, matrix
 
 
 def add_result(
