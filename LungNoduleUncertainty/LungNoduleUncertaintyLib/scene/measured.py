@@ -108,7 +108,9 @@ def _state(
     crops = {part: _crop(segmentationNode, segment_id) for part, segment_id in ids.items()}
     parent = segmentationNode.GetParentTransformNode()
     crops = {part: _canonical(*crop) for part, crop in crops.items()}
-    parts = {part: [_digest(mask), _points(lattice, mask.shape, parent)] for part, (mask, lattice) in crops.items()}
+    parts: dict[str, list[Any]] = {
+        part: [_digest(mask), _points(lattice, mask.shape, parent)] for part, (mask, lattice) in crops.items()
+    }
     state: dict[str, Any] = {"parts": parts, "ct": None}
     if volumeNode is None or volumeNode.GetImageData() is None:
         return state

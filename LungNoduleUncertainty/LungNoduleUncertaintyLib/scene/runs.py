@@ -201,7 +201,7 @@ class SegmentationRuns(Runs[SegmentationRequest, FoundNodules, StoredNodule]):
     def _replace(
         self, request: SegmentationRequest, key: str, result: NoduleSegmentation
     ) -> tuple[Undo, str, tuple[str, ...]]:
-        node = request.segmentationNode
+        node: Any = request.segmentationNode
         nodule = nodules.find(node, key)
         new = segments.new_segments(result, node, request.volumeNode, nodule.name)
         before = node.GetNodeReferenceID(measured.ct_role(key))
