@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 from damage import Rng, pick
-from dicom_files import NUMBER_OF_FRAMES, PER_FRAME, PIXELS, UID, DicomFile, changed, enhanced, padded, series
+from dicom_makers import NUMBER_OF_FRAMES, PER_FRAME, PIXELS, UID, DicomFile, changed, enhanced, padded, series
 from seeds import OTHER
 
 Files = list[DicomFile]

@@ -13,7 +13,8 @@ import numpy as np
 
 import damage
 from damage import Rng, pick
-from dicom_files import (
+from dicom_folders import double, drop, frames, mix, rename
+from dicom_makers import (
     PIXELS,
     UID,
     DicomFile,
@@ -26,7 +27,6 @@ from dicom_files import (
     places,
     series,
 )
-from dicom_folders import double, drop, frames, mix, rename
 from seeds import Ball
 
 Files = list[DicomFile]
