@@ -1,5 +1,7 @@
 """What segments are called in DICOM's terms, as Slicer writes it into a segment's tag."""
 
+from .errors import printable
+
 # SNOMED CT codes: Morphologically Altered Structure, Nodule; Lung.
 NODULE_TERMINOLOGY = (
     "Segmentation category and type - DICOM master list"
@@ -15,4 +17,4 @@ def tag_name(text: str) -> str:
 
 def tag_text(text: object) -> str:
     """A value as the text of a segment's tag: on one line, without the | that ends a tag in Slicer's file format."""
-    return " ".join(str(text).split()).replace("|", "/")
+    return printable(" ".join(str(text).split())).replace("|", "/")

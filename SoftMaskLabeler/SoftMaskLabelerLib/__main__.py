@@ -18,7 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from LungNoduleKit.errors import OutputError
+from LungNoduleKit.errors import OutputError, printable
 from LungNoduleKit.files import image_writer, name_too_long, print_any_name, write_all
 from LungNoduleKit.geometry import Grid, swap_lps_ras
 from LungNoduleKit.images import read_volume
@@ -227,7 +227,7 @@ def _label(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _tagged(image: sitk.Image, tags: Mapping[str, str]) -> sitk.Image:
     """The image with texts by name, which stand in the header of the formats that have room for them (NRRD, MHA)."""
     for key, text in tags.items():
-        image.SetMetaData(key, text)
+        image.SetMetaData(key, printable(text))
     return image
 
 

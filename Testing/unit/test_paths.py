@@ -181,3 +181,32 @@ def test_a_name_that_is_too_long_is_told_in_one_line(tmp_path, capsys):
     assert len(lines) == 4
     assert all(line.startswith("error: ") and long in line for line in lines)
     assert [p.name for p in tmp_path.iterdir()] == ["ct.nrrd"]
+
+
+def test_notes_about_an_undecodable_name_are_kept_in_every_output(tmp_path):
+    """In a process of its own: a note with such a name went to C++ as a text of the image's header."""
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "import numpy as np\n"
+        "from LungNoduleKit.files import image_writer, read_image\n"
+        "from LungNoduleKit.geometry import Grid\n"
+        "from LungNoduleKit.segmentation_file import write_segmentation\n"
+        "from SoftMaskLabelerLib import __main__ as cli\n"
+        "folder = Path(os.fsdecode(bytes.fromhex(sys.argv[1])))\n"
+        "folder.mkdir()\n"
+        "mask = np.zeros((5, 30, 30), np.uint8)\n"
+        "mask[1:4, 10:20, 10:20] = 1\n"
+        "grid = Grid((30, 30, 5), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))\n"
+        "image_writer(grid.image(np.where(mask, 50, -850).astype(np.int16)))(folder / 'ct.nrrd')\n"
+        "parts = [(n, grid.image(mask), (1, 0, 0)) for n in 'ab']\n"
+        "write_segmentation(folder / 'm.seg.nrrd', parts)\n"
+        "outputs = ['--output', folder / 's.nrrd', '--segment', folder / 's.seg.nrrd', '--quiet']\n"
+        "arguments = [folder / 'ct.nrrd', '--mask', folder / 'm.seg.nrrd', *outputs]\n"
+        "assert cli.main([str(a) for a in arguments]) == 0\n"
+        "read = read_image(folder / 's.nrrd')\n"
+        "assert any('union of its 2 segments' in read.GetMetaData(k) for k in read.GetMetaDataKeys())\n"
+    )
+    folder = str(tmp_path / NAMES["undecodable"]).encode("utf-8", "surrogateescape").hex()
+    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
