@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
-from LungNoduleKit.errors import NoduleError
-from LungNoduleKit.files import print_any_name
+from LungNoduleKit.errors import NoduleError, print_any_name
 
 #: Command -> the module that has its `add_arguments(parser)` and `run(args) -> exit status`, and what it is for. In the
 #: order of a project: data, training, measuring, the papers' experiments.

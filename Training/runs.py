@@ -39,7 +39,7 @@ def build_network(config: Config) -> Network:
     except (ValueError, TypeError) as error:
         if isinstance(error, TypeError) and "unexpected keyword" not in str(error):
             raise  # no option of the configuration
-        raise ConfigError(f"network {config.network.name}: {error}") from error
+        raise ConfigError(f"{config.name}: network {config.network.name}: {error}") from error
 
 
 def is_run(folder: str | Path) -> bool:

@@ -1,5 +1,8 @@
 """Errors that name the input and the reason; everything that a user can cause derives from `NoduleError`."""
 
+import io
+import sys
+
 
 class NoduleError(Exception):
     """An input that can't be processed. The message is one line: which input, and why."""
@@ -14,6 +17,13 @@ def printable(text: object) -> str:
     Names of files may have any of them.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def print_any_name() -> None:
+    """Lets standard output show every path: what its encoding doesn't have is escaped, in place of an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class ImageError(NoduleError):

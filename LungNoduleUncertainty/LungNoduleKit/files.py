@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
-import sys
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,7 +33,6 @@ __all__ = [
     "itk_reason",
     "name_too_long",
     "plain_path",
-    "print_any_name",
     "quiet_itk",
     "read_image",
     "resource_path",
@@ -158,13 +155,6 @@ def name_too_long(error: OSError) -> str:
     if error.errno != errno.ENAMETOOLONG:
         raise error
     return printable(f"{error.filename}: {error.strerror}")
-
-
-def print_any_name() -> None:
-    """Lets standard output show every path: what its encoding doesn't have is escaped, in place of an exception."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def resource_path(package: Path, *parts: str) -> Path:

@@ -56,6 +56,8 @@ def check_intact(path: str | Path) -> None:
 def _nrrd(path: Path) -> None:
     with open(path, "rb") as file:
         lines = _lines(file, path, end=b"")
+        if not lines or not lines[0].startswith(b"NRRD"):
+            raise ImageError(f"{path}: it can't be read (it isn't an NRRD file)")
         fields: dict[str, str] = {}
         keys: dict[str, str] = {}
         for line in lines[1:]:
@@ -64,7 +66,9 @@ def _nrrd(path: Path) -> None:
             if name in known and known[name] != value:
                 raise ImageError(f"{path}: its header says {name!r} twice")
             known[name] = value
-        sizes = _counts(fields.get("sizes", ""), path, "sizes")
+        if not fields.get("sizes"):
+            raise ImageError(f"{path}: it can't be read (its header has no sizes)")
+        sizes = _counts(fields["sizes"], path, "sizes")
         if len(sizes) >= 3 and not {"space directions", "spacings"} & fields.keys():
             raise ImageError(f"{path}: its header doesn't say how large the voxels are (no space directions)")
         wanted = prod(sizes) * _NRRD_BYTES.get(fields.get("type", "").lower(), 0)
@@ -108,6 +112,8 @@ def _metaimage(path: Path) -> None:
         if not wanted or fields.get("ElementDataFile", "").upper() != "LOCAL" or "HeaderSize" in fields:
             return
         if fields.get("CompressedData", "").lower() in ("true", "t", "1"):
+            if "CompressedDataSize" not in fields:  # without it ITK unpacks less than there is, and says nothing
+                raise ImageError(f"{path}: its header doesn't say how many bytes its compressed voxels have")
             _check_size(_inflated(file, wanted + _MORE), wanted, path)
         elif fields.get("BinaryData", "").lower() in ("true", "t", "1"):
             _check_size(path.stat().st_size - file.tell(), wanted, path)

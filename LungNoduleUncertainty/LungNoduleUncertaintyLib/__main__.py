@@ -21,12 +21,11 @@ import numpy as np
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from LungNoduleKit.errors import NoduleError, OutputError
+from LungNoduleKit.errors import NoduleError, OutputError, print_any_name
 from LungNoduleKit.files import (
     as_output_error,
     image_writer,
     name_too_long,
-    print_any_name,
     write_all,
     write_whole,
 )

@@ -18,8 +18,8 @@ import numpy as np
 import SimpleITK as sitk
 from tqdm import tqdm
 
-from LungNoduleKit.errors import OutputError, printable
-from LungNoduleKit.files import image_writer, name_too_long, print_any_name, write_all
+from LungNoduleKit.errors import OutputError, print_any_name, printable
+from LungNoduleKit.files import image_writer, name_too_long, write_all
 from LungNoduleKit.geometry import Grid, swap_lps_ras
 from LungNoduleKit.images import read_volume
 from LungNoduleKit.masks import read_mask

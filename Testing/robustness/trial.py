@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import traceback
 import warnings
@@ -137,6 +136,3 @@ def _place(error: BaseException) -> str:
         if any(part in OURS for part in parts) and "robustness" not in parts:
             return f"{'/'.join(parts[-2:])} {frame.name}"
     return f"{Path(frames[-1].filename).name} {frames[-1].name}"
-
-
-logging.disable(logging.CRITICAL)

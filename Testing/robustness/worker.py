@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import logging
 import os
 import sys
 from dataclasses import asdict
@@ -37,6 +38,8 @@ def main(log: str) -> None:
     import torch
 
     from trial import attempt
+
+    logging.disable(logging.CRITICAL)
 
     torch.set_num_threads(1)
     _limit_memory()

@@ -38,7 +38,8 @@ def phantom():
     x, y, z = nodule.center_lps
     provenance = Provenance("readers", "0", "0" * 64, "tests", {}, Averaging(), (x, y, z))
     masks = {key: image(mask) for key, mask in parts.items()}
-    result = types.SimpleNamespace(**masks, provenance=provenance, measurements={})
+    texts = provenance.texts()
+    result = types.SimpleNamespace(**masks, provenance=provenance, measurements={}, tag_texts=lambda: texts)
     return ct, result, (-x, -y, z)
 
 

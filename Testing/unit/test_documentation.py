@@ -166,5 +166,9 @@ def test_every_row_of_odd_input_names_its_test():
         named = re.findall(r"`(Testing/[\w/]+\.py)::(\w+)`", row.split(" | ")[-1])
         assert named, f"no test in the row: {row}"
         for path, test in named:
-            names = {node.name for node in ast.walk(ast.parse((ROOT / path).read_text())) if hasattr(node, "name")}
+            names = {
+                node.name
+                for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+                if hasattr(node, "name")
+            }
             assert test in names, f"{path} has no {test}"

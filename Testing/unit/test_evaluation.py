@@ -122,7 +122,7 @@ def test_pooled_folds_count_every_nodule_once(tmp_path):
     with pytest.raises(DatasetError, match=r"0.json: unknown key 'median'"):
         pool(paths)
     paths[0].unlink()
-    with pytest.raises(DatasetError, match=r"0.json: can't be read as JSON \(No such file"):
+    with pytest.raises(DatasetError, match=r"0.json: it can't be read \(No such file"):
         pool(paths)
 
 

@@ -11,13 +11,13 @@ import pytest
 import SimpleITK as sitk
 
 from LungNoduleKit.errors import OutputError
+from LungNoduleKit.readers import read_readers
 from LungNoduleKit.segmentation_file import read_segmentation
 from Training.data.folder import load_folder
 from Training.data.lidc import prepare as command
 from Training.data.lidc.contours import bounding_box, contour_pixels, interpolate_slices, stacked_masks
 from Training.data.lidc.dicom import SeriesError, SeriesFolders, read_scan, slice_heights
 from Training.data.lidc.prepare import PrepareError, prepare_lidc
-from Training.data.nodule_files import read_readers
 
 REAL = "LIDC-IDRI-0023"
 SMALL = "LIDC-IDRI-0142"  # has a 6 mm nodule of four readers
@@ -192,11 +192,16 @@ def dice(a, b):
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
 
+def readers_of(stem):
+    """The readers' masks (z, y, x) of a prepared nodule."""
+    return [sitk.GetArrayFromImage(mask) > 0 for mask in read_readers(f"{stem}_readers.seg.nrrd").values()]
+
+
 @pytest.mark.published("lidc-dicom.tar.xz", "lidc-nodules")
 def test_real_scan_agrees_with_the_prepared_masks(real, published):
     root, scan = real
     stem = published / "lidc-nodules" / f"{REAL}-1-1"
-    cube, wanted = sitk.ReadImage(f"{stem}_ct.nrrd"), read_readers(f"{stem}_readers.seg.nrrd")
+    cube, wanted = sitk.ReadImage(f"{stem}_ct.nrrd"), readers_of(stem)
     image, (nodule,) = read_scan(root, scan), scan.nodules()
     corner = np.array(image.TransformPhysicalPointToContinuousIndex(cube.GetOrigin()))
     assert np.abs(corner[:2] - np.rint(corner[:2])).max() < 1e-3
@@ -237,5 +242,5 @@ def test_real_scan_becomes_the_same_nodule(real, published, tmp_path):
     reference = sitk.GetArrayFromImage(theirs)[both]  # stored in 8 bits, clipped to [-1024, 300]
     assert np.corrcoef(aligned[both].clip(-1024, 300), reference)[0, 1] > 0.9995
     volumes = [mask.sum() * float(np.prod(nodule.spacing)) for mask in nodule.readers]
-    wanted = [mask.sum() * float(np.prod(theirs.GetSpacing())) for mask in read_readers(f"{stem}_readers.seg.nrrd")]
+    wanted = [mask.sum() * float(np.prod(theirs.GetSpacing())) for mask in readers_of(stem)]
     assert volumes == pytest.approx(wanted, rel=0.03)

@@ -100,7 +100,11 @@ def test_paths_go_to_cpp_through_one_place():
         for path in (ROOT / folder).rglob("*.py"):
             name = path.relative_to(ROOT / folder).as_posix()
             if name not in _ALONE:
-                found += [f"{name}: {line.strip()}" for line in path.read_text().splitlines() if re.search(_CPP, line)]
+                found += [
+                    f"{name}: {line.strip()}"
+                    for line in path.read_text(encoding="utf-8").splitlines()
+                    if re.search(_CPP, line)
+                ]
     assert found == []
 
 

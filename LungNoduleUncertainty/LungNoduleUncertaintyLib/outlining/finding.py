@@ -31,6 +31,7 @@ Report: TypeAlias = Callable[[str, float], None]  # called with (stage, share do
 
 _WIDE_PIXELS = 2.0  # times the CT's pixels, for large nodules
 _LARGE_MM = 30.0  # equivalent diameter from which on a nodule is looked for a second time
+_MEASURED_MM = 40.0  # nodules as large as this had no part in the figures of any model
 _MUCH_LARGER = 1.5  # so many times the volume count as another nodule, or as a part of one
 _LONG_MM, _LONG = 25.0, 2.5  # an outline as long as this along the body, and so many times as in plane, is doubtful
 _AIR_HU, _TISSUE_HU, _SOLID_HU = -700.0, -600.0, -300.0
@@ -176,7 +177,8 @@ def find_nodule(
     if usual is None:
         where = ", ".join(f"{v:.1f}" for v in point_lps)
         raise NoNoduleError(f"no nodule found within {_REACH_MM:g} mm of the point ({where}) mm LPS")
-    usual[0].kind = "part" if part else ""
+    beyond = _volume_mm3(*usual) >= _ball_mm3(_MEASURED_MM)
+    usual[0].kind = "part" if part else "large" if beyond else ""
     return usual
 
 

@@ -127,6 +127,8 @@ def folder_cases(folder: str | Path) -> list[FolderCase]:
     cases = []
     for row in rows:
         name, z = row["nodule_id"], row.get("largest_consensus_slice") or ""
+        if z.strip() and not z.strip().isdigit():
+            raise SoftMaskError(f"{table}: {name}: largest_consensus_slice is {z[:40]!r}, no index of a slice")
         readers = folder / f"{name}{READERS_ENDING}"
         masks = readers if readers.is_file() else folder / f"{name}{MASK_ENDING}"
         cases.append(
