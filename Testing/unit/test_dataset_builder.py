@@ -2,6 +2,10 @@
 
 import csv
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -264,3 +268,45 @@ def test_deeplesion_source(tmp_path):
     assert "no such key slice" in rows["000001_01_01_002"]["notes"]
     with pytest.raises(SoftMaskError, match="no lesions of type"):
         deeplesion_cases(tmp_path / "DL_info.csv", tmp_path / "Images_png", [8])
+
+
+def _slow(item):
+    (item / str(os.getpid())).touch()
+    time.sleep(20)
+
+
+def test_workers_of_a_killed_run_end_too(tmp_path):
+    """They would wait for their next case for good."""
+    program = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
+from SoftMaskLabelerLib.dataset.parallel import run_many
+from test_dataset_builder import _slow
+if __name__ == "__main__":
+    list(run_many(_slow, [Path({str(tmp_path)!r})] * 4, 2))
+"""
+    script = tmp_path / "run.py"
+    script.write_text(program)
+    parent = subprocess.Popen([sys.executable, str(script)])
+
+    def workers():
+        return [int(path.name) for path in tmp_path.iterdir() if path.name.isdigit()]
+
+    def until(done):
+        end = time.monotonic() + 40
+        while not done() and time.monotonic() < end:
+            time.sleep(0.2)
+        assert done()
+
+    until(lambda: len(workers()) == 2)
+    parent.kill()
+    parent.wait()
+    until(lambda: not any(_runs(process) for process in workers()))
+
+
+def _runs(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().split(") ")[1][0] != "Z"
+    except FileNotFoundError:
+        return False
