@@ -132,8 +132,9 @@ def write_bundle(
 ) -> Path:
     """Write a bundle from state dicts (float weights become half precision); whole or not at all. Returns its folder.
 
-    `rare` are the weights of the network for rare nodules, which `metadata.rare` tells about. What `metadata` says of
-    weight files and hashes is replaced by what is written. So is an existing folder. Raises OutputError.
+    `rare` are the weights of the network for rare nodules, which `metadata.rare` tells about; without them that is
+    dropped. What `metadata` says of weight files and hashes is replaced by what is written, and so is an existing
+    folder. Raises OutputError.
     """
     from safetensors.torch import save
 
@@ -146,8 +147,9 @@ def write_bundle(
             (temporary / file).write_bytes(save(half))
             weights.append(WeightFile(file, file_sha256(temporary / file)))
         described = replace(metadata, weights=tuple(weights[: len(states)]))
-        if rare and metadata.rare:
-            described = replace(described, rare=replace(metadata.rare, weights=weights[-1]))
+        described = replace(
+            described, rare=replace(metadata.rare, weights=weights[-1]) if rare and metadata.rare else None
+        )
         content = signed(described)
         (temporary / METADATA_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         (temporary / CARD_FILE).write_text(card, encoding="utf-8")
