@@ -11,6 +11,7 @@ import torch
 from fake_model import bright_model, with_input
 from LungNoduleKit.errors import ImageError, NoNoduleError, PointError
 from LungNoduleKit.geometry import Grid
+from LungNoduleKit.warning_codes import code_of
 from LungNoduleUncertaintyLib import segment_nodule
 from LungNoduleUncertaintyLib.models.network_input import VIEWS, Averaging
 from LungNoduleUncertaintyLib.outlining import prediction
@@ -188,7 +189,7 @@ def test_a_large_nodule_makes_the_region_grow():
     ct, center = ball_ct(radius=26.0, size=(110, 110, 90))
     result = segment_nodule(ct, center, model=bright_model())
     assert result.measurements["volumes_mm3"]["final"] == pytest.approx(volume_of_ball(-450, 26.0), rel=0.02)
-    assert not result.warnings
+    assert [code_of(warning) for warning in result.warnings] == ["found-large"]
 
 
 def test_a_nodule_at_the_border_of_the_ct():
