@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -103,22 +104,29 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert names(tmp_path / "f") == ["new"]
 
 
-@pytest.fixture
+@contextmanager
 def little_room():
-    """No file may grow beyond 4 kB: writing then fails as on a full disk, in C++ too."""
+    """No file may grow beyond 4 kB: writing then fails as on a full disk, in C++ too.
+
+    Not a fixture: pytest prints a test's dot before its fixtures end, and where its output is a file the limit would
+    stop that.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
 
 
 @pytest.mark.parametrize("ending", ["nrrd", "nii.gz", "mha", "png"])
-def test_an_image_on_a_full_disk(tmp_path, ending, little_room):
+def test_an_image_on_a_full_disk(tmp_path, ending):
     shape = (300, 300) if ending == "png" else (40, 60, 60)
     values = np.random.default_rng(0).integers(0, 60000, shape).astype(np.uint16)
     (tmp_path / f"a.{ending}").write_bytes(b"of yesterday")
-    with pytest.raises(OutputError) as error:
+    with little_room(), pytest.raises(OutputError) as error:
         write_whole(tmp_path / f"a.{ending}", image_writer(sitk.GetImageFromArray(values)))
     assert "\n" not in str(error.value)
     assert f"a.{ending}: it can't be written" in str(error.value)
@@ -126,11 +134,11 @@ def test_an_image_on_a_full_disk(tmp_path, ending, little_room):
     assert (tmp_path / f"a.{ending}").read_bytes() == b"of yesterday"
 
 
-def test_a_bundle_on_a_full_disk(tmp_path, little_room):
+def test_a_bundle_on_a_full_disk(tmp_path):
     model = bright_model()
     import torch
 
-    with pytest.raises(OutputError, match=r"bundle: it can't be written"):
+    with little_room(), pytest.raises(OutputError, match=r"bundle: it can't be written"):
         write_bundle(tmp_path / "bundle", [{"a": torch.zeros(100_000)}], model.metadata, "card")
     assert names(tmp_path) == []
 
@@ -148,12 +156,12 @@ def segmenting(tmp_path, monkeypatch):
     return ["segment", str(tmp_path / "ct.nrrd"), "--point", *map(str, center), "--quiet", *options], out
 
 
-def test_segment_on_a_full_disk_keeps_the_files_of_before(segmenting, capsys, request):
+def test_segment_on_a_full_disk_keeps_the_files_of_before(segmenting, capsys):
     arguments, out = segmenting
     assert cli.main(arguments) == 0
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    request.getfixturevalue("little_room")
-    assert cli.main(arguments) == 1
+    with little_room():
+        assert cli.main(arguments) == 1
     assert capsys.readouterr().err.startswith("error: ")
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
