@@ -1,5 +1,6 @@
 """Slicer's scene and logics without the application: MRML from the slicer-core wheel, the rest as bare stand-ins."""
 
+import importlib
 import sys
 import types
 import unittest
@@ -208,3 +209,16 @@ def tools():
 def matrix(request, tools):
     """An oblique lattice (4, 4) from voxel indices to RAS mm, in either handedness."""
     return tools.oblique(left_handed=request.param)
+
+
+@pytest.fixture
+def labeler(scene, monkeypatch):
+    """The module file SoftMaskLabeler, imported anew."""
+    monkeypatch.delitem(sys.modules, "SoftMaskLabeler", raising=False)
+    yield importlib.import_module("SoftMaskLabeler")
+    sys.modules.pop("SoftMaskLabeler", None)
+
+
+@pytest.fixture
+def labeler_logic(labeler):
+    return labeler.SoftMaskLabelerLogic()

@@ -1,8 +1,5 @@
 """What Soft Mask Labeler refuses, or fails at, leaves the scene as it was and says why."""
 
-import importlib
-import sys
-
 import numpy as np
 import pytest
 from soft_lesion import RADIUS, SHAPE, add_lesion, add_line, add_recist, add_segments, distance
@@ -13,18 +10,6 @@ from SoftMaskLabelerLib.errors import ImageError, MaskError, RecistError, SoftMa
 from SoftMaskLabelerLib.scene import packages as dependencies
 from SoftMaskLabelerLib.scene import results, sources
 from SoftMaskLabelerLib.scene.runs import SoftMaskRequest
-
-
-@pytest.fixture
-def module(scene, monkeypatch):
-    monkeypatch.delitem(sys.modules, "SoftMaskLabeler", raising=False)
-    yield importlib.import_module("SoftMaskLabeler")
-    sys.modules.pop("SoftMaskLabeler", None)
-
-
-@pytest.fixture
-def logic(module):
-    return module.SoftMaskLabelerLogic()
 
 
 def bad_inputs(tools, scene, matrix):
@@ -75,17 +60,17 @@ def bad_inputs(tools, scene, matrix):
     ]
 
 
-def test_bad_input_is_named_and_leaves_the_scene_as_it_was(scene, tools, logic):
+def test_bad_input_is_named_and_leaves_the_scene_as_it_was(scene, tools, labeler_logic):
     cases = bad_inputs(tools, scene, tools.oblique())
     before = tools.snapshot(scene)
     for volume, arguments, error, message in cases:
         with pytest.raises(error, match=message):
-            logic.softMask(volume, **arguments)
+            labeler_logic.softMask(volume, **arguments)
         assert tools.snapshot(scene) == before, message
 
 
 @pytest.mark.parametrize("place", ["add_segment", "_fill", "_add_to", "place_beside"])
-def test_failure_while_storing_leaves_the_scene_as_it_was(scene, tools, matrix, logic, monkeypatch, place):
+def test_failure_while_storing_leaves_the_scene_as_it_was(scene, tools, matrix, labeler_logic, monkeypatch, place):
     volume, inside = add_lesion(tools, scene, matrix), distance(matrix) <= RADIUS
     segments = add_segments(scene, volume, [inside])
     before = tools.snapshot(scene)
@@ -95,44 +80,44 @@ def test_failure_while_storing_leaves_the_scene_as_it_was(scene, tools, matrix, 
 
     monkeypatch.setattr(results, place, fail)
     with pytest.raises(MemoryError):
-        logic.softMask(volume, segments=segments)
+        labeler_logic.softMask(volume, segments=segments)
     if place in ("_fill", "place_beside"):
         with pytest.raises(MemoryError):
-            logic.trimap(volume, segments=segments)
+            labeler_logic.trimap(volume, segments=segments)
     assert tools.snapshot(scene) == before
-    assert logic.undo() == ""
+    assert labeler_logic.undo() == ""
 
 
-def test_cancel_and_removed_volume_store_nothing(scene, tools, matrix, logic):
+def test_cancel_and_removed_volume_store_nothing(scene, tools, matrix, labeler_logic):
 
     volume, inside = add_lesion(tools, scene, matrix), distance(matrix) <= RADIUS
     segments = add_segments(scene, volume, [inside])
     request = SoftMaskRequest(volume, sources.Source(segments))
     before = tools.snapshot(scene)
-    job = logic.runs.start(request)
+    job = labeler_logic.runs.start(request)
     job.cancel()
     assert job.wait(10)
     with pytest.raises(CancelledError):
-        logic.runs.finish()
-    logic.runs.start(request)
+        labeler_logic.runs.finish()
+    labeler_logic.runs.start(request)
     with pytest.raises(SoftMaskError, match="is being computed"):
-        logic.runs.start(request)
-    logic.runs.drop()
+        labeler_logic.runs.start(request)
+    labeler_logic.runs.drop()
     assert tools.snapshot(scene) == before
-    job = logic.runs.start(request)
+    job = labeler_logic.runs.start(request)
     assert job.wait(10)
     scene.RemoveNode(volume)
     after = tools.snapshot(scene)
     with pytest.raises(ImageError, match="removed from the scene"):
-        logic.runs.finish()
+        labeler_logic.runs.finish()
     assert tools.snapshot(scene) == after
-    logic.runs.worker.stop()
+    labeler_logic.runs.worker.stop()
 
 
-def test_a_script_is_never_asked(module, monkeypatch):
+def test_a_script_is_never_asked(labeler, monkeypatch):
     find = dependencies.importlib.util.find_spec
     monkeypatch.setattr(dependencies.importlib.util, "find_spec", lambda name: None if name == "cv2" else find(name))
-    logic = module.SoftMaskLabelerLogic()
+    logic = labeler.SoftMaskLabelerLogic()
     monkeypatch.setattr(logic, "_ask", lambda missing: pytest.fail("asked"))
     assert dependencies.missing() == ["opencv-python-headless>=4.8"]
     assert not logic.ensurePackages()
