@@ -283,9 +283,6 @@ class Training:
     validate_every: int = 1
     #: A file of weights to start from (see Training.trainers.warm_start).
     init_from: str = ""
-    #: Share of the weights that it starts from in the run's final ones (Wortsman et al. 2022, "Robust fine-tuning of
-    #: zero-shot models"): what was learned before is kept better.
-    keep_start: float = 0.0
     #: Run folder of a trained srgan_generator, for any network with the option network.teacher (job:NAME: that job);
     #: empty: untrained weights.
     teacher: str = ""

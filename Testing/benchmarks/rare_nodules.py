@@ -3,10 +3,12 @@
     python Testing/benchmarks/rare_nodules.py --model BUNDLE                         shells and balls in a block of lung
     python Testing/benchmarks/rare_nodules.py --model RUN --data FOLDER --fold 0     also copies of held-out nodules
 
-Four kinds: cavities (8 to 40 mm wide, walls of 2 to 5 mm, clicked in the wall and in the cavity), masses (40 to 80 mm,
+The kinds: cavities (8 to 40 mm wide, walls of 2 to 5 mm, clicked in the wall and in the cavity), masses (40 to 80 mm,
 clicked in the middle and near the edge), nodules on a straight vessel along the body, and the data's own cavitary
-nodules (whose internal structure a reader rated as other than soft tissue). A line a nodule with --verbose; --csv keeps
-all of them. About four minutes on one core.
+nodules (whose internal structure a reader rated as other than soft tissue). Copies of held-out nodules with a cavity
+stand beside the same ones without (`solid copy`), because no outline of a cavitary nodule can be expected to be nearer
+to its readers' than that of the solid one. A line a nodule with --verbose; --csv keeps all of them. About four minutes
+on one core.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from Training.data.folder import load_folder
 from Training.data.nodule import Nodule
 from Training.evaluation.evaluate import load_models
 from Training.evaluation.nodules import nodule_image
-from Training.sampling.painting import is_fit, paint_cavity, paint_vessel
+from Training.sampling.painting import is_fit, magnified, paint_cavity, paint_vessel
 
 SPACING = np.array([1.25, 0.7, 0.7])  # (z, y, x), mm
 DIAMETERS_MM, WALLS_MM, MASSES_MM = (8, 12, 16, 20, 25, 30, 35, 40), (2, 3, 4, 5), (40, 50, 60, 70, 80)
@@ -117,12 +119,16 @@ def on_vessels() -> Iterator[Case]:
 
 
 def copies(nodules: list[Nodule], count: int = 40) -> Iterator[Case]:
-    """Cavities and vessels painted into nodules of four readers."""
+    """Nodules of four readers: scaled; the same with a cavity; others with a vessel."""
     fit = [n for n in nodules if len(n.readers) == 4 and is_fit(n, "cavity") and n.consensus.sum() > 200]
     rng = np.random.default_rng(0)
     for index in rng.permutation(len(fit))[:count]:
         own = float((6 / np.pi * fit[index].consensus.sum() * np.prod(fit[index].spacing)) ** (1 / 3))
-        nodule = paint_cavity(fit[index], rng, rng.uniform(2, 5), float(rng.uniform(8, min(40, 2.5 * own))))
+        wall_mm, diameter_mm = rng.uniform(2, 5), float(rng.uniform(8, min(40, 2.5 * own)))
+        solid = magnified(fit[index], rng, diameter_mm)
+        middle = _point(Grid.of(nodule_image(solid)), np.argwhere(solid.consensus), solid)
+        yield Case("solid copy", solid.nodule_id, nodule_image(solid), solid.consensus, {"middle": middle})
+        nodule = paint_cavity(solid, rng, wall_mm)
         inside = np.argwhere(nodule.consensus)
         hu = nodule.hu[tuple(inside.T)]
         grid = Grid.of(nodule_image(nodule))

@@ -6,7 +6,7 @@ from scipy import ndimage
 
 from Training.config import Config, ConfigError, Painting, changed
 from Training.data.nodule import Nodule
-from Training.sampling.painting import is_fit, paint_cavity, paint_vessel, painted, painted_copies
+from Training.sampling.painting import is_fit, magnified, paint_cavity, paint_vessel, painted, painted_copies
 from Training.sampling.volumes import VolumeBatches
 from training_data import make_nodule
 
@@ -46,7 +46,8 @@ def test_a_copy_is_a_nodule_like_any_other(kind):
 
 @pytest.mark.parametrize(("wall", "wanted"), [(2.0, 14.0), (5.0, 24.0), (6.0, 8.0)])
 def test_a_cavity_is_air_behind_a_wall_and_belongs_to_its_nodule(wall, wanted):
-    copy = paint_cavity(ball(), np.random.default_rng(3), wall, wanted)
+    rng = np.random.default_rng(3)
+    copy = paint_cavity(magnified(ball(), rng, wanted), rng, wall)
     assert diameter(copy) == pytest.approx(wanted, rel=0.06)
     inside = ndimage.binary_erosion(copy.consensus, iterations=1)
     air = inside & (copy.hu < -600)

@@ -5,9 +5,12 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
+from fake_model import BrightNetwork, bright_model
 from LungNoduleKit.errors import NoNoduleError
 from LungNoduleKit.warning_codes import code_of
 from LungNoduleUncertaintyLib import load_model, segment_nodule
+from LungNoduleUncertaintyLib.models.bundle import Model
+from LungNoduleUncertaintyLib.outlining.finding import NoduleCube, _air_beside
 
 SPACING = np.array([1.25, 0.7, 0.7])  # (z, y, x), mm
 
@@ -25,6 +28,13 @@ def lung(size_mm=70.0):
     return np.full(counts, -860.0), place
 
 
+def as_ct(values):
+    ct = sitk.GetImageFromArray(np.rint(values).astype(np.int16))
+    ct.SetSpacing(SPACING[::-1].tolist())
+    ct.SetOrigin((-(np.array(values.shape[::-1]) - 1) / 2 * SPACING[::-1]).tolist())
+    return ct
+
+
 def outline(hu, truth, point, model):
     """(Dice of Final with the truth, codes of the warnings) for a click (z, y, x) in mm from the middle.
 
@@ -32,9 +42,7 @@ def outline(hu, truth, point, model):
     """
     grain = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal(hu.shape), [0.3, 0.65, 0.65])
     values = ndimage.gaussian_filter(hu, [0.3, 0.6, 0.6]) + 25 * grain / grain.std()
-    ct = sitk.GetImageFromArray(np.rint(values).astype(np.int16))
-    ct.SetSpacing(SPACING[::-1].tolist())
-    ct.SetOrigin((-(np.array(hu.shape[::-1]) - 1) / 2 * SPACING[::-1]).tolist())
+    ct = as_ct(values)
     try:
         result = segment_nodule(ct, point[::-1], model=model)
     except NoNoduleError as error:
@@ -54,6 +62,40 @@ def test_a_cavity_belongs_to_its_nodule(model, diameter, wall, where):
     dice, codes = outline(hu, away <= diameter / 2, point, model)
     assert dice > 0.85
     assert "found-cavity" in codes
+
+
+@pytest.mark.parametrize("where", ["wall", "cavity"])
+def test_a_cavity_whose_wall_looks_open_belongs_to_its_nodule(model, where):
+    hu, place = lung()
+    away = np.linalg.norm(place, axis=-1)
+    hu[away <= 9], hu[away <= 6] = 35, -960
+    hu[(away <= 9) & (away > 6) & (np.abs(place[..., 1]) < 0.4) & (place[..., 2] < 0)] = -900
+    dice, _ = outline(hu, away <= 9, (0.0, 0.0, 7.5 if where == "wall" else 0.0), model)
+    assert dice > 0.85
+
+
+@pytest.mark.parametrize(("gap_mm", "beside"), [(0.0, True), (1.0, True), (6.0, False)])
+def test_air_beside_a_piece_of_a_wall(gap_mm, beside):
+    hu, place = lung()
+    away = np.linalg.norm(place[..., 1:], axis=-1)
+    hu[(away <= 10) & (away > 6)] = 35
+    hu[(np.abs(place[..., 1]) < gap_mm / 2) & (place[..., 2] < 0)] = -900
+    ct = as_ct(hu)
+    cube = NoduleCube(ct, (7.5, 0.0, 0.0), (7.5, 0.0, 0.0), 64, bright_model(), native_slices=True)
+    left, _, _ = cube.grid.indices_to_points(np.indices(cube.hu.shape)[::-1].reshape(3, -1).T).T
+    piece = (cube.hu > -400) & (left.reshape(cube.hu.shape) > 4)
+    assert _air_beside(ct, cube, piece) is beside
+
+
+def test_a_cavity_that_may_have_been_left_out_is_told():
+    hu, place = lung()
+    away = np.linalg.norm(place, axis=-1)
+    hu[away <= 11], hu[away <= 9], hu[away <= 6] = -550, 35, -960
+    usual, second = bright_model(), BrightNetwork().eval()
+    second.register_forward_hook(lambda network, x, maps: {key: m + 10 for key, m in maps.items()})
+    model = Model(usual.networks, usual.metadata, usual.device, rare=second)
+    result = segment_nodule(as_ct(hu), (7.5, 0.0, 0.0), model=model)
+    assert "found-air" in [code_of(line) for line in result.warnings]
 
 
 @pytest.mark.parametrize(("diameter", "across"), [(50, 0.35), (80, 0.0)])

@@ -57,14 +57,17 @@ def painted(nodule: Nodule, kind: PaintingKind, rng: np.random.Generator) -> Nod
     return replace(copy, nodule_id=f"{nodule.nodule_id}+{kind}", hu=hu, soft=None)
 
 
-def paint_cavity(nodule: Nodule, rng: np.random.Generator, wall_mm: float, diameter_mm: float | None = None) -> Nodule:
-    """The nodule with a cavity whose wall is `wall_mm` thick in the mean, scaled to `diameter_mm` if that is given.
+def magnified(nodule: Nodule, rng: np.random.Generator, diameter_mm: float) -> Nodule:
+    """The nodule scaled so that the equivalent diameter of its consensus is `diameter_mm`."""
+    return _scaled(nodule, rng, diameter_mm / _diameter(nodule))
+
+
+def paint_cavity(nodule: Nodule, rng: np.random.Generator, wall_mm: float) -> Nodule:
+    """The nodule with a cavity whose wall is `wall_mm` thick in the mean.
 
     Cavities lie off the middle more or less, have an uneven inner border and, one in four each, septa or an air-fluid
     level. A wall thicker than two thirds of the nodule's radius is made so thin that a cavity of at least 3 mm is left.
     """
-    if diameter_mm:
-        nodule = _scaled(nodule, rng, diameter_mm / _diameter(nodule))
     inside = nodule.consensus
     depth = ndimage.distance_transform_edt(inside, sampling=nodule.spacing)
     radius = float(depth.max())
@@ -91,12 +94,13 @@ def paint_cavity(nodule: Nodule, rng: np.random.Generator, wall_mm: float, diame
 
 def _cavity(nodule: Nodule, rng: np.random.Generator) -> Nodule:
     widest = min(48.0, _LARGEST_FACTOR * _diameter(nodule))
-    return paint_cavity(nodule, rng, rng.uniform(1.5, 6.0), float(np.exp(rng.uniform(np.log(8), np.log(widest)))))
+    wall_mm, diameter_mm = rng.uniform(1.5, 6.0), float(np.exp(rng.uniform(np.log(8), np.log(widest))))
+    return paint_cavity(magnified(nodule, rng, diameter_mm), rng, wall_mm)
 
 
 def _mass(nodule: Nodule, rng: np.random.Generator) -> Nodule:
-    own = _diameter(nodule)
-    return _scaled(nodule, rng, rng.uniform(25, max(min(_WIDEST_MAGNIFIED, _LARGEST_FACTOR * own), 26)) / own)
+    widest = min(_WIDEST_MAGNIFIED, _LARGEST_FACTOR * _diameter(nodule))
+    return magnified(nodule, rng, rng.uniform(25, max(widest, 26)))
 
 
 def paint_vessel(nodule: Nodule, rng: np.random.Generator) -> Nodule:

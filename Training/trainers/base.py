@@ -83,8 +83,6 @@ class Trainer:
         if self.fabric.device.type == "cpu" or config.training.precision != "32-true":
             network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = make_optimizer(network.parameters(), config.optimizer)
-        kept = config.training.keep_start
-        self.start = {key: value.clone() for key, value in network.state_dict().items()} if kept else {}
         self.model, self.optimizer = self.fabric.setup(network, optimizer)
         self.average = MovingAverage(self.model.module, config.training.ema)
         rank, world = self.fabric.global_rank, self.fabric.world_size
@@ -273,7 +271,7 @@ class Trainer:
 
     def _validate(self, epoch: int) -> dict[str, float]:
         kept = {key: value.clone() for key, value in self.model.module.state_dict().items()}
-        self.model.module.load_state_dict(self._final_state())
+        self.model.module.load_state_dict(self.average.state)
         figures = self.validate(self.model.module, self.fabric)
         if self._counts() and figures["score"] > self.best["score"]:
             self.best = {"epoch": epoch, **figures}
@@ -283,14 +281,6 @@ class Trainer:
         self.fabric.print(f"epoch {epoch}: " + ", ".join(f"{key} {value:.4f}" for key, value in figures.items()))
         return {f"validation_{key}": value for key, value in figures.items()}
 
-    def _final_state(self) -> dict[str, torch.Tensor]:
-        """The averaged weights, with those of the start in them as `keep_start` says."""
-        kept, average = self.config.training.keep_start, self.average.state
-        if not kept:
-            return average
-        starts = {key: value.to(average[key].device) for key, value in self.start.items()}
-        return {k: torch.lerp(v, starts[k], kept) if v.is_floating_point() else v for k, v in average.items()}
-
     def _write_best(self) -> None:
-        state = {key: value.contiguous() for key, value in self._final_state().items()}
+        state = {key: value.contiguous() for key, value in self.average.state.items()}
         write_whole(self.folder / WEIGHTS, partial(_save_weights, state))

@@ -9,6 +9,7 @@ such a kind; for every other nodule the result is that of the usual network.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeAlias
@@ -16,6 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
+from scipy.spatial import ConvexHull
 
 from LungNoduleKit import geometry
 from LungNoduleKit.errors import NoNoduleError
@@ -32,12 +34,14 @@ Report: TypeAlias = Callable[[str, float], None]  # called with (stage, share do
 _WIDE_PIXELS = 2.0  # times the CT's pixels, for large nodules
 _LARGE_MM = 30.0  # equivalent diameter from which on a nodule is looked for a second time
 _MEASURED_MM = 40.0  # nodules as large as this had no part in the figures of any model
+_LARGER = 1.25  # so many times the volume make it doubtful whether a cavity was left out
 _MUCH_LARGER = 1.5  # so many times the volume count as another nodule, or as a part of one
 _LONG_MM, _LONG = 25.0, 2.5  # an outline as long as this along the body, and so many times as in plane, is doubtful
 _AIR_HU, _TISSUE_HU, _SOLID_HU = -700.0, -600.0, -300.0
 _IN_TISSUE = 0.5  # share of what surrounds an outline that is solid: nodules at the pleura have up to 0.41
-_CAVITY_SHARE, _CAVITY_MM3 = 0.03, 8.0  # of a nodule's volume, and at least, that is air deep inside it
-_CAVITY_REACH_MM = 12.0  # air that tissue encloses this near the point may be the nodule's cavity
+_CAVITY_SHARE, _CAVITY_MM3 = 0.05, 8.0  # of a nodule's volume, and at least, that is air deep inside it
+_COMPACT = 0.6  # of its convex hull fills a nodule with a cavity; an outline that runs from bulla to bulla fills less
+_BESIDE_MM, _GAP_MM, _PLANE = 2.0, 0.7, 128  # air beside a mask: how near, gaps in its wall, pixels looked at
 _REACH_MM = 6.0  # a click this far beside the nodule still means it
 # In widths of a pixel, of which a thick slice has several:
 _BORDER = 3  # a nodule this near the cube's border makes the cube grow
@@ -50,7 +54,8 @@ class NoduleCube:
     `clicked_lps` is the point that was given, which `point_lps`, the middle of this cube, may have moved away from.
     `pixels` are so many times as wide as the model's usual ones; the network takes them for those. `kind` says which
     rare kind a second look has found: `large`, `cavity` or `vessel`; `part` if it has found nothing larger although the
-    outline lies in tissue; empty for every other nodule.
+    outline lies in tissue; `air` if it has found no cavity but a larger nodule where air lies beside the outline; empty
+    for every other nodule.
     """
 
     kind = ""
@@ -164,7 +169,8 @@ def find_nodule(
 
     usual = search(model)
     large, part, odd = (True, False, False) if usual is None else _doubts(*usual)
-    if usual and not (large or part or (model.rare and (odd or _encloses_air(ct, point_lps)))):
+    air = bool(usual and model.rare and _air_beside(ct, *usual))
+    if usual and not (large or part or (model.rare and (odd or air))):
         return usual
     rare = model.rare or model
     again = search(rare) if model.rare else usual
@@ -178,7 +184,8 @@ def find_nodule(
         where = ", ".join(f"{v:.1f}" for v in point_lps)
         raise NoNoduleError(f"no nodule found within {_REACH_MM:g} mm of the point ({where}) mm LPS")
     beyond = _volume_mm3(*usual) >= _ball_mm3(_MEASURED_MM)
-    usual[0].kind = "part" if part else "large" if beyond else ""
+    left_out = air and again is not None and _volume_mm3(*again) > _LARGER * _volume_mm3(*usual)
+    usual[0].kind = "part" if part else "large" if beyond else "air" if left_out else ""
     return usual
 
 
@@ -230,24 +237,51 @@ def _lies_in_tissue(cube: NoduleCube, mask: np.ndarray) -> bool:
 
 
 def _has_cavity(cube: NoduleCube, mask: np.ndarray) -> bool:
-    """Whether there is air deep inside a mask, farther from its border than outlines are loose."""
+    """Whether a mask is compact and has air deep inside it, farther from its border than outlines are loose."""
     deep = ndimage.binary_erosion(mask, np.ones((1, 3, 3)), iterations=2)
     air = (deep & (cube.hu < _AIR_HU)).sum()
-    return bool(air >= max(_CAVITY_SHARE * mask.sum(), _CAVITY_MM3 / np.prod(cube.spacing)))
+    enough = air >= max(_CAVITY_SHARE * mask.sum(), _CAVITY_MM3 / np.prod(cube.spacing))
+    return bool(enough and _share_of_hull(mask) >= _COMPACT)
 
 
-def _encloses_air(ct: sitk.Image, point_lps: Point) -> bool:
-    """Whether near the point an axial slice shows air with tissue all around it, as a cavity's or an airway's."""
-    plane = geometry.grid_spacing(ct, None)[0]
-    grid = geometry.nodule_grid(ct, point_lps, (128, 128, 5), (plane, plane, 4.0))
+def _share_of_hull(mask: np.ndarray) -> float:
+    """How much of its convex hull a mask fills."""
+    voxels = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+    corners = voxels[:, None] + np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
+    return float(mask.sum() / ConvexHull(corners.reshape(-1, 3)).volume)
+
+
+def _air_beside(ct: sitk.Image, cube: NoduleCube, mask: np.ndarray) -> bool:
+    """Whether in axial slices there is air in or right beside a mask with tissue all around it, as a cavity's.
+
+    Where a cavity's wall is thin it may look open, so gaps of `_GAP_MM` on either side count as closed.
+    """
+    spacing = cube.spacing
+    where = cube.to_point(np.round(ndimage.center_of_mass(mask)))
+    slices = int(np.ptp(np.argwhere(mask)[:, 0])) + 1 + 2 * int(np.ceil(_BESIDE_MM / spacing[0]))
+    grid = geometry.nodule_grid(ct, where, (_PLANE, _PLANE, slices), cube.grid.spacing)
     hu = geometry.sample(ct, grid, outside=None)
-    tissue = hu > _TISSUE_HU
-    x, y, _ = grid.points_to_indices([point_lps])[0]
-    rows, columns = np.indices(hu.shape[1:])
-    near = np.hypot(rows - y, columns - x) * plane <= _CAVITY_REACH_MM
-    filled = [ndimage.binary_fill_holes(one) for one in tissue]
-    enclosed = np.stack(filled) & ~tissue & (hu < _AIR_HU) & near
-    return bool(enclosed.sum() * plane**2 >= _CAVITY_MM3)
+    near = _distance_mm(cube, mask, grid) <= _BESIDE_MM
+    gap = round(_GAP_MM / spacing[1])
+    rows, columns = np.mgrid[-gap : gap + 1, -gap : gap + 1]
+    disk = np.hypot(rows, columns) <= gap + 0.1
+    enclosed = np.zeros_like(near)
+    for number, one in enumerate(hu > _TISSUE_HU):
+        if near[number].any():
+            closed = ndimage.binary_fill_holes(ndimage.binary_dilation(one, disk))
+            enclosed[number] = ndimage.binary_erosion(closed, disk, border_value=1)
+    air = enclosed & near & (hu < _AIR_HU)
+    return bool(air.sum() * grid.voxel_volume_mm3 >= _CAVITY_MM3)
+
+
+def _distance_mm(cube: NoduleCube, mask: np.ndarray, grid: Grid) -> np.ndarray:
+    """Of each voxel (z, y, x) of a grid with the cube's spacing, how far it lies from a mask in the cube."""
+    placed = np.zeros(grid.shape, bool)
+    first = np.rint(grid.points_to_indices(cube.grid.origin)).astype(int)[::-1]
+    at = np.argwhere(mask) + first
+    at = at[((at >= 0) & (at < grid.shape)).all(1)]
+    placed[tuple(at.T)] = True
+    return ndimage.distance_transform_edt(~placed, sampling=grid.spacing[::-1])
 
 
 def _search(

@@ -28,6 +28,7 @@ _KINDS = {
     "large": f"the nodule is larger than nearly all that the model was measured on; {_UNMEASURED}",
     "cavity": f"the nodule seems to have a cavity, which counts as a part of it; {_UNMEASURED}",
     "vessel": f"the nodule seems to lie on a vessel, which was left out; {_UNMEASURED}",
+    "air": "air that tissue encloses lies beside the outline: the nodule may have a cavity that was left out",
     "part": "the outline lies in solid tissue on most sides: it may be a part of something larger",
 }
 
