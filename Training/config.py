@@ -3,15 +3,15 @@
 `record_dict` writes a configuration into run folders, checkpoints and job files; `read_config` reads it back.
 """
 
-import math
+import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from LungNoduleKit.errors import NoduleError
-from LungNoduleKit.records import REST, read_record, read_text, record_dict
+from LungNoduleKit.errors import NoduleError, shortened, shown
+from LungNoduleKit.records import REST, checked_depth, read_record, read_text, record_dict
 from LungNoduleUncertaintyLib import networks
 from LungNoduleUncertaintyLib.models.network_input import SliceInput
 
@@ -312,39 +312,35 @@ class Config:
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     training: Training = Training()
+    #: Where it was read, for messages; no part of the configuration.
+    source: str = field(default="", init=False, compare=False, repr=False)
 
 
 def read_config(values: Mapping[str, Any], source: str) -> Config:
     """A configuration from nested dicts, as JSON or TOML holds them, with the default of every option not given.
 
     `source` names the file in messages. Raises ConfigError for an unknown key, a value of another type, or a table of
-    another network.
+    another network; for an unknown option of the network or one out of range.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{source}: its content must be a table, not {shown(values)}")
     given = dict(values)
     network = given.get("network", {})
     name = network.get("name", Network.name) if isinstance(network, Mapping) else None
     for table, owners in NETWORK_TABLES.items():
-        if name in owners:
+        if isinstance(name, str) and name in owners:
             given.setdefault(table, {})
         elif table in given:
-            raise ConfigError(f"{source}: the table '{table}' is for {' and '.join(owners)} alone, not for {name}")
+            raise ConfigError(
+                f"{source}: the table '{table}' is for {' and '.join(owners)} alone, not for {shown(name)}"
+            )
     config = read_record(Config, given, source, ConfigError)
-    for place, number in _numbers(record_dict(config)):
-        if not math.isfinite(number):
-            raise ConfigError(f"{source}: '{place}' must be a finite number, not {number}")
+    try:
+        networks.check(config.network.name, config.network.preset, config.network.options)
+    except ValueError as error:
+        raise ConfigError(f"{source}: {shortened(error, 400)}") from error
+    object.__setattr__(config, "source", source)  # a record is frozen
     return config
-
-
-def _numbers(values: Any, place: str = "") -> Iterator[tuple[str, float]]:
-    """The numbers with a fraction in nested dicts and lists, and where each stands."""
-    if isinstance(values, float):
-        yield place, values
-    elif isinstance(values, Mapping):
-        for key, value in values.items():
-            yield from _numbers(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(values, list):
-        for number, value in enumerate(values):
-            yield from _numbers(value, f"{place}[{number}]")
 
 
 def changed(config: Config, values: Mapping[str, Any], source: str = "configuration") -> Config:
@@ -355,7 +351,9 @@ def changed(config: Config, values: Mapping[str, Any], source: str = "configurat
     merged = merge(record_dict(config), values, source)
     if merged["network"]["name"] != config.network.name:
         merged = {key: v for key, v in merged.items() if key not in NETWORK_TABLES or key in values}
-    return read_config(merged, source)
+    made = read_config(merged, source)
+    object.__setattr__(made, "source", config.source or source)
+    return made
 
 
 def without_other_tables(values: Mapping[str, Any], network: str) -> dict[str, Any]:
@@ -369,18 +367,18 @@ def merge(base: dict[str, Any], extra: Mapping[str, Any], source: str, path: str
     for key, value in extra.items():
         if isinstance(base.get(key), dict):
             if not isinstance(value, Mapping):
-                raise ConfigError(f"{source}: '{path}{key}' must be a table, not {value!r}")
+                raise ConfigError(f"{source}: '{path}{key}' must be a table, not {shown(value)}")
             value = merge(base[key], value, source, f"{path}{key}.")
         merged[key] = value
     return merged
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file. Raises ConfigError where it isn't valid."""
+    """The content of a TOML file. Raises ConfigError where it isn't valid, or has tables nested too deep."""
     try:
-        return tomllib.loads(read_text(path, ConfigError))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        return checked_depth(tomllib.loads(read_text(path, ConfigError)))
+    except (ValueError, RecursionError) as error:  # also a whole number of thousands of digits
+        raise ConfigError(f"{path}: not valid TOML: {shortened(error, 200)}") from error
 
 
 def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -389,25 +387,25 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     A bare name is looked up among the shipped configurations. Raises ConfigError.
     """
     path = Path(path)
-    if not path.exists() and not path.suffix:
+    if not os.path.exists(path) and not path.suffix:  # Path.exists raises for a name that is too long
         path = SHIPPED / f"{path.name}.toml"
-    if not path.is_file():
+    if not os.path.isfile(path):
         known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
-        raise ConfigError(f"{path}: no such configuration; shipped ones: {known}")
+        raise ConfigError(f"{shortened(path, 200)}: no such configuration; shipped ones: {known}")
     config = read_config({"name": path.stem, **read_toml(path)}, str(path))
     for override in overrides:
-        config = changed(config, _parsed(override), f"override '{override}'")
+        config = changed(config, _parsed(override), f"override '{shortened(override)}'")
     return config
 
 
 def _parsed(override: str) -> dict[str, Any]:
     """`section.key=value` as nested dicts."""
     key, equals, text = override.partition("=")
-    if not equals:
-        raise ConfigError(f"override '{override}': expected section.key=value")
+    if not equals or key.count(".") > 9:
+        raise ConfigError(f"override '{shortened(override)}': expected section.key=value")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = checked_depth(tomllib.loads(f"value = {text}")["value"])
+    except (ValueError, RecursionError):
         value = text  # a bare word is a string
     for part in reversed(key.split(".")):
         value = {part: value}

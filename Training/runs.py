@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from LungNoduleKit.errors import shortened, shown
 from LungNoduleKit.files import plain_path
 from LungNoduleKit.records import read_json, read_record_file
 from LungNoduleUncertaintyLib import networks
@@ -32,14 +33,14 @@ def input_channels(config: Config) -> int:
 def build_network(config: Config) -> Network:
     """The configuration's network; `in_channels` follows from the input table. Raises ConfigError."""
     options = {"in_channels": input_channels(config), **config.network.options}
+    source = config.source or config.name
     if options["in_channels"] != input_channels(config):
-        raise ConfigError(f"network.in_channels is {options['in_channels']}, the input has {input_channels(config)}")
+        given = shown(options["in_channels"])
+        raise ConfigError(f"{source}: network.in_channels is {given}, the input has {input_channels(config)}")
     try:
         return networks.create(config.network.name, config.network.preset, **options)
-    except (ValueError, TypeError) as error:
-        if isinstance(error, TypeError) and "unexpected keyword" not in str(error):
-            raise  # no option of the configuration
-        raise ConfigError(f"{config.name}: network {config.network.name}: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"{source}: network {config.network.name}: {shortened(error, 400)}") from error
 
 
 def is_run(folder: str | Path) -> bool:

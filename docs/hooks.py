@@ -202,7 +202,7 @@ def _own_notes(cls):
 
 def _docstring_notes(cls):
     """(the docstring before its first `name: ...`, {name: what follows}) of a dataclass."""
-    names = "|".join(item.name for item in dataclasses.fields(cls))
+    names = "|".join(item.name for item in dataclasses.fields(cls) if item.init)
     text = " ".join(inspect.cleandoc(cls.__doc__ or "").split())
     head, *rest = re.split(rf"(?<!\S)((?:{names})(?:, (?:{names}))*): ", text)
     found = zip(rest[::2], rest[1::2], strict=True)
@@ -247,7 +247,7 @@ def record(name):
 
 def _record(cls, path):
     hints, notes, rows, nested = typing.get_type_hints(cls), field_notes(cls), [], []
-    for item in dataclasses.fields(cls):
+    for item in (f for f in dataclasses.fields(cls) if f.init):
         hint, note = hints[item.name], notes.get(item.name, "")
         # A field that takes all keys without one of their own (see LungNoduleKit.records).
         key = "any other key" if item.metadata.get("rest") else f"`{item.name}`"

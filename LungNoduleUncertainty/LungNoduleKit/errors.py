@@ -1,7 +1,12 @@
 """Errors that name the input and the reason; everything that a user can cause derives from `NoduleError`."""
 
 import io
+import reprlib
 import sys
+
+_LONGEST = 80  # characters of a value in a message
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = _LONGEST
 
 
 class NoduleError(Exception):
@@ -17,6 +22,23 @@ def printable(text: object) -> str:
     Names of files may have any of them.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: its `repr`, with what is too long or too deep left out."""
+    try:
+        return shortened(_REPR.repr(value))
+    except Exception:  # a whole number of more digits than Python writes, a repr that fails
+        return f"a value of the type {type(value).__name__}"
+
+
+def shortened(text: object, most: int = _LONGEST) -> str:
+    """A text of at most so many characters, with `...` in place of what is left out of its middle."""
+    whole = str(text)
+    if len(whole) <= most:
+        return whole
+    end = (most - 3) // 3
+    return f"{whole[: most - 3 - end]}...{whole[-end:]}"
 
 
 def print_any_name() -> None:

@@ -13,14 +13,14 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import NoduleError
+from .errors import NoduleError, shown
 from .records import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
-_LONGEST_CELL = 10_000_000
+_LONGEST_CELL = 32_767  # characters, as in Excel
 
 
 class TableError(NoduleError):
@@ -38,7 +38,7 @@ class Row(dict[str, str]):
         """A cell as a whole number (a spreadsheet may have made 3 into 3.0). Raises the table's error."""
         value = self.real(column)
         if value != int(value) or abs(value) >= 2**53:  # beyond it floats skip whole numbers
-            raise self.error(f"{self.where}: {column} is {self[column]!r}, no whole number")
+            raise self.error(f"{self.where}: {column} is {shown(self[column])}, no whole number")
         return int(value)
 
     def real(self, column: str) -> float:
@@ -48,7 +48,7 @@ class Row(dict[str, str]):
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise self.error(f"{self.where}: {column} is {self[column]!r}, no number")
+            raise self.error(f"{self.where}: {column} is {shown(self[column])}, no number")
         return value
 
     def __reduce__(self) -> tuple[type[Row], tuple[dict[str, str], str, type[NoduleError]]]:
@@ -68,7 +68,7 @@ def read_table(path: str | Path, needed: Sequence[str] = (), error: type[NoduleE
 
     Where a semicolon or a tab separates the cells, decimal commas become points. Raises `error` for a file that can't
     be read or isn't a table, for a missing column of those `needed`, for several columns of one name, and for a row
-    with more cells than there are columns.
+    with more cells than there are columns, or a cell of more characters than a spreadsheet can hold.
     """
     name = str(path)
     text = read_text(path, error, fallback="cp1252")
@@ -110,7 +110,7 @@ def _check_columns(header: list[str], needed: Sequence[str], name: str, error: t
         raise error(f"{name}: it has no column {', '.join(map(repr, missing))}")
     twice = sorted({column for column in header if column and header.count(column) > 1})
     if twice:
-        raise error(f"{name}: it has several columns {twice[0]!r}")
+        raise error(f"{name}: it has several columns {shown(twice[0])}")
 
 
 def _cells(cells: list[str], header: list[str], delimiter: str, where: str, error: type[NoduleError]) -> dict[str, str]:

@@ -263,7 +263,12 @@ def _build(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         parameters=_parameters(args, parser),
     )
     cases: list[SourceCase] = []
-    cases += deeplesion_cases(args.source, args.images, args.lesion_type or ()) if table else folder_cases(args.source)
+    if table:
+        cases += deeplesion_cases(
+            args.source, args.images, args.lesion_type or (), lambda note: print(f"note: {note}", file=sys.stderr)
+        )
+    else:
+        cases += folder_cases(args.source)
     bar = _bar(args.quiet, total=None, unit="case")
 
     def progress(done: int, total: int) -> None:

@@ -119,9 +119,7 @@ def config(path: Path, notes: list[str]) -> Figures:
     from Training.runs import build_network
 
     found = load_config(path)
-    options = found.network.options
-    if all(not isinstance(v, int) or abs(v) <= 64 for v in options.values()) and found.input.channels <= 64:
-        build_network(found)
+    build_network(found)
     return record_dict(found)
 
 
@@ -222,7 +220,10 @@ def lesions(path: Path, notes: list[str]) -> Figures:
     """DeepLesion's table."""
     from SoftMaskLabelerLib.dataset.deeplesion import read_table
 
-    return {lesion.name: {"patient": lesion.patient, "points": repr(lesion.points)} for lesion in read_table(path)}
+    return {
+        lesion.name: {"patient": lesion.patient, "points": repr(lesion.points)}
+        for lesion in _warned(read_table, path, notes=notes)
+    }
 
 
 def bundle(path: Path, notes: list[str]) -> Figures:

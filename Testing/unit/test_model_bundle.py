@@ -9,8 +9,12 @@ from fake_model import SMALL_NETWORK, bundle_metadata
 from LungNoduleKit.errors import BundleError
 from LungNoduleUncertaintyLib import NoduleError, load_model, networks
 from LungNoduleUncertaintyLib.models.bundle import choose_device, write_bundle
-from LungNoduleUncertaintyLib.models.metadata import file_sha256, metadata_sha256, read_metadata
+from LungNoduleUncertaintyLib.models.metadata import checked_weights, file_sha256, metadata_sha256, read_metadata
 from LungNoduleUncertaintyLib.models.store import available_bundles, find_bundle
+
+NAN, HALF = float("nan"), {"union": 0.5, "intersection": 0.5}
+ALL = {"segments": ["HC", "LC", "Final"], "probabilities": ["union", "intersection", "final"]}
+THREE = {"slice_offsets": [-1, 0, 1]}
 
 
 def small_network(seed=0):
@@ -104,12 +108,40 @@ def test_a_calibration_for_size_without_slopes_is_refused(bundle, slopes, reason
         ({"thresholds": {"all": 0.5}}, "unknown key 'thresholds.all'"),
         ({"averaging": {"views": ["oblique"]}}, r"'averaging.views\[0\]' must be one of 'axial'"),
         ({"outputs": ["union", "intersection", "final"]}, "'outputs' must be a table"),
+        ({"weights": []}, "names no file of weights"),
+        ({"weights": [{"file": "", "sha256": ""}]}, "weights '': missing; the bundle is incomplete"),
+        ({"weights": [{"file": "x" * 5000, "sha256": ""}]}, "weights 'xxx.*xxx': missing; the bundle is incomplete"),
+        ({"averaging": {"views": []}}, "averaging: views has to be one or more of axial, coronal, sagittal"),
+        ({"averaging": {"views": ["axial", "axial"]}}, "averaging: views has to be .* each once"),
+        ({"averaging": {"flips": []}}, "averaging: flips has to be one or more lists of the axes 0, 1 and 2"),
+        ({"averaging": {"flips": [[], [3]]}}, "averaging: flips has to be .*, not "),
+        ({"averaging": {"flips": [[1, 1]]}}, "averaging: flips has to be .* each once"),
+        ({"input": {"cube_sizes": []}}, r"input: cube_sizes has to ascend between 8 and 512, not \(\)"),
+        ({"input": {"cube_sizes": [64, 48]}}, "input: cube_sizes has to ascend"),
+        ({"input": {"cube_sizes": [64, 4096]}}, "input: cube_sizes has to ascend"),
+        ({"input": {"slice_offsets": []}}, "input: slice_offsets has to be one or more numbers within 64"),
+        ({"input": {"window_hu": []}}, "input: window_hu has to be "),
+        ({"input": {"window_hu": [400, -1000]}}, "input: window_hu has to be "),
+        ({"input": {"spacing_mm": 0}}, "input: spacing_mm has to lie between"),
+        ({"input": {"magnification": -1}}, "input: magnification has to lie between"),
+        (
+            {"thresholds": {**HALF, "final": 50}},
+            "'thresholds.final' has to lie between 0 and 1",
+        ),
+        (
+            {"thresholds": {**HALF, "final": NAN}},
+            "'thresholds.final' must be a number, not nan",
+        ),
+        ({"size_calibration": {"final": 1e9}}, "'size_calibration.final' has to lie between -10 and 10"),
+        ({"figures": {"test": {"all": {"final": NAN}}}}, "'figures.test.all.final' must be a finite number"),
+        ({"outputs": {**ALL, "maps": ["final"]}}, "outputs: probabilities .* aren't all among the network's maps"),
     ],
 )
 def test_a_key_or_value_that_isnt_known_is_named_with_the_file(bundle, changes, reason):
     rewrite(bundle, **changes)
-    with pytest.raises(BundleError, match=rf"small/metadata.json: {reason}"):
-        read_metadata(bundle)
+    with pytest.raises(BundleError, match=rf"small/metadata.json: {reason}") as raised:
+        checked_weights(bundle, read_metadata(bundle))
+    assert len(str(raised.value)) < 400 + len(str(bundle))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "{}"])
@@ -209,3 +241,37 @@ def test_shipped_bundles_are_sound_and_small():
         assert metadata.data_license
         assert metadata.figures.test
         assert metadata.name in (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"input": {"slice_offsets": [0]}}, "it takes 3 channels of a size in steps of 2, not 1 channels"),
+        (
+            {"input": {**THREE, "cube_sizes": [48, 65]}},
+            "it takes 3 channels of a size in steps of 2, not cube_sizes 65",
+        ),
+        (
+            {"outputs": {**ALL, "maps": ["union", "intersection", "final", "soft"]}},
+            "it has no map 'soft' of the input's",
+        ),
+        ({"network": {**SMALL_NETWORK, "widht": 8}}, "unknown key 'network.widht'"),
+        ({"network": {**SMALL_NETWORK, "width": "8"}}, "'network.width' must be a whole number, not '8'"),
+        ({"network": {**SMALL_NETWORK, "width": 10**6}}, "'network.width' must be at least 0 and at most 4096"),
+        ({"network": {**SMALL_NETWORK, "attention_pool": 100}}, ""),
+        ({"network": {"name": "x" * 5000}}, "unknown network 'xxx"),
+        ({"network": {}}, "unknown network ''"),
+    ],
+)
+def test_a_network_that_cannot_take_what_the_metadata_says_is_refused(bundle, changes, reason):
+    rewrite(bundle, **changes)
+    with pytest.raises(BundleError, match=rf"doesn't fit the network that the metadata names: .*{reason}") as raised:
+        load_model(bundle, "cpu")
+    assert len(str(raised.value)) < 500 + len(str(bundle))
+
+
+def test_a_format_of_any_length_is_shown_in_a_line(bundle):
+    rewrite(bundle, format="x" * 5000)
+    with pytest.raises(BundleError, match=r"bundle format 'xxx.*xxx', this version reads 1") as raised:
+        load_model(bundle, "cpu")
+    assert len(str(raised.value)) < 200 + len(str(bundle))

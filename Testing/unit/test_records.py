@@ -5,7 +5,8 @@ from typing import Any, Literal
 
 import pytest
 
-from LungNoduleKit.records import REST, RecordError, read_record, read_record_file, record_dict
+from LungNoduleKit.files import write_record
+from LungNoduleKit.records import REST, RecordError, read_json, read_record, read_record_file, record_dict
 
 
 @dataclass
@@ -106,3 +107,83 @@ def test_a_long_value_is_shortened_in_the_message():
     values = {"title": list(range(1000)), "table": {}}
     with pytest.raises(RecordError, match=r"^f: 'title' must be a text, not \[0, 1, 2, 3, 4, 5, \.\.\.\]$"):
         read_record(Outer, values, "f")
+
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"title": "t", "limit": NAN}, "f: 'limit' must be a number or nothing, not nan"),
+        ({"title": "t", "inner": {"share": INFINITY}}, "f: 'inner.share' must be a number, not inf"),
+        ({"title": "t", "windows": [0.0, NAN]}, "f: 'windows' must be a list or a list, not [0.0, nan]"),
+    ],
+)
+def test_numbers_are_finite(values, message):
+    with pytest.raises(RecordError) as raised:
+        read_record(Outer, values, "f")
+    assert str(raised.value) == message
+
+
+@dataclass
+class Loose:
+    figures: dict[str, Any] = field(default_factory=dict)
+    rest: dict[str, Any] = field(default_factory=dict, metadata=REST)
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [({"figures": {"a": [1, {"b": NAN}]}}, "figures.a[1].b"), ({"other": {"c": -INFINITY}}, "other.c")],
+)
+def test_numbers_of_any_place_are_finite(values, key):
+    with pytest.raises(RecordError) as raised:
+        read_record(Loose, values, "f")
+    assert str(raised.value).startswith(f"f: '{key}' must be a finite number")
+
+
+def test_a_figure_that_is_not_defined_is_written_as_none_and_read_again(tmp_path):
+    write_record(tmp_path / "f.json", Outer("t", limit=NAN))
+    assert "NaN" not in (tmp_path / "f.json").read_text()
+    assert read_record_file(Outer, tmp_path / "f.json") == Outer("t")
+    assert record_dict(Loose({"a": NAN, "b": [INFINITY, 1.0]})) == {"figures": {"a": None, "b": [None, 1.0]}}
+
+
+def test_what_is_nested_too_deep_is_refused(tmp_path):
+    path = tmp_path / "f.json"
+    path.write_text("[" * 900 + "]" * 900)
+    with pytest.raises(RecordError, match=r"can't be read as JSON .tables or lists are nested more than 50"):
+        read_json(path)
+    path.write_text("[" * 49 + "1" + "]" * 49)
+    assert str(read_json(path)).count("[") == 49
+
+
+def test_a_record_may_say_what_is_wrong_with_its_values():
+    @dataclass
+    class Range:
+        low: float
+        high: float
+
+        def problem(self) -> str:
+            return "" if self.low < self.high else "low has to lie below high"
+
+    @dataclass
+    class Holder:
+        range: Range
+
+    assert read_record(Holder, {"range": {"low": 1, "high": 2}}, "f").range.high == 2
+    with pytest.raises(RecordError) as raised:
+        read_record(Holder, {"range": {"low": 2, "high": 1}}, "f")
+    assert str(raised.value) == "f: range: low has to lie below high"
+
+
+def test_long_keys_and_values_are_shortened(tmp_path):
+    long = "x" * 5000
+    for values in ({"title": "t", long: 1}, {"title": [long]}, {"title": "t", "table": {long: long}}):
+        with pytest.raises(RecordError) as raised:
+            read_record(Outer, values, "f")
+        assert len(str(raised.value)) < 300
+    (tmp_path / "f.json").write_text(f'{{"{long}": 1, "{long}": 2}}')
+    with pytest.raises(RecordError, match="stands there twice") as raised:
+        read_json(tmp_path / "f.json")
+    assert len(str(raised.value)) < 300 + len(str(tmp_path))

@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleKit import tables
-from LungNoduleKit.errors import NoduleError
+from LungNoduleKit.errors import NoduleError, shortened
 from LungNoduleKit.files import read_image
 from LungNoduleKit.masks import is_part, on_grid
 from LungNoduleKit.readers import read_readers
@@ -37,10 +37,10 @@ def read_table(folder: str | Path) -> tables.Table:
         if not nodule or not patient:
             raise DatasetError(f"{row.where}: it names no nodule or no patient")
         if nodule in seen:
-            raise DatasetError(f"{row.where}: nodule {nodule} occurs twice")
+            raise DatasetError(f"{row.where}: nodule {shortened(nodule)} occurs twice")
         seen.add(nodule)
         if folds.setdefault(patient, row["fold"]) != row["fold"]:
-            raise DatasetError(f"{row.where}: patient {patient} is in several folds")
+            raise DatasetError(f"{row.where}: patient {shortened(patient)} is in several folds")
     return rows
 
 
@@ -59,7 +59,7 @@ def read_nodule(folder: str | Path, row: tables.Row) -> Nodule:
     if not 2 <= len(readers) <= MAX_READERS:
         raise DatasetError(f"{readers_path}: {len(readers)} readers; 2 to {MAX_READERS} are needed")
     if row.get("readers") and row.whole("readers") != len(readers):
-        raise DatasetError(f"{readers_path}: {len(readers)} readers, but {NODULES} says {row['readers']}")
+        raise DatasetError(f"{readers_path}: {len(readers)} readers, but {NODULES} says {shortened(row['readers'])}")
     spacing = np.array(image.GetSpacing()[::-1])
     return Nodule(name, row["patient_id"], row.whole("fold"), hu, readers, spacing, row)
 

@@ -25,6 +25,7 @@ from LungNoduleKit.geometry import Grid
 from LungNoduleKit.records import read_record, read_record_file, record_dict
 from LungNoduleUncertaintyLib.models.bundle import Model
 from LungNoduleUncertaintyLib.models.network_input import Averaging
+from LungNoduleUncertaintyLib.models.outputs import calibration_problem
 from LungNoduleUncertaintyLib.models.size_calibration import calibrated
 from LungNoduleUncertaintyLib.outlining.masks import high_confidence, nested_masks
 from LungNoduleUncertaintyLib.outlining.probability_maps import probability_maps
@@ -60,6 +61,10 @@ class Calibration:
     runs: tuple[str, ...] = ()
     patients: tuple[str, ...] = ()
     figures: Figures
+
+    def problem(self) -> str:
+        """What is wrong with the thresholds and slopes, or an empty text."""
+        return calibration_problem(self.thresholds, self.size_calibration)
 
 
 def calibration_path(runs: Sequence[Path]) -> Path | None:

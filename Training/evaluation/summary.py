@@ -11,6 +11,7 @@ import numpy as np
 
 from LungNoduleKit.records import read_record_file
 from LungNoduleUncertaintyLib.models.network_input import Averaging
+from LungNoduleUncertaintyLib.models.outputs import calibration_problem
 
 from ..data.nodule import DatasetError, Nodule
 from ..runs import Conditions
@@ -100,6 +101,10 @@ class Evaluation:
     all: Figures
     human_four: ReaderFigures
     human_all: ReaderFigures
+
+    def problem(self) -> str:
+        """What is wrong with the thresholds and slopes, or an empty text."""
+        return calibration_problem(self.thresholds, self.size_calibration)
 
 
 def evaluation_of(scores: Sequence[Score], nodules: Sequence[Nodule], **source: Any) -> Evaluation:

@@ -10,10 +10,12 @@ rows), options of its kind, and `set`: what differs from the base configuration 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from LungNoduleKit.errors import shortened, shown
 from LungNoduleKit.records import read_record
 
 from ..config import ConfigError, read_toml
@@ -142,7 +144,7 @@ def read_definition(path: Path) -> Definition:
     """A definition's file. Raises ConfigError that names the file and the key."""
     found = read_record(Definition, read_toml(path), str(path), ConfigError)
     if found.kind not in KINDS:
-        raise ConfigError(f"{path}: wants a kind of {', '.join(KINDS)}, not {found.kind!r}")
+        raise ConfigError(f"{path}: wants a kind of {', '.join(KINDS)}, not {shown(found.kind)}")
     return found
 
 
@@ -150,10 +152,13 @@ def _rows(given: Definition, path: Path) -> list[RowDefinition]:
     """The definition's rows, those of another definition first."""
     rows = list(given.rows)
     if given.use:
-        others = {row.key: row for row in read_definition(path.parent / f"{given.use.experiment}.toml").rows}
+        other = path.parent / f"{given.use.experiment}.toml"
+        if not os.path.isfile(other):  # Path.is_file raises for a name that is too long
+            raise ConfigError(f"{path}: use.experiment {shown(given.use.experiment)}: no such definition beside it")
+        others = {row.key: row for row in read_definition(other).rows}
         missing = [key for key in given.use.rows if key not in others]
         if missing:
-            raise ConfigError(f"{path}: {given.use.experiment} has no row {missing[0]!r}")
+            raise ConfigError(f"{path}: {shortened(given.use.experiment)} has no row {shown(missing[0])}")
         rows = [others[key] for key in given.use.rows] + rows
     if not rows:
         raise ConfigError(f"{path}: has no rows")

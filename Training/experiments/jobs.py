@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +96,9 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was done: `manifest.json`. best: figures of the best weights; pooled: figures over all nodules."""
+    """What was done: `manifest.json`. best: figures of the best weights; pooled: figures over all nodules, None where
+    one isn't defined.
+    """
 
     job: str
     network: str
@@ -107,11 +109,11 @@ class Manifest:
     patients_in_training_and_test: int
     weights_sha256: str
     parameters: int
-    best: dict[str, float]
+    best: Mapping[str, float | None]
     seconds: Seconds
     conditions: Conditions
     processes: int
-    pooled: dict[str, float]
+    pooled: Mapping[str, float | None]
 
 
 def prepare(folder: Path, job: Job) -> Path:

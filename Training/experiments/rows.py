@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from LungNoduleKit.errors import shortened, shown
 from LungNoduleKit.records import read_record, record_dict
 from LungNoduleUncertaintyLib import networks
 
@@ -122,7 +123,7 @@ def _row_config(row: RowDefinition, base: Config, size: Size, preset: str, sourc
     name = row.network.get("name")
     if name not in networks.available():
         known = ", ".join(networks.available())
-        raise ConfigError(f"{source}: row {row.key}: network.name {name!r} is none of {known}")
+        raise ConfigError(f"{source}: row {shortened(row.key)}: network.name {shown(name)} is none of {known}")
     # What the base sets for its own network holds for the row, too.
     kept = base.network.options if name == base.network.name else {}
     given = {"preset": "default", **kept, **row.network}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from LungNoduleKit.errors import NoduleError
+from LungNoduleKit.errors import NoduleError, shortened, shown
 from LungNoduleKit.records import parsed_json
 
 __all__ = ["Columns", "Experiment", "JobError", "JobStore", "Manifest", "Record", "Row", "Store"]
@@ -92,12 +92,14 @@ class Store:
         jobs = {}
         named = row.get("jobs") or {}
         if not isinstance(named, dict):
-            raise JobError(f"{self.root}: row {row.get('key')!r}: jobs is not a table")
+            raise JobError(f"{self.root}: row {shown(row.get('key'))}: jobs is not a table")
         for fold, job in named.items():
             try:
                 number = int(fold)
             except ValueError:
-                raise JobError(f"{self.root}: row {row.get('key')!r} has a fold {fold!r} that is no number") from None
+                raise JobError(
+                    f"{self.root}: row {shown(row.get('key'))} has a fold {shown(fold)} that is no number"
+                ) from None
             if job and self.done(job):
                 jobs[number] = job
         return dict(sorted(jobs.items()))
@@ -130,7 +132,7 @@ class JobStore(Store):
         """The folder of a job; JobError for a name that is none (it may come from a file that someone edited)."""
         name = str(job)
         if not name or name != Path(name).name or name in {".", ".."}:
-            raise JobError(f"{name!r}: not a job's name")
+            raise JobError(f"{shown(name)}: not a job's name")
         return self.root / "jobs" / name
 
     def experiments(self) -> list[Experiment]:
@@ -207,7 +209,7 @@ class JobStore(Store):
                 raise JobError(f"{path}: has no column nodule_id")
             odd = [name for name in header if not name.strip() or not name.isprintable() or header.count(name) > 1]
             if odd:
-                raise JobError(f"{path}: column {odd[0]!r} has no name or stands there twice")
+                raise JobError(f"{path}: column {shown(odd[0])} has no name or stands there twice")
             for number, line in enumerate(lines, start=2):
                 if len(line) != len(header):
                     raise JobError(f"{path}: line {number} has {len(line)} cells, the header {len(header)}")
@@ -229,7 +231,7 @@ def _column(name: str, cells: Sequence[str]) -> np.ndarray:
 def _reason(error: Exception) -> str:
     """The error's own words on one line, without the path that the caller names already."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(text.split()) or type(error).__name__
+    return shortened(" ".join(text.split()), 200) or type(error).__name__
 
 
 def _bytes(path: Path) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from LungNoduleKit.errors import BundleError
+from LungNoduleKit.errors import BundleError, shortened, shown
 from LungNoduleKit.files import as_output_error, plain_path, whole_folder
 from LungNoduleKit.records import record_dict
 
@@ -31,6 +31,8 @@ from .store import find_bundle
 
 if TYPE_CHECKING:
     import torch
+
+    from ..networks.blocks import Network
 
 
 def choose_device(device: str = "auto") -> torch.device:
@@ -108,19 +110,40 @@ def load_model(name_or_path: str | Path | None = None, device: str = "auto") -> 
     for path in checked_weights(folder, metadata):
         try:
             options = dict(metadata.network)
-            network = networks.create(options.pop("name"), **options)
+            network = networks.create(str(options.pop("name", "")), **options)
             with plain_path(path) as name:
                 state = load_file(name)
             odd = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
             if odd:
                 raise ValueError(f"weights {odd[0]} aren't finite")
             network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+            _try(network.eval(), metadata)
         except (ValueError, TypeError, RuntimeError, KeyError, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
+            reason = shortened(" ".join(str(error).splitlines()[:2]), 300)
             raise BundleError(f"{path}: doesn't fit the network that the metadata names: {reason}") from error
-        loaded.append(network.eval().to(target))
+        loaded.append(network.to(target))
     rare = loaded.pop() if metadata.rare else None
     return Model(loaded, metadata, target, folder, rare)
+
+
+def _try(network: Network, metadata: BundleMetadata) -> None:
+    """Raises ValueError or RuntimeError where a network can't take the input that the metadata says, or has no map of
+    the outputs' that the metadata says.
+    """
+    import torch
+
+    given = metadata.input
+    odd = [size for size in given.cube_sizes if size % network.stride]
+    if network.in_channels != given.channels or odd:
+        what = f"cube_sizes {odd[0]}" if odd else f"{given.channels} channels"
+        raise ValueError(f"it takes {network.in_channels} channels of a size in steps of {network.stride}, not {what}")
+    size = given.cube_sizes[0]
+    with torch.inference_mode():
+        maps = network(torch.zeros(1, given.channels, size, size))
+    wanted = (1, 1, size, size)
+    wrong = [name for name in metadata.outputs.maps if name not in maps or tuple(maps[name].shape) != wanted]
+    if wrong and metadata.outputs.segments:
+        raise ValueError(f"it has no map {shown(wrong[0])} of the input's size; it has {', '.join(maps)}")
 
 
 def write_bundle(

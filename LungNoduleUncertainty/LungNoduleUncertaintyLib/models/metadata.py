@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from LungNoduleKit.errors import BundleError
+from LungNoduleKit.errors import BundleError, shortened, shown
 from LungNoduleKit.records import parsed_json, read_record
 
 from .network_input import Averaging, NetworkInput
-from .outputs import INTERVAL_MAPS, Outputs
+from .outputs import Outputs, calibration_problem
 
 FORMAT = 1
 METADATA_FILE, CARD_FILE = "metadata.json", "MODEL_CARD.md"
@@ -105,6 +106,14 @@ class BundleMetadata:
     weights: tuple[WeightFile, ...] = ()
     rare: RareNodules | None = None
 
+    def problem(self) -> str:
+        """What is wrong with the thresholds and the size calibration, or an empty text."""
+        found = calibration_problem(self.thresholds, self.size_calibration, self.outputs.maps)
+        lacking = [name for name in self.outputs.thresholds if name not in self.thresholds]
+        if lacking and not found:
+            return f"has {', '.join(self.outputs.segments)}, but lacks threshold {', '.join(lacking)}"
+        return found
+
 
 def metadata_sha256(content: dict[str, Any]) -> str:
     """SHA-256 of the metadata's JSON values without their own `sha256` entry, in canonical JSON."""
@@ -127,26 +136,17 @@ def read_metadata(folder: str | Path) -> BundleMetadata:
     try:
         content = parsed_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path}: can't be read as JSON: {error}") from error
+        raise BundleError(f"{path}: can't be read as JSON: {shortened(error, 200)}") from error
     missing = [key for key in ("format", "weights", "sha256") if not isinstance(content, dict) or key not in content]
     if missing:
         raise BundleError(f"{path}: lacks {', '.join(missing)}")
     if content["format"] != FORMAT:
-        raise BundleError(f"{path}: bundle format {content['format']}, this version reads {FORMAT}")
+        raise BundleError(f"{path}: bundle format {shown(content['format'])}, this version reads {FORMAT}")
     if content["sha256"] != metadata_sha256(content):
         raise BundleError(f"{path}: was changed after the bundle was written (its SHA-256 doesn't match)")
     metadata = read_record(BundleMetadata, content, str(path), BundleError)
-    problem = metadata.outputs.problem()
-    if problem:
-        raise BundleError(f"{path}: outputs: {problem}")
-    for key, known in (("thresholds", INTERVAL_MAPS), ("size_calibration", metadata.outputs.maps)):
-        unknown = [name for name in getattr(metadata, key) if name not in known]
-        if unknown:
-            raise BundleError(f"{path}: unknown key '{key}.{unknown[0]}'; known here: {', '.join(known)}")
-    lacking = [name for name in metadata.outputs.thresholds if name not in metadata.thresholds]
-    if lacking:
-        segments = ", ".join(metadata.outputs.segments)
-        raise BundleError(f"{path}: has {segments}, but lacks threshold {', '.join(lacking)}")
+    if not metadata.weights:
+        raise BundleError(f"{path}: names no file of weights")
     return metadata
 
 
@@ -157,9 +157,12 @@ def checked_weights(folder: Path, metadata: BundleMetadata) -> list[Path]:
     """
     paths = []
     for entry in (*metadata.weights, *([metadata.rare.weights] if metadata.rare else [])):
-        path = folder / Path(entry.file).name  # a name, never a path out of the bundle
-        if not path.is_file():
-            raise BundleError(f"{path}: missing; the bundle is incomplete")
+        name = Path(entry.file).name  # a name, never a path out of the bundle
+        path = folder / name
+        if not name or not os.path.isfile(path):  # Path.is_file raises for a name that is too long
+            raise BundleError(
+                f"{folder / METADATA_FILE}: weights {shown(entry.file)}: missing; the bundle is incomplete"
+            )
         if file_sha256(path) != entry.sha256:
             raise BundleError(f"{path}: corrupted or changed (its SHA-256 doesn't match the metadata)")
         paths.append(path)

@@ -17,12 +17,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 
+from LungNoduleKit.errors import shown
 from LungNoduleKit.geometry import SAME_SPACING
 
 if TYPE_CHECKING:
     import torch
 
 POSITION_SIGMA_MM = 8.0
+# What a bundle may say of its input; beyond it nothing of a nodule is seen, or no memory suffices.
+_FARTHEST_SLICE, _PIXEL_MM, _MAGNIFICATION, _EDGES = 64, (0.05, 10.0), (0.05, 20.0), (8, 512)
 Window: TypeAlias = tuple[float, float]  # HU that become 0 and 1
 Windows: TypeAlias = Window | tuple[Window, ...]
 View: TypeAlias = Literal["axial", "coronal", "sagittal"]
@@ -54,6 +57,16 @@ class SliceInput:
         """Slices times windows, and one for the position."""
         return len(self.slice_offsets) * len(windows(self.window_hu)) + int(self.position)
 
+    def problem(self) -> str:
+        """What no network can see, or an empty text."""
+        if not self.slice_offsets or any(abs(offset) > _FARTHEST_SLICE for offset in self.slice_offsets):
+            return (
+                f"slice_offsets has to be one or more numbers within {_FARTHEST_SLICE}, not {shown(self.slice_offsets)}"
+            )
+        if not self.window_hu or any(not low < high for low, high in windows(self.window_hu)):
+            return f"window_hu has to be [low, high] or several such pairs, not {shown(self.window_hu)}"
+        return ""
+
 
 @dataclass(frozen=True)
 class NetworkInput(SliceInput):
@@ -68,6 +81,18 @@ class NetworkInput(SliceInput):
     magnification: float = 1.0
     cube_sizes: tuple[int, ...] = (48, 64, 96, 128)
 
+    def problem(self) -> str:
+        """What prediction can't look at, or an empty text."""
+        if self.spacing_mm is not None and not _PIXEL_MM[0] <= self.spacing_mm <= _PIXEL_MM[1]:
+            return f"spacing_mm has to lie between {_PIXEL_MM[0]} and {_PIXEL_MM[1]}, not {self.spacing_mm}"
+        if not _MAGNIFICATION[0] <= self.magnification <= _MAGNIFICATION[1]:
+            low, high = _MAGNIFICATION
+            return f"magnification has to lie between {low} and {high}, not {shown(self.magnification)}"
+        sizes = self.cube_sizes
+        if not sizes or sizes[0] < _EDGES[0] or sizes[-1] > _EDGES[1] or list(sizes) != sorted(set(sizes)):
+            return f"cube_sizes has to ascend between {_EDGES[0]} and {_EDGES[1]}, not {shown(sizes)}"
+        return super().problem()
+
 
 @dataclass(frozen=True)
 class Averaging:
@@ -78,6 +103,15 @@ class Averaging:
 
     flips: tuple[tuple[int, ...], ...] = ((),)
     views: tuple[View, ...] = ("axial",)
+
+    def problem(self) -> str:
+        """What can't be averaged, or an empty text."""
+        if not self.views or len(set(self.views)) < len(self.views):
+            return f"views has to be one or more of {', '.join(VIEWS)}, each once, not {shown(self.views)}"
+        known = all(set(flip) <= {0, 1, 2} and len(set(flip)) == len(flip) for flip in self.flips)
+        if not self.flips or not known or len(set(self.flips)) < len(self.flips):
+            return f"flips has to be one or more lists of the axes 0, 1 and 2, each once, not {shown(self.flips)}"
+        return ""
 
 
 def slices_per_pixel(spacing_mm: Sequence[float] | np.ndarray, options: SliceInput) -> float:

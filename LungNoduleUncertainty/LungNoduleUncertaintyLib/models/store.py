@@ -12,7 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from LungNoduleKit.errors import BundleError, OutputError
+from LungNoduleKit.errors import BundleError, OutputError, shown
 from LungNoduleKit.files import scratch_folder, whole_folder
 
 from ..resources import resource_path
@@ -101,7 +101,7 @@ def import_bundle(source: str | Path) -> str:
             name = _checked(found)
             if _is_shipped(name):
                 raise BundleError(
-                    f"{source}: a bundle named {name!r} ships with the extension; give yours another name"
+                    f"{source}: a bundle named {shown(name)} ships with the extension; give yours another name"
                 )
             with whole_folder(target / name) as copy:
                 shutil.copytree(found, copy, dirs_exist_ok=True)
@@ -169,7 +169,7 @@ def _checked(folder: Path) -> str:
     metadata = read_metadata(folder)
     name = metadata.name
     if not name or PurePosixPath(name).name != name or "\\" in name or name.startswith("."):
-        raise BundleError(f"{folder}: its name {name!r} can't be a folder's")
+        raise BundleError(f"{folder}: its name {shown(name)} can't be a folder's")
     checked_weights(folder, metadata)
     return name
 

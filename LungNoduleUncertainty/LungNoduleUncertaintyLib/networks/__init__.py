@@ -9,8 +9,11 @@ segmentation itself, `side_*` and `edge` what deep supervision trains beside it,
 must be multiples of `network.stride`. `srgan_generator`, DSNet's teacher, predicts an `image` and no segmentation.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from LungNoduleKit.errors import shown
 
 if TYPE_CHECKING:
     from .blocks import Network
@@ -52,7 +55,7 @@ def available() -> list[str]:
 def network_class(name: str) -> "type[Network]":
     """The class behind a name. Raises ValueError for an unknown one."""
     if name not in _REGISTRY:
-        raise ValueError(f"unknown network {name!r}; available: {', '.join(available())}")
+        raise ValueError(f"unknown network {shown(name)}; available: {', '.join(available())}")
     file, attribute = _REGISTRY[name][:2]
     return getattr(import_module(f".{file}", __name__), attribute)
 
@@ -70,20 +73,43 @@ def presets(name: str) -> dict[str, dict[str, Any]]:
     return {preset: dict(options) for preset, options in network_class(name).PRESETS.items()}
 
 
+def preset_options(name: str, preset: str = "default") -> dict[str, Any]:
+    """The options of a network's preset. Raises ValueError for an unknown name or preset."""
+    named = presets(name)
+    if preset not in named:
+        raise ValueError(f"network {name!r} has no preset {shown(preset)}; available: {', '.join(sorted(named))}")
+    return named[preset]
+
+
+def check(name: str, preset: str, options: Mapping[str, Any], path: str = "network") -> None:
+    """Raises ValueError for an unknown network, preset or option, and for an option of another type or out of range.
+
+    `path` is where the options stand in their file; the message names the key. Nothing is built.
+    """
+    from .options import check_options
+
+    check_options(network_class(name), {**preset_options(name, preset), **options}, path)
+
+
 def create(name: str, preset: str = "default", **config: Any) -> "Network":
     """Build a network: the preset's configuration, overridden by `config`.
 
     `teacher`, for a network that has no such option of its own: it sees a super-resolution image in place of its input
-    (`srgan.SuperResolutionInput`). Raises ValueError for an unknown name or preset, and for a configuration that the
-    network refuses.
+    (`srgan.SuperResolutionInput`). Raises ValueError for an unknown name, preset or option, for a value of another type
+    or out of range, and for options that the network refuses or that make it larger than any.
     """
-    cls, named = network_class(name), presets(name)
-    if preset not in named:
-        raise ValueError(f"network {name!r} has no preset {preset!r}; available: {', '.join(sorted(named))}")
-    teacher = None if hasattr(cls, "load_teacher") else config.pop("teacher", None)
-    network = cls(**{**named[preset], **config})
-    if teacher is None:
-        return network
-    from .srgan import SuperResolutionInput
+    from .options import built
 
-    return SuperResolutionInput(network, teacher, config.get("in_channels", 1))
+    check(name, preset, config)
+    cls, options = network_class(name), {**preset_options(name, preset), **config}
+    teacher = None if hasattr(cls, "load_teacher") else options.pop("teacher", None)
+
+    def build() -> "Network":
+        network = cls(**options)
+        if teacher is None:
+            return network
+        from .srgan import SuperResolutionInput
+
+        return SuperResolutionInput(network, teacher, config.get("in_channels", 1))
+
+    return built(build)

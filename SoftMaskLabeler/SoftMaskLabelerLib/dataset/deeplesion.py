@@ -7,6 +7,8 @@ detection with deep learning", Journal of Medical Imaging 2018.
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleKit import tables
+from LungNoduleKit.errors import shortened
 from LungNoduleKit.files import read_image
 
 from ..errors import ImageError, RecistError, SoftMaskError
@@ -41,11 +44,11 @@ class Lesion:
     where it isn't known"""
 
 
-def read_table(path: str | Path) -> list[Lesion]:
-    """The lesions of a `DL_info.csv`, in its order; raises `SoftMaskError` if it isn't one.
+def read_table(path: str | Path, warn: Callable[[str], object] | None = None) -> list[Lesion]:
+    """The lesions of a `DL_info.csv`, in its order; raises `SoftMaskError` if it isn't one, or no row can be read.
 
     Pixels are taken to be counted from 1, as public loaders do (the file doesn't say); that is taken off. Rows whose
-    numbers can't be read are kept, so that a data set's builder can record them.
+    numbers can't be read are kept, so that a data set's builder can record them; `warn` is called with a line on them.
     """
     rows = tables.read_table(path, error=SoftMaskError)
     missing = [name for name in _COLUMNS if name not in rows.columns]
@@ -69,7 +72,17 @@ def read_table(path: str | Path) -> list[Lesion]:
                 kind=int(kind[0]) if kind else -1,
             )
         )
+    odd = [lesion.name for lesion in lesions if lesion.points is None or lesion.spacing is None]
+    if odd and len(odd) == len(lesions):
+        raise SoftMaskError(f"{path}: the RECIST coordinates or the spacing of all its lesions can't be read")
+    if odd and warn:
+        warn(f"{path}: the RECIST coordinates or the spacing of {len(odd)} lesions can't be read: {_listed(odd)}")
     return lesions
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(shortened(name) for name in names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
 def key_slice_path(images: str | Path, file: str) -> Path:
@@ -81,7 +94,7 @@ def key_slice_path(images: str | Path, file: str) -> Path:
     for path in (Path(images) / series / slice_name, Path(images) / file):
         if file and path.is_file():
             return path
-    raise ImageError(f"{file}: there is no such key slice in {images}")
+    raise ImageError(f"{shortened(file)}: there is no such key slice in {images}")
 
 
 def read_key_slice(path: str | Path) -> np.ndarray:
@@ -95,14 +108,14 @@ def read_key_slice(path: str | Path) -> np.ndarray:
 def marks(lesion: Lesion) -> tuple[np.ndarray, tuple[float, float]]:
     """End points (4, 2) x, y in pixels and spacing (y, x) of a lesion; raises `RecistError` if the table lacks them."""
     if lesion.points is None or lesion.spacing is None:
-        raise RecistError(f"{lesion.file}: its RECIST coordinates or its spacing can't be read")
+        raise RecistError(f"{shortened(lesion.file)}: its RECIST coordinates or its spacing can't be read")
     return np.array(lesion.points), lesion.spacing
 
 
 def _numbers(text: str | None, count: int) -> tuple[float, ...] | None:
-    """So many finite numbers, separated by commas, or None."""
+    """So many finite numbers, separated by commas or what a spreadsheet has made of them, or None."""
     try:
-        values = tuple(float(part) for part in (text or "").split(","))
+        values = tuple(float(part) for part in re.split("[,;\t]", text or ""))
     except ValueError:
         return None
     return values if len(values) == count and all(math.isfinite(value) for value in values) else None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from LungNoduleKit import tables
+from LungNoduleKit.errors import shortened, shown
 from LungNoduleKit.files import write_all
 
 from ..errors import SoftMaskError
@@ -93,9 +94,8 @@ def apply_decisions(folder: str | Path, undecided: str = REJECT) -> tuple[Path, 
     for row in manifest.rows.values():
         decision = row.get("decision", "").strip().lower()
         if decision not in ("", ACCEPT, REJECT):
-            raise SoftMaskError(
-                f"{manifest.path}: the decision on {row['case']} is {row['decision']!r}, not {ACCEPT} or {REJECT}"
-            )
+            where = f"{manifest.path}: the decision on {shortened(row['case'])}"
+            raise SoftMaskError(f"{where} is {shown(row['decision'])}, not {ACCEPT} or {REJECT}")
         if row.get("status") != "ok":
             counts["failed"] += 1
             continue

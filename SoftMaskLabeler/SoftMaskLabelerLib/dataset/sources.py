@@ -14,6 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from LungNoduleKit import tables
+from LungNoduleKit.errors import shortened, shown
 from LungNoduleKit.images import read_volume
 from LungNoduleKit.masks import on_grid
 from LungNoduleKit.readers import read_readers
@@ -23,7 +24,7 @@ from ..trimap.recist import recist_axes
 from .deeplesion import key_slice_path, marks, read_key_slice, read_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from .deeplesion import Lesion
 
@@ -128,7 +129,9 @@ def folder_cases(folder: str | Path) -> list[FolderCase]:
     for row in rows:
         name, z = row["nodule_id"], row.get("largest_consensus_slice") or ""
         if z.strip() and not z.strip().isdigit():
-            raise SoftMaskError(f"{table}: {name}: largest_consensus_slice is {z[:40]!r}, no index of a slice")
+            raise SoftMaskError(
+                f"{table}: {shortened(name)}: largest_consensus_slice is {shown(z)}, no index of a slice"
+            )
         readers = folder / f"{name}{READERS_ENDING}"
         masks = readers if readers.is_file() else folder / f"{name}{MASK_ENDING}"
         cases.append(
@@ -144,14 +147,16 @@ def folder_cases(folder: str | Path) -> list[FolderCase]:
     return _unique(cases, folder)
 
 
-def deeplesion_cases(table: str | Path, images: str | Path, kinds: Iterable[int] = ()) -> list[DeepLesionCase]:
-    """The lesions of a `DL_info.csv`, all or those of some coarse types (5 is lung)."""
+def deeplesion_cases(
+    table: str | Path, images: str | Path, kinds: Iterable[int] = (), warn: Callable[[str], object] | None = None
+) -> list[DeepLesionCase]:
+    """The lesions of a `DL_info.csv`, all or those of some coarse types (5 is lung). `warn`: as for `read_table`."""
     images, kinds = Path(images), set(kinds)
     if not images.is_dir():
         raise SoftMaskError(f"{images}: there is no such folder of key slices")
     cases = [
         DeepLesionCase(file_name(lesion.name), lesion.patient, lesion, images)
-        for lesion in read_table(table)
+        for lesion in read_table(table, warn)
         if not kinds or lesion.kind in kinds
     ]
     if not cases:
@@ -168,5 +173,5 @@ def _unique(cases: list[AnyCase], source: str | Path) -> list[AnyCase]:
     names = [case.name for case in cases]
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
     if twice:
-        raise SoftMaskError(f"{source}: {sorted(twice)[0]} is the name of several cases")
+        raise SoftMaskError(f"{source}: {shortened(sorted(twice)[0])} is the name of several cases")
     return cases

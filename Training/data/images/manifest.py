@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from LungNoduleKit import tables
+from LungNoduleKit.errors import shortened
 from LungNoduleKit.files import write_whole
 
 from ..nodule import DatasetError
@@ -62,10 +63,10 @@ def check_rows(rows: Sequence[Mapping[str, Any]], where: str) -> None:
     folds: dict[str, int] = {}
     for row in rows:
         if row["image_id"] in seen:
-            raise DatasetError(f"{where}: image_id {row['image_id']} occurs twice")
+            raise DatasetError(f"{where}: image_id {shortened(row['image_id'])} occurs twice")
         seen.add(row["image_id"])
         if folds.setdefault(row["patient_id"], row["fold"]) != row["fold"]:
-            raise DatasetError(f"{where}: patient {row['patient_id']} is in several folds")
+            raise DatasetError(f"{where}: patient {shortened(row['patient_id'])} is in several folds")
 
 
 def write_manifest(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from LungNoduleKit import tables
+from LungNoduleKit.errors import shortened, shown
 
 from ..nodule import DatasetError
 from ..nodule_files import read_nodule, read_table
@@ -61,7 +62,8 @@ def soft_masks(
     for row in rows:
         decision = row["decision"].strip().lower() or undecided
         if decision not in DECISIONS:
-            raise DatasetError(f"{table}: the decision on {row['case']} is {row['decision']!r}, not accept or reject")
+            where = f"{table}: the decision on {shortened(row['case'])}"
+            raise DatasetError(f"{where} is {shown(row['decision'])}, not accept or reject")
         if row["status"] == "ok" and decision == "accept":
             kept.append(row)
     if not kept:
