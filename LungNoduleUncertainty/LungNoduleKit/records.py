@@ -170,9 +170,9 @@ def _required(field: dataclasses.Field[Any]) -> bool:
 
 def _value(hint: Any, value: Any, source: str, error: type[Exception], path: str) -> Any:
     """`value` as a type hint wants it: a record, a list, tuple or dict of values, one of several types, or a value."""
+    _check_finite(value, source, error, path)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
-        _check_finite(value, source, error, path)
         return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return value if isinstance(value, hint) else read_record(hint, value, source, error, path)
@@ -226,8 +226,7 @@ def _fits(hint: Any, value: Any) -> bool:
     if hint is None or hint is type(None):
         return value is None
     if hint in (int, float):
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return whole or (hint is float and isinstance(value, float) and math.isfinite(value))
+        return isinstance(value, int if hint is int else (int, float)) and not isinstance(value, bool)
     return isinstance(hint, type) and isinstance(value, hint)
 
 

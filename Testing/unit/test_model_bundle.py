@@ -130,7 +130,7 @@ def test_a_calibration_for_size_without_slopes_is_refused(bundle, slopes, reason
         ),
         (
             {"thresholds": {**HALF, "final": NAN}},
-            "'thresholds.final' must be a number, not nan",
+            "'thresholds.final' must be a finite number, not nan",
         ),
         ({"size_calibration": {"final": 1e9}}, "'size_calibration.final' has to lie between -10 and 10"),
         ({"figures": {"test": {"all": {"final": NAN}}}}, "'figures.test.all.final' must be a finite number"),

@@ -45,7 +45,7 @@ def test_any_option_is_taken_or_refused_by_a_value_error(name):
         ({"enhance": 1}, "'network.enhance' must be a text, not 1"),
         (
             {"enhance": "curvature", "enhance_ratios": [float("nan"), 0.5]},
-            "'network.enhance_ratios' must be a list or nothing",
+            r"'network.enhance_ratios\[0\]' must be a finite number",
         ),
         ({"teacher": {"blocks": 65536}}, "'network.teacher.blocks' must be at least 0 and at most 256, not 65536"),
         ({"teacher": {"width": "x"}}, "'network.teacher.width' must be a whole number, not 'x'"),

@@ -115,9 +115,9 @@ NAN, INFINITY = float("nan"), float("inf")
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"title": "t", "limit": NAN}, "f: 'limit' must be a number or nothing, not nan"),
-        ({"title": "t", "inner": {"share": INFINITY}}, "f: 'inner.share' must be a number, not inf"),
-        ({"title": "t", "windows": [0.0, NAN]}, "f: 'windows' must be a list or a list, not [0.0, nan]"),
+        ({"title": "t", "limit": NAN}, "f: 'limit' must be a finite number, not nan"),
+        ({"title": "t", "inner": {"share": INFINITY}}, "f: 'inner.share' must be a finite number, not inf"),
+        ({"title": "t", "windows": [0.0, NAN]}, "f: 'windows[1]' must be a finite number, not nan"),
     ],
 )
 def test_numbers_are_finite(values, message):

@@ -4,12 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from LungNoduleKit.records import RecordError, read_json
 from LungNoduleKit.tables import TableError, read_table
 from SoftMaskLabelerLib.dataset.deeplesion import read_table as read_deeplesion
 from SoftMaskLabelerLib.dataset.manifest import Manifest
 from SoftMaskLabelerLib.dataset.sources import folder_cases
+from SoftMaskLabelerLib.errors import SoftMaskError
 from Training.__main__ import main as training
 from Training.config import ConfigError, load_config
 from Training.data.folder import load_folder
@@ -18,6 +20,8 @@ from Training.data.nodule import DatasetError
 from training_data import write_folder
 
 PLAIN = "nodule_id,patient_id,fold,size_mm\nN00,Müller,0,12.5\nN01,Meier,1,3\n"
+DEEPLESION = ("File_name", "Patient_index", "Measurement_coordinates", "Spacing_mm_px_")
+NUMBERS = ("233.5", "95", "234", "118", "211", "107", "243", "106")
 
 
 def semicolons(text):
@@ -161,3 +165,68 @@ def test_nodules_that_stand_twice_and_patients_in_two_folds_are_refused(tmp_path
     table.write_text("\n".join(change(table.read_text().splitlines())) + "\n")
     with pytest.raises(DatasetError, match=reason):
         load_folder(folder, progress=False)
+
+
+@pytest.mark.parametrize("cell", ["y" * 5000, "z" * 200_000], ids=["long", "too long"])
+def test_cells_of_any_length_are_told_in_a_line(tmp_path, cell):
+    folder = write_folder(tmp_path / "data", 2)
+    table = folder / "nodules.csv"
+    content = table.read_text()
+    for column, name in (("fold", "fold"), ("fold", "patient_id"), ("nodule_id", "nodule_id")):
+        header, first, *rest = content.splitlines()
+        cells = dict(zip(header.split(","), first.split(","), strict=True)) | {column: cell, name: cell}
+        table.write_text("\n".join([header, ",".join(cells.values()), *rest]) + "\n")
+        with pytest.raises(DatasetError, match=r"nodules.csv: line [23]|listed in nodules.csv") as raised:
+            load_folder(folder, progress=False)
+        assert len(str(raised.value)) < 450 + len(str(table))
+
+
+@pytest.mark.parametrize("values", ["swapped bytes", "float", "nan"])
+def test_cubes_whose_values_are_no_hu_are_refused(tmp_path, values):
+    folder = write_folder(tmp_path / "data", 2)
+    (path, *_) = sorted(folder.glob("*_ct.nrrd"))
+    image = sitk.ReadImage(str(path))
+    array = sitk.GetArrayFromImage(image)
+    assert array.dtype == np.int16
+    changed = {"swapped bytes": array.byteswap(), "float": array * np.float32(1000.0), "nan": array * np.float32(1.0)}[
+        values
+    ]
+    if values == "nan":
+        changed[0, 0, 0] = np.nan
+    made = sitk.GetImageFromArray(changed)
+    made.CopyInformation(image)
+    sitk.WriteImage(made, str(path))
+    with pytest.raises(DatasetError, match=rf"{path.name}: its values from .* to .* aren't HU"):
+        load_folder(folder, progress=False)
+
+
+@pytest.mark.parametrize("separator", [", ", "; ", ";", "\t"])
+def test_deeplesion_with_other_separators_between_its_numbers(tmp_path, separator):
+    for mark, name in ((", ", "plain"), (separator, "other")):
+        cells = [
+            "000001_01_01_109.png",
+            "1",
+            mark.join(["233.5", "95", "234", "118", "211", "107", "243", "106"]),
+            "0.8, 0.8, 5",
+        ]
+        rows = [DEEPLESION, *([cells[0].replace("01_109", f"01_1{n}"), *cells[1:]] for n in range(2))]
+        text = "\n".join(",".join(f'"{cell}"' for cell in row) for row in rows)
+        (tmp_path / f"{name}.csv").write_text(text + "\n")
+    expected = read_deeplesion(tmp_path / "plain.csv")
+    assert expected[0].points[0] == (232.5, 94.0)
+    assert read_deeplesion(tmp_path / "other.csv") == expected
+
+
+def test_deeplesion_rows_that_cannot_be_read_are_told_and_a_table_of_them_is_refused(tmp_path):
+    path, notes = tmp_path / "DL_info.csv", []
+    good, bad = 'a.png,1,"1, 2, 3, 4, 5, 6, 7, 8","0.8, 0.8, 5"', 'b.png,1,"1, 2, 3, 4, 5, 6, 7","0.8, 0.8, 5"'
+    path.write_text("\n".join([",".join(DEEPLESION), good, bad]) + "\n")
+    found = read_deeplesion(path, notes.append)
+    assert [lesion.points is None for lesion in found] == [False, True]
+    assert notes == [f"{path}: the RECIST coordinates or the spacing of 1 lesions can't be read: b"]
+    path.write_text("\n".join([",".join(DEEPLESION), good, good]) + "\n")
+    assert len(read_deeplesion(path, notes.append)) == 2
+    assert len(notes) == 1
+    path.write_text("\n".join([",".join(DEEPLESION), bad]) + "\n")
+    with pytest.raises(SoftMaskError, match=r"DL_info.csv: the RECIST coordinates or the spacing of all its lesions"):
+        read_deeplesion(path)

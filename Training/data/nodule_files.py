@@ -1,5 +1,6 @@
 """The files of nodules as `prepare-lidc` writes them: a row of `nodules.csv`, the cube and its readers' masks."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from LungNoduleKit.readers import read_readers
 from .nodule import MAX_READERS, DatasetError, Nodule
 
 NODULES = "nodules.csv"
+_HU, _MOST_BEYOND = (-3100, 5000), 0.02  # padding and metal lie between; more voxels beyond them aren't a CT's
+_INT16 = np.iinfo(np.int16).min, np.iinfo(np.int16).max
 
 
 def read_table(folder: str | Path) -> tables.Table:
@@ -49,11 +52,11 @@ def read_nodule(folder: str | Path, row: tables.Row) -> Nodule:
     name = row["nodule_id"]
     ct_path, readers_path = Path(folder) / f"{name}_ct.nrrd", Path(folder) / f"{name}_readers.seg.nrrd"
     for path in (ct_path, readers_path):
-        if not path.is_file():
-            raise DatasetError(f"{path}: listed in {NODULES} but not found")
+        if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
+            raise DatasetError(f"{shortened(path, 400)}: listed in {NODULES} but not found")
     try:
         image = read_image(ct_path)
-        hu, readers = sitk.GetArrayFromImage(image).astype(np.int16), _readers_on(image, readers_path)
+        hu, readers = _hu(image, ct_path), _readers_on(image, readers_path)
     except NoduleError as error:
         raise error if isinstance(error, DatasetError) else DatasetError(str(error)) from None
     if not 2 <= len(readers) <= MAX_READERS:
@@ -62,6 +65,15 @@ def read_nodule(folder: str | Path, row: tables.Row) -> Nodule:
         raise DatasetError(f"{readers_path}: {len(readers)} readers, but {NODULES} says {shortened(row['readers'])}")
     spacing = np.array(image.GetSpacing()[::-1])
     return Nodule(name, row["patient_id"], row.whole("fold"), hu, readers, spacing, row)
+
+
+def _hu(image: sitk.Image, path: Path) -> np.ndarray:
+    """The cube's values, int16 (z, y, x). Raises DatasetError where they can't be HU, as with swapped bytes."""
+    values = sitk.GetArrayFromImage(image)
+    known = (values >= _HU[0]) & (values <= _HU[1])  # False for NaN
+    if np.isnan(values).any() or np.mean(~known) > _MOST_BEYOND:
+        raise DatasetError(f"{path}: its values from {values.min():g} to {values.max():g} aren't HU")
+    return values.clip(*_INT16).astype(np.int16)
 
 
 def _readers_on(image: sitk.Image, path: Path) -> np.ndarray:

@@ -7,6 +7,7 @@ detection with deep learning", Journal of Medical Imaging 2018.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def key_slice_path(images: str | Path, file: str) -> Path:
     """
     series, _, slice_name = file.rpartition("_")
     for path in (Path(images) / series / slice_name, Path(images) / file):
-        if file and path.is_file():
+        if file and os.path.isfile(path):  # Path.is_file raises for a name that is too long
             return path
     raise ImageError(f"{shortened(file)}: there is no such key slice in {images}")
 

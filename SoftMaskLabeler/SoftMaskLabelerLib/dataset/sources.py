@@ -5,6 +5,7 @@ A case is picklable and loads itself in the process that works on it.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,14 +134,14 @@ def folder_cases(folder: str | Path) -> list[FolderCase]:
                 f"{table}: {shortened(name)}: largest_consensus_slice is {shown(z)}, no index of a slice"
             )
         readers = folder / f"{name}{READERS_ENDING}"
-        masks = readers if readers.is_file() else folder / f"{name}{MASK_ENDING}"
+        masks = readers if os.path.isfile(readers) else folder / f"{name}{MASK_ENDING}"
         cases.append(
             FolderCase(
                 name=file_name(name),
                 patient=row.get("patient_id") or name,
                 ct=folder / f"{name}{CT_ENDING}",
                 # Where neither is there, the error names the usual one.
-                masks=masks if masks.is_file() else readers,
+                masks=masks if os.path.isfile(masks) else readers,
                 z=int(z) if z.strip().isdigit() else None,
             )
         )
