@@ -54,7 +54,7 @@ def test_wrong_usage_is_status_2(capsys):
     ("given", "message"),
     [
         (["train", "ugsnet", "--data", "DATA", "--set", "network.name=you-net"], "unknown network 'you-net'"),
-        (["train", "ugsnet", "--data", "DATA", "--set", "network.wdth=8"], "unexpected keyword argument 'wdth'"),
+        (["train", "ugsnet", "--data", "DATA", "--set", "network.wdth=8"], "unknown key 'network.wdth'"),
         (["train", "ugsnet", "--data", "DATA", "--set", "training.epoch=8"], "unknown key 'training.epoch'"),
         (["calibrate", "DATA", "--data", "DATA"], "split.json: it can't be read (No such file or directory)"),
         (["pool", "none.json", "--output", "out.json"], "none.json: it can't be read (No such file or directory)"),

@@ -108,11 +108,7 @@ class BundleMetadata:
 
     def problem(self) -> str:
         """What is wrong with the thresholds and the size calibration, or an empty text."""
-        found = calibration_problem(self.thresholds, self.size_calibration, self.outputs.maps)
-        lacking = [name for name in self.outputs.thresholds if name not in self.thresholds]
-        if lacking and not found:
-            return f"has {', '.join(self.outputs.segments)}, but lacks threshold {', '.join(lacking)}"
-        return found
+        return calibration_problem(self.thresholds, self.size_calibration, self.outputs.maps)
 
 
 def metadata_sha256(content: dict[str, Any]) -> str:
@@ -147,6 +143,10 @@ def read_metadata(folder: str | Path) -> BundleMetadata:
     metadata = read_record(BundleMetadata, content, str(path), BundleError)
     if not metadata.weights:
         raise BundleError(f"{path}: names no file of weights")
+    lacking = [name for name in metadata.outputs.thresholds if name not in metadata.thresholds]
+    if lacking:
+        segments = ", ".join(metadata.outputs.segments)
+        raise BundleError(f"{path}: has {segments}, but lacks threshold {', '.join(lacking)}")
     return metadata
 
 

@@ -96,5 +96,5 @@ def _add(function: Callable[..., Any], found: dict[str, Any]) -> str:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             rest = name
         elif name != "self":
-            found.setdefault(name, hints[name])
+            found.setdefault(name, hints.get(name, Any))
     return rest
