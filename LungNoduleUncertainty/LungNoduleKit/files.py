@@ -55,7 +55,7 @@ def read_image(
     path = Path(path)
     if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise ImageError(f"{path}: there is no such file or folder")
-    check_intact(path)
+    check_intact(path, warn)
     try:
         with quiet_itk(), decimal_points(), plain_path(path) as name:
             kind = sitk.ImageFileReader.GetImageIOFromFileName(name)

@@ -26,6 +26,8 @@ _BELOW_AIR_HU, _MOST_BELOW_AIR = -1250, 0.02  # the noise of air stays above
 _TISSUE_ABOVE_HU, _LEAST_TISSUE, _MOST_LOWEST = -874, 0.08, 0.4  # rescaled twice and cut off at -1024: all is "air"
 _CUT_LOW_HU, _CUT_LOW = -700, 0.03  # a value above lung's that so many voxels share at the low end
 _CUT_HIGH_HU, _CUT_HIGH = (100, 290), 0.003  # at the high end; what lies above 300 HU doesn't move an outline
+_HIGHEST_HU = 32767  # scanners with an extended range reach 30,710
+_NARROW_HU = 30  # the noise of any tissue spans more
 
 
 class _Values(NamedTuple):
@@ -53,10 +55,20 @@ def value_warnings(array: np.ndarray, name: str) -> Iterator[CodedWarning]:
     some = some[np.isfinite(some)] if np.issubdtype(some.dtype, np.floating) else some
     if not some.size:
         return
+    if array.dtype.kind == "f" or np.iinfo(array.dtype).max > _HIGHEST_HU:
+        highest = max(map(_highest, array))
+        if highest > _HIGHEST_HU:
+            yield CodedWarning(NOT_HU, f"{name}: it holds values up to {highest:g}, which no CT has")
     found = _without_padding(_Values(*np.unique(some, return_counts=True)))
     reason = _reason(found) if found.total else "one value"
     if reason:
         yield CodedWarning(NOT_HU, f"{name}: it doesn't seem to be {reason}")
+
+
+def _highest(plane: np.ndarray) -> float:
+    """The highest finite value of a slice."""
+    highest = float(np.fmax.reduce(plane, axis=None, initial=0))
+    return highest if np.isfinite(highest) else float(np.max(plane[np.isfinite(plane)], initial=0))
 
 
 def _without_padding(found: _Values) -> _Values:
@@ -96,6 +108,8 @@ def _reason_without_air(found: _Values, first: float, seen: str) -> str:
     low, high = float(found.values[0]), float(found.values[-1])
     if low >= 0 and high <= 255:
         return f"in HU but {'scaled to [0, 1]' if high <= 1 else '8-bit gray values'} ({seen})"
+    if 0 < high - low < _NARROW_HU:
+        return f"in HU but {'scaled to [-1, 1]' if low >= -1 and high <= 1 else 'scaled down'} ({seen})"
     if low > _CUT_LOW_HU and first > _CUT_LOW and low < 0:
         return f"in HU but limited to a display window ({seen}, {100 * first:.0f} % of it the lowest value)"
     if low >= 0 and high > 1000:

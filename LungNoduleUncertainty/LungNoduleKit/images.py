@@ -17,7 +17,9 @@ from .dicom import is_dicom, read_files, read_series
 from .errors import ImageError, NoduleError, PointError
 from .files import read_image
 from .geometry import Grid, swap_lps_ras
+from .grid_checks import check_geometry, tilt_of
 from .hounsfield import value_warnings
+from .slice_jumps import slice_warnings
 from .warning_codes import CodedWarning
 
 if TYPE_CHECKING:
@@ -75,10 +77,11 @@ def check_ct(
 ) -> list[str]:
     """Refuses what can't be segmented, with an `ImageError`; returns a line for each thing that is merely suspicious.
 
-    Refused: color or vector voxels, 2D, 4D and single-slice images, empty images, a spacing that is zero, negative or
-    not finite, directions that aren't finite or don't span space, NaN or infinite voxels. `check_region`, a sub-grid of
-    the image, limits the search for the latter; with `finite` False they are left to `check_finite`, where it is known
-    which voxels count. Suspicious: values that don't look like HU, and a tilted gantry.
+    Refused: color or vector voxels, 2D, 4D and single-slice images, empty images, a spacing that is zero, negative, not
+    finite or no CT's, directions that aren't finite or don't span space, NaN or infinite voxels. `check_region`, a
+    sub-grid of the image, limits the search for the latter; with `finite` False they are left to `check_finite`, where
+    it is known which voxels count. Suspicious: values that don't look like HU, slices that fit neither of their
+    neighbors, and a tilted gantry.
     """
     check_volume(image, name)
     grid = Grid.of(image)
@@ -92,7 +95,7 @@ def check_ct(
             first = np.rint(grid.points_to_indices(check_region.origin)).astype(int).clip(0)
             part = array[tuple(slice(f, f + n) for f, n in zip(first[::-1], check_region.shape, strict=True))]
         check_finite(part, name)
-    return [*_tilt_warning(grid, name), *value_warnings(array, name)]
+    return [*_tilt_warning(grid, name), *value_warnings(array, name), *slice_warnings(array, name)]
 
 
 def check_finite(array: np.ndarray, name: str = "CT") -> None:
@@ -137,18 +140,7 @@ def check_volume(image: sitk.Image, name: str, error: type[NoduleError] = ImageE
         raise error(f"{name}: it is {image.GetDimension()}D {image.GetSize()}; a 3D volume is needed")
 
 
-def check_geometry(grid: Grid, name: str) -> None:
-    """Raises `ImageError` unless the spacing is positive, all is finite, and the axes span space."""
-    if not all(np.isfinite(s) and s > 0 for s in grid.spacing):
-        raise ImageError(f"{name}: its spacing {grid.spacing} isn't three positive numbers")
-    if not np.isfinite([*grid.direction, *grid.origin]).all():
-        raise ImageError(f"{name}: its origin or direction isn't finite")
-    if abs(np.linalg.det(np.reshape(grid.direction, (3, 3)))) < 1e-3:
-        raise ImageError(f"{name}: its axes don't span space")
-
-
 def _tilt_warning(grid: Grid, name: str) -> Iterator[str]:
-    axes = np.reshape(grid.direction, (3, 3))
-    between = np.degrees(np.arcsin(min(1.0, np.abs(axes.T @ axes - np.eye(3)).max())))
+    between = tilt_of(grid)
     if between > 0.1:
         yield CodedWarning("tilted-gantry", f"{name}: its axes are {between:.1f}° off a right angle (tilted gantry)")

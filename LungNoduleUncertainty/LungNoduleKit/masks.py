@@ -12,7 +12,8 @@ import SimpleITK as sitk
 from .errors import MaskError
 from .files import read_image
 from .geometry import Grid
-from .images import as_volume, check_geometry, check_volume
+from .grid_checks import check_geometry
+from .images import as_volume, check_volume
 from .mask_parts import check_plausible
 from .segmentation_file import is_segmentation, segments_of
 
@@ -73,7 +74,9 @@ def read_masks(
     Uint8 (0, 1) on the file's own grid, in the file's order; a 2D image becomes one slice. Raises `ImageError` if the
     file can't be read, and its `MaskError` if it isn't a mask or all of its masks are empty.
     """
-    masks = _masks(as_volume(read_image(path, nifti_frame=nifti_frame, warn=warn)), str(path), None, warn)
+    image = as_volume(read_image(path, nifti_frame=nifti_frame, warn=warn))
+    masks = _masks(image, str(path), None, warn)
+    check_geometry(Grid.of(image), str(path))
     if not any(sitk.GetArrayViewFromImage(mask).any() for mask in masks.values()):
         raise MaskError(f"{path}: the mask is empty")
     return masks

@@ -43,6 +43,7 @@ class NiftiHeader:
     order: str  # of bytes: < or >
     size: tuple[int, ...]
     spacing: tuple[float, float, float]
+    unit: int  # of length, its code
     sform: np.ndarray | None
     qform: np.ndarray | None
     data_type: int
@@ -70,6 +71,8 @@ def nifti_image(
         return image
     name = str(path)
     _check_scaling(header, name)
+    if header.unit not in _MM and warn:
+        warn(f"{name}: its unit of length has code {header.unit}, which NIfTI doesn't know; mm are taken")
     image = _with_nan(image, header, path)
     if header.sform is None and header.qform is None:
         if warn:
@@ -94,11 +97,21 @@ def check_written(path: Path) -> None:
 def read_header(path: Path) -> NiftiHeader | None:
     """The header of a NIfTI file (.nii, or .hdr of a pair), None if it isn't one."""
     content = _content(_header_path(path), 540)
+    order, version = nifti_version(content) or ("", 0)
+    if version == 1:
+        return _header(content, order, "h", (40, 70, 76, 108, 112, 123, 252, 256, 280))
+    if version == 2:
+        return _header(content, order, "q", (16, 12, 104, 168, 176, 500, 344, 352, 400))
+    return None
+
+
+def nifti_version(content: bytes) -> tuple[str, int] | None:
+    """(byte order, 1 or 2) of a header by its first 540 bytes; None if it isn't NIfTI's."""
     for order in "<>":
         if content[:4] == struct.pack(order + "i", 348) and content[344:347] in (b"n+1", b"ni1"):
-            return _header(content, order, "h", (40, 70, 76, 108, 112, 123, 252, 256, 280))
+            return order, 1
         if content[:4] == struct.pack(order + "i", 540) and content[4:7] in (b"n+2", b"ni2"):
-            return _header(content, order, "q", (16, 12, 104, 168, 176, 500, 344, 352, 400))
+            return order, 2
     return None
 
 
@@ -111,7 +124,8 @@ def _header(content: bytes, order: str, whole: str, at: tuple[int, ...]) -> Nift
         return struct.unpack_from(f"{order}{count}{kind}", content, place)
 
     unit_code = content[units] if whole == "h" else int(numbers("i", 1, units)[0])
-    mm = _MM.get(int(unit_code) & 7, 1.0)
+    unit = int(unit_code) & 7
+    mm = _MM.get(unit, 1.0)
     axes = max(0, min(int(numbers(whole, 1, size)[0]), 7))
     extent = tuple(int(n) for n in numbers(whole, 8, size)[1 : axes + 1])
     handed, *sides = numbers(real, 4, steps)
@@ -123,6 +137,7 @@ def _header(content: bytes, order: str, whole: str, at: tuple[int, ...]) -> Nift
         order=order,
         size=extent,
         spacing=spacing,
+        unit=unit,
         sform=matrix if s_code > 0 else None,
         qform=_qform(numbers(real, 6, turn), spacing, handed, mm) if q_code > 0 else None,
         data_type=int(numbers("h", 1, data_type)[0]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,10 +18,11 @@ import SimpleITK as sitk
 from .errors import ImageError, MaskError
 from .files import read_image, write_whole
 from .geometry import Grid, ras_lattice
+from .grid_checks import check_geometry
 from .terminology import NODULE_TERMINOLOGY, tag_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 _SEGMENT_KEY = re.compile(r"Segment([0-9]{1,6})_")
@@ -57,15 +59,16 @@ def write_segmentation(
     write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
-def read_segmentation(path: str | Path) -> dict[str, sitk.Image]:
+def read_segmentation(path: str | Path, *, warn: Callable[[str], object] = warnings.warn) -> dict[str, sitk.Image]:
     """The segments of a `.seg.nrrd` by name, in the file's order: uint8 masks (0, 1) on the file's grid.
 
-    A name that occurs twice gets its number in the file appended. Raises `ImageError` if the file can't be read or
-    isn't a segmentation.
+    A name that occurs twice gets its number in the file appended. `warn` is called with a line for what is doubtful.
+    Raises `ImageError` if the file can't be read or isn't a segmentation.
     """
-    image = read_image(path)
+    image = read_image(path, warn=warn)
     if not is_segmentation(image):
         raise ImageError(f"{path}: it isn't a Slicer segmentation (.seg.nrrd)")
+    check_geometry(Grid.of(image), str(path))
     return segments_of(image, str(path))
 
 

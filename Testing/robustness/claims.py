@@ -16,9 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.encaps import get_frame
+
+from lossless_jpeg import decoded
 
 Claimed = tuple[np.ndarray, np.ndarray, np.ndarray]  # values (slice, row, column), matrix, origin
-_SPACING = (0.05, 20.0)  # mm; a voxel of another size isn't believed
+_SPACING = (0.01, 20.0)  # mm; a voxel of another size isn't believed
 _VALUES = (-3100.0, 5000.0)  # HU; few voxels of a CT have others
 _NRRD_TYPES = {
     **{name: "i2" for name in ("short", "short int", "signed short", "int16", "int16_t")},
@@ -35,7 +38,10 @@ _NRRD_SPACES = {
     },
     **{"left-anterior-superior": (1, -1, 1), "las": (1, -1, 1)},
 }
-_MHA_TYPES = {"MET_SHORT": "i2", "MET_USHORT": "u2", "MET_UCHAR": "u1", "MET_FLOAT": "f4", "MET_DOUBLE": "f8"}
+_LEAST_AIR = 0.05  # share of voxels below -300 HU: the balls lie in lung
+_ODD_SLICE_HU, _ODD_SLICE_TIMES = 120.0, 8.0  # a slice that differs so much from both neighbors was damaged
+_MOST_APART = 1.6  # slices farther apart than so many times what they stand for have others between them
+_MHA_TYPES = {"SHORT": "i2", "USHORT": "u2", "UCHAR": "u1", "FLOAT": "f4", "DOUBLE": "f8"}
 _NIFTI_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 512: "u2", 768: "u4"}
 
 
@@ -48,7 +54,8 @@ def claimed(path: Path) -> Claimed | None:
     readers = {".nrrd": _nrrd, ".nhdr": _nrrd, ".mha": _metaimage, ".nii": _nifti, ".gz": _nifti}
     try:
         values, matrix, origin = _dicom(path) if path.is_dir() else readers[path.suffix](path)
-        _check(values, matrix, origin)
+        _check_lattice(values, matrix, origin)
+        _check_values(values)
     except Exception:  # whatever goes wrong here: it isn't a plain file
         return None
     return values, matrix, origin
@@ -59,12 +66,22 @@ def _need(condition: object) -> None:
         raise _Doubtful
 
 
-def _check(values: np.ndarray, matrix: np.ndarray, origin: np.ndarray) -> None:
+def _check_lattice(values: np.ndarray, matrix: np.ndarray, origin: np.ndarray, shear: float = 0.02) -> None:
     spacing = np.linalg.norm(matrix, axis=0)
-    _need(values.ndim == 3 and min(values.shape) > 1 and np.isfinite(origin).all() and np.isfinite(values).all())
-    _need(np.mean((values < _VALUES[0]) | (values > _VALUES[1])) < 0.01)
+    _need(values.ndim == 3 and min(values.shape) > 1 and np.isfinite(origin).all())
     _need(all(_SPACING[0] <= s <= _SPACING[1] for s in spacing))
-    _need(np.abs((matrix / spacing).T @ (matrix / spacing) - np.eye(3)).max() < 0.02)
+    _need(np.abs((matrix / spacing).T @ (matrix / spacing) - np.eye(3)).max() < shear)
+
+
+def _check_values(values: np.ndarray) -> None:
+    """Whether values can be those of a CT, in every slice."""
+    _need(np.isfinite(values).all() and np.mean((values < _VALUES[0]) | (values > _VALUES[1])) < 0.01)
+    _need(np.mean(values < -300) > _LEAST_AIR)
+    if len(values) < 5:
+        return
+    one, two = (np.abs(values[n:].astype(float) - values[:-n]).mean(axis=(1, 2)) for n in (1, 2))
+    apart = np.minimum(np.concatenate([two[:1], one]), np.concatenate([one, two[-1:]]))
+    _need(apart.max() <= max(_ODD_SLICE_HU, _ODD_SLICE_TIMES * float(np.median(apart))))
 
 
 def _array(body: bytes, kind: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -159,7 +176,7 @@ def segments(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
         planes = np.moveaxis(values, -1, 0) if values.ndim == 4 else values[None]
         there = {(k, int(v)) for k, plane in enumerate(planes) for v in np.unique(plane) if v}
         _need(there <= set(used))
-        _check(layer, matrix, origin)
+        _check_lattice(layer, matrix, origin, shear=np.sin(np.radians(45)))  # a tilted gantry's masks
     except Exception:
         return None
     return out
@@ -184,7 +201,9 @@ def _metaimage(path: Path) -> Claimed:
         body = zlib.decompress(body)
     order = {"False": "<", "True": ">"}[fields.get("BinaryDataByteOrderMSB", "False")]
     sizes = _numbers(fields["DimSize"], 3).astype(int)
-    values = _array(body, order + _MHA_TYPES[fields["ElementType"]], tuple(int(n) for n in sizes[::-1]))
+    kind = fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY")  # arrays of one number are numbers
+    _need(fields["ElementType"].startswith("MET_"))
+    values = _array(body, order + _MHA_TYPES[kind], tuple(int(n) for n in sizes[::-1]))
     matrix = _numbers(fields["TransformMatrix"], 9).reshape(3, 3).T
     spacing = _numbers(fields["ElementSpacing"], 3)
     _need((spacing > 0).all() and np.abs(matrix.T @ matrix - np.eye(3)).max() < 1e-3)
@@ -237,18 +256,37 @@ def _quaternion(bcd: np.ndarray, handed: float, spacing: np.ndarray, offset: np.
     return np.concatenate([turn * spacing * [1, 1, handed], offset[:, None]], axis=1)
 
 
+def _pixels(ds: pydicom.Dataset) -> np.ndarray:
+    """A file's stored values; pydicom has no decoder of lossless JPEG."""
+    if ds.file_meta.TransferSyntaxUID != pydicom.uid.JPEGLosslessSV1:
+        return ds.pixel_array
+    values = decoded(get_frame(ds.PixelData, 0, number_of_frames=1))
+    _need(values.shape == (ds.Rows, ds.Columns) and ds.BitsAllocated == 16)
+    return values.view(np.int16) if ds.PixelRepresentation else values
+
+
+def _mm(ds: pydicom.Dataset, name: str) -> float:
+    """A length in mm; 0 where it says nothing."""
+    try:
+        return float(ds.get(name) or 0)
+    except (TypeError, ValueError):
+        return 0.0
+
+
 def _dicom(folder: Path) -> Claimed:
     """A folder of one series, or one multi-frame file, in which every slice says everything, and the same."""
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []  # position, orientation, spacing, HU
     rescale: list[tuple[float, float]] = []
+    stated: list[float] = []  # mm that slices say they stand for
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         ds = pydicom.dcmread(path, force=True)
         _need(ds.Modality == "CT" and ds.PhotometricInterpretation == "MONOCHROME2" and ds.SamplesPerPixel == 1)
         extra = len(ds.PixelData) - ds.Rows * ds.Columns * 2 * int(ds.get("NumberOfFrames", 1) or 1)
         _need(ds.file_meta.TransferSyntaxUID.is_compressed or 0 <= extra <= 2)
+        _need(max(ds.keys()) == 0x7FE00010)  # nothing behind the pixels
         frames = int(ds.NumberOfFrames) if "NumberOfFrames" in ds else 0
         _need(frames == len(ds.get("PerFrameFunctionalGroupsSequence", ())))
-        stack = ds.pixel_array if frames else ds.pixel_array[None]
+        stack = _pixels(ds) if frames else _pixels(ds)[None]
         for k, plane in enumerate(stack):
             groups = [ds.PerFrameFunctionalGroupsSequence[k], ds.SharedFunctionalGroupsSequence[0]] if frames else []
 
@@ -268,6 +306,9 @@ def _dicom(folder: Path) -> Claimed:
                 )
             )
             rescale.append((slope[0], shift[0]))
+            measures = [g.PixelMeasuresSequence[0] for g in groups if "PixelMeasuresSequence" in g] if groups else [ds]
+            thick = max((_mm(m, "SliceThickness") for m in measures), default=0.0)
+            stated += [max(thick, *(_mm(m, "SpacingBetweenSlices") for m in measures))] if thick > 0 else []
     _need(len(set(rescale)) == 1 and rescale[0][0] > 0)
     position, orientation, spacing, hu = (list(column) for column in zip(*parts, strict=True))
     _need(all(len(o) == 6 and np.allclose(o, orientation[0], atol=1e-4) for o in orientation))
@@ -280,5 +321,6 @@ def _dicom(folder: Path) -> Claimed:
     steps = np.diff(places, axis=0)
     step = steps.mean(0)
     _need(np.abs(steps - step).max() < 0.02 * np.linalg.norm(step) and step @ normal > 0.999 * np.linalg.norm(step))
+    _need(not stated or np.linalg.norm(step) <= _MOST_APART * np.median(stated))
     matrix = np.stack([row * spacing[0][1], column * spacing[0][0], step], axis=1)
     return np.stack([hu[k] for k in order]), matrix, places[0]

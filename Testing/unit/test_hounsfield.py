@@ -52,6 +52,17 @@ def test_parts_of_a_chest_without_air_are_in_hu():
     assert warned(np.rint(rng.normal(-820, 60, (20, 40, 40))).astype(np.int16)) == []
 
 
+def test_values_that_no_ct_has_are_told():
+    for kind, value in ((np.int32, 63487), (np.float32, 1e30), (np.float64, 40000)):
+        hu = chest().astype(kind)
+        assert warned(hu) == []
+        hu[3, 4, 5] = value
+        assert warned(hu) == [f"scan: it holds values up to {value:g}, which no CT has"]
+    hu[3, 4, 5] = np.inf
+    hu[3, 4, 6] = np.nan
+    assert warned(hu) == []
+
+
 PADDING = (None, -1000, -2000, -3024)
 
 
@@ -71,8 +82,21 @@ def eight_bit(hu, low, high):
         (lambda hu: eight_bit(hu, -1350, 150), "8-bit"),
         (lambda hu: eight_bit(hu, -160, 240), "8-bit"),
         (lambda hu: ((hu + 1350) / 1500).clip(0, 1).astype(np.float32), "scaled to [0, 1]"),
+        (lambda hu: (hu / 1100).clip(-1, 1).astype(np.float32), "scaled to [-1, 1]"),
+        (lambda hu: (hu / 200).astype(np.float32), "scaled down"),
     ],
-    ids=["+1024", "+1000", "-1024", "soft-tissue window", "-600", "8-bit lung", "8-bit tissue", "0 to 1"],
+    ids=[
+        "+1024",
+        "+1000",
+        "-1024",
+        "soft-tissue window",
+        "-600",
+        "8-bit lung",
+        "8-bit tissue",
+        "0 to 1",
+        "-1 to 1",
+        "a 200th",
+    ],
 )
 def test_values_that_are_not_hu(change, words, padding):
     changed = change(chest())

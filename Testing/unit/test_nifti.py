@@ -195,6 +195,16 @@ def test_nan_stays_where_it_is_when_a_grid_is_sampled():
     assert np.array_equal(found[away], undisturbed[away])
 
 
+def test_a_unit_that_nifti_does_not_know_is_told(tmp_path):
+    path = write(tmp_path / "ct.nii")
+    content = bytearray(path.read_bytes())
+    content[123] = 4
+    path.write_bytes(content)
+    said = []
+    assert Grid.of(read_ct(path, warn=said.append)) == Grid.of(sitk.ReadImage(str(path)))
+    assert said == [f"{path}: its unit of length has code 4, which NIfTI doesn't know; mm are taken"]
+
+
 def test_a_file_that_ends_too_early(tmp_path):
     path = write(tmp_path / "ct.nii.gz")
     path.write_bytes(path.read_bytes()[:120])

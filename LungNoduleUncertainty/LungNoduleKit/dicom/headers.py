@@ -50,6 +50,8 @@ class Frame:
     """Direction along a row, then along a column"""
     spacing: tuple[float, ...] | None
     """mm from row to row, then from column to column (PixelSpacing)"""
+    thickness: float | None
+    """mm that it stands for: SliceThickness or SpacingBetweenSlices, whichever is more; None without the former"""
     reference: str
     """FrameOfReferenceUID"""
     slope: float | None
@@ -204,6 +206,7 @@ def _frames(path: str, dataset: Dataset, pixels: Pixels) -> Iterator[Frame]:
             return [*(item for item in items if item is not None), dataset]
 
         content, rescale = within("FrameContentSequence"), within("PixelValueTransformationSequence")
+        measures = within("PixelMeasuresSequence")
         frame_type = _first_text(within("CTImageFrameTypeSequence"), "FrameType")
         places = [*content, *within("TemporalPositionSequence"), *within("CardiacSynchronizationSequence")]
         yield Frame(
@@ -213,7 +216,8 @@ def _frames(path: str, dataset: Dataset, pixels: Pixels) -> Iterator[Frame]:
             pixels=pixels,
             position=_first_numbers(within("PlanePositionSequence"), "ImagePositionPatient", 3),
             orientation=_first_numbers(within("PlaneOrientationSequence"), "ImageOrientationPatient", 6),
-            spacing=_first_numbers(within("PixelMeasuresSequence"), "PixelSpacing", 2),
+            spacing=_first_numbers(measures, "PixelSpacing", 2),
+            thickness=_thickness(measures),
             reference=_text(dataset, "FrameOfReferenceUID"),
             slope=_one(_first_numbers(rescale, "RescaleSlope", 1)),
             intercept=_one(_first_numbers(rescale, "RescaleIntercept", 1)),
@@ -256,6 +260,12 @@ def _first_numbers(datasets: list[Dataset], name: str, count: int) -> tuple[floa
             return None
         return values if len(values) == count and all(isfinite(v) for v in values) else None
     return None
+
+
+def _thickness(measures: list[Dataset]) -> float | None:
+    """Not by SpacingBetweenSlices alone: ITK writes 1 there in files of single slices, whatever their distance."""
+    thick, between = (_one(_first_numbers(measures, name, 1)) for name in ("SliceThickness", "SpacingBetweenSlices"))
+    return max(thick, between or 0.0) if thick is not None and thick > 0 else None
 
 
 def _one(values: tuple[float, ...] | None) -> float | None:

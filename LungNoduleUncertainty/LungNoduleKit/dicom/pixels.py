@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from pydicom.tag import BaseTag
 
 _DEFLATED = "1.2.840.10008.1.2.1.99"
+_BLOCK = 512  # bytes, or a multiple: what some media and archives fill files up to
 _PADDED = 2  # bytes that may follow the pixels: values have an even number of bytes
 _UNDEFINED = 0xFFFFFFFF
+# Value representations whose length has 32 bits (DICOM PS3.5, section 7.1.2).
+_LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Pixels:
     """Lowest and highest stored value that stand for "no value", as the header has them"""
     overlay: bool
     """Whether unused bits hold an overlay"""
+    zeros: int
+    """How many zeros that belong to nothing follow the pixels"""
 
     @property
     def frame_bytes(self) -> int:
@@ -71,7 +76,7 @@ def pixels_of(dataset: Dataset, stream: BinaryIO) -> Pixels | str:
     if sign not in (0, 1):
         return f"damaged: PixelRepresentation is {sign}"
     unpacked = not _is_compressed(syntax)
-    offset = None
+    offset, zeros = None, 0
     if syntax != _DEFLATED:
         found = _value_at(stream, bool(implicit), bool(little))
         if found is None:
@@ -84,6 +89,14 @@ def pixels_of(dataset: Dataset, stream: BinaryIO) -> Pixels | str:
             return f"cut off: {there} of {wanted} bytes of its pixels are there"
         if unpacked and length > wanted + _PADDED:
             return f"damaged: {length} bytes of pixels where its size says {wanted}"
+        if length != _UNDEFINED and offset + length > size:
+            return f"cut off: {size - offset} of {length} bytes of its pixels are there"
+        behind = size - offset - length
+        if length != _UNDEFINED and behind:
+            found_zeros = _zeros_behind(stream, offset + length, size, bool(implicit), bool(little))
+            if found_zeros is None:
+                return f"damaged: what follows its pixels, {behind} bytes, is nothing that DICOM has there"
+            zeros = found_zeros
     return Pixels(
         rows,
         columns,
@@ -97,6 +110,7 @@ def pixels_of(dataset: Dataset, stream: BinaryIO) -> Pixels | str:
         offset if unpacked else None,
         _padding(dataset),
         _has_overlay(dataset),
+        zeros,
     )
 
 
@@ -138,6 +152,30 @@ def _value_at(stream: BinaryIO, implicit: bool, little: bool) -> tuple[int, int]
     if implicit:
         return start + 8, int.from_bytes(head[4:8], order)
     return start + 12, int.from_bytes(head[8:12], order)
+
+
+def _zeros_behind(stream: BinaryIO, place: int, size: int, implicit: bool, little: bool) -> int | None:
+    """How many zeros follow the data elements that stand between a place and the file's end.
+
+    None where anything else is there: bytes that were put in among the pixels push others out. Zeros that fill the file
+    up to a whole block count as 0.
+    """
+    order: Literal["little", "big"] = "little" if little else "big"
+    while place < size:
+        stream.seek(place)
+        head = stream.read(12)
+        if not any(head):
+            return None if any(stream.read()) else 0 if size % _BLOCK == 0 else size - place
+        group, number = (int.from_bytes(head[at : at + 2], order) for at in (0, 2))
+        kind = b"UN" if implicit else head[4:6]
+        if len(head) < 8 or (group, number) <= (0x7FE0, 0x0010) or not (kind.isalpha() and kind.isupper()):
+            return None
+        begin, count = (8, 4) if implicit else (12, 4) if kind in _LONG else (8, 2)
+        length = int.from_bytes(head[begin - count : begin], order)
+        if length == _UNDEFINED and count == 4:  # a sequence, which isn't followed
+            return 0
+        place += begin + length
+    return 0 if place == size else None
 
 
 def _padding(dataset: Dataset) -> tuple[int, int] | None:

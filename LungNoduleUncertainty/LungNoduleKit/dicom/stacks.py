@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import ImageError, printable
 from ..geometry import Grid, as_triple
+from ..grid_checks import LARGEST_TILT, POSSIBLE_SPACING_MM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
 
 _UNEVEN = 0.02  # gaps that differ by more than this fraction of their median are worth a warning
 _BROKEN = 0.25  # ... and by more than this mean missing or displaced slices
+_APART = 1.5  # slices whose distance is more than so many times what they stand for may be every second one
 _SAME_PLACE_MM = 1e-3  # slices nearer than this along their normal share their position
 _SAME_ANGLE = 0.1  # degrees: rounding of cosines to three decimals is a third of this; across 250 mm it is 0.4 mm
 _SAME_PLANE = 5.0  # degrees: slices that differ by more are another plane, such as a localizer's, and left out
 _SAME_SPACING = 1e-3  # share: across 512 pixels half a pixel
 _SAME_LINE = 0.1  # pixels that a slice may lie off the line through the first and the last one
-_LARGEST_TILT = 45.0  # degrees; gantries tilt up to 30
-_SPACING_MM = (0.01, 20.0)  # what a pixel of a CT may measure
 _SQUARE = 0.01  # how far the direction cosines may be from unit length and a right angle
 
 
@@ -185,6 +185,7 @@ def _ordered(frames: list[Frame], name: str, warn: Callable[[str], object]) -> l
     frames, heights = [frames[k] for k in order], heights[order]
     _check_gaps(heights, name, warn)
     _check_line(frames, heights, name)
+    _tell_gaps(frames, heights, name, warn)
     return frames
 
 
@@ -242,7 +243,7 @@ def _check_alike(frames: list[Frame], name: str) -> None:
 def _check_spacing(frame: Frame, name: str) -> None:
     if frame.spacing is None:
         raise ImageError(f"{name}: it has no pixel size (PixelSpacing) in {printable(frame.path)}")
-    if not all(_SPACING_MM[0] <= mm <= _SPACING_MM[1] for mm in frame.spacing):
+    if not all(POSSIBLE_SPACING_MM[0] <= mm <= POSSIBLE_SPACING_MM[1] for mm in frame.spacing):
         told = " x ".join(f"{mm:g}" for mm in frame.spacing)
         raise ImageError(f"{name}: a pixel size of {told} mm isn't one of a CT, in {printable(frame.path)}")
 
@@ -263,6 +264,19 @@ def _check_gaps(heights: np.ndarray, name: str, warn: Callable[[str], object]) -
         warn(f"{name}: its slices are unevenly spaced ({gaps.min():.3f} to {gaps.max():.3f} mm)")
 
 
+def _tell_gaps(frames: list[Frame], heights: np.ndarray, name: str, warn: Callable[[str], object]) -> None:
+    """Warns of slices that lie farther apart than they are thick: others between them may be missing."""
+    stated = [frame.thickness for frame in frames if frame.thickness is not None]
+    if not stated:
+        return
+    usual, thick = float(np.median(np.diff(heights))), float(np.median(stated))
+    if usual > _APART * thick:
+        warn(
+            f"{name}: its slices lie {usual:.2f} mm apart, but are said to be {thick:.2f} mm thick or apart; others "
+            "may be missing between them"
+        )
+
+
 def _check_line(frames: list[Frame], heights: np.ndarray, name: str) -> None:
     """Refuses slices that are shifted in plane against each other, unless by a constant step (a tilted gantry)."""
     positions = np.array([frame.position for frame in frames])
@@ -275,7 +289,7 @@ def _check_line(frames: list[Frame], heights: np.ndarray, name: str) -> None:
     if off.max() > _SAME_LINE * pixel:
         _, steps = _steps(positions, heights)
         raise ImageError(f"{name}: its slices are shifted in plane against each other, by up to {steps:.2f} mm")
-    if tilt > _LARGEST_TILT:
+    if tilt > LARGEST_TILT:
         raise ImageError(f"{name}: its slices are stacked at {tilt:.0f}° to their normal; no gantry tilts so far")
 
 

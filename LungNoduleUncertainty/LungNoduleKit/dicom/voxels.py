@@ -7,8 +7,10 @@ file that holds the pixels and nothing else.
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ import SimpleITK as sitk
 
 from ..errors import ImageError, printable
 from ..files import itk_reason, quiet_itk
+from .complaints import decoder_complaints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 _UNSIGNED = (np.uint8, np.uint16, np.uint32)
 _SIGNED = (np.int8, np.int16, np.int32)
+_RLE = "1.2.840.10008.1.2.5"
+_JPEG = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.([56]\d|70)")  # not JPEG-LS or JPEG 2000
+_NAMED = 3  # so many files are named in a warning
 _STEEPEST, _FARTHEST = 1000.0, 100_000.0  # rescale slope and intercept of any CT
 
 
@@ -36,9 +42,10 @@ def read_voxels(frames: Sequence[Frame], name: str, warn: Callable[[str], object
     pixels = frames[0].pixels
     volume = np.empty((len(frames), pixels.rows, pixels.columns), _volume_type(frames, rescale))
     beyond = 0
+    unclean: list[str] = []
     for k, (frame, (slope, intercept)) in enumerate(zip(frames, rescale, strict=True)):
         try:
-            values, odd = _stored_values(_raw(frame), frame.pixels)
+            values, odd = _stored_values(_raw(frame, unclean), frame.pixels)
         except (OSError, RuntimeError, ValueError, EOFError) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else itk_reason(error)
             raise ImageError(f"{name}: {printable(frame.path)} can't be read ({reason})") from None
@@ -47,7 +54,20 @@ def read_voxels(frames: Sequence[Frame], name: str, warn: Callable[[str], object
     _packed.cache_clear()
     if beyond:
         warn(f"{name}: {beyond} slices hold values of more bits than their headers say; read as they are stored")
+    padded = sum(frame.pixels.zeros > 0 for frame in frames)
+    if padded:
+        warn(
+            f"{name}: zeros follow the pixels of {_slices(padded)}; if bytes were put in before, the pixels are shifted"
+        )
+    if unclean:
+        named = ", ".join(dict.fromkeys(printable(path) for path in unclean[:_NAMED]))
+        more = ", and others" if len(unclean) > _NAMED else ""
+        warn(f"{name}: {_slices(len(unclean))} with compressed pixels that don't decode without errors: {named}{more}")
     return volume
+
+
+def _slices(count: int) -> str:
+    return "1 slice" if count == 1 else f"{count} slices"
 
 
 def _rescale(frames: Sequence[Frame], name: str, warn: Callable[[str], object]) -> list[tuple[float, float]]:
@@ -118,11 +138,14 @@ def _stored_values(raw: np.ndarray, pixels: Pixels) -> tuple[np.ndarray, bool]:
     """The stored values out of the file's pixels (rows, columns), and whether some need more bits than there should be.
 
     Bits beside the stored ones count for nothing where an overlay lies in them, and where they aren't the sign's. The
-    padding value often is beyond the stored bits: it stays as it is, as a number below zero.
+    padding value often is beyond the stored bits: it stays as it is, as a number below zero. Pixels that are said to
+    lie in the upper bits, but fill the lower ones too, lie in all.
     """
     low, (lowest, highest) = pixels.high + 1 - pixels.stored, pixels.range
     if low == 0 and raw.min() >= lowest and raw.max() <= highest:
         return raw, False
+    if low and not pixels.overlay and (raw & ((1 << low) - 1)).any():
+        return raw, True
     wide = raw.astype(np.int64)
     stored = (wide >> low) & ((1 << pixels.stored) - 1)
     if pixels.signed:
@@ -149,11 +172,14 @@ def _is_padding(values: np.ndarray, pixels: Pixels) -> np.ndarray:
     return ((values - low) & bits) <= high - low
 
 
-def _raw(frame: Frame) -> np.ndarray:
-    """A slice's pixels (rows, columns) as whole numbers of the file's type, in this machine's byte order."""
+def _raw(frame: Frame, unclean: list[str]) -> np.ndarray:
+    """A slice's pixels (rows, columns) as whole numbers of the file's type, in this machine's byte order.
+
+    The path of a file whose compressed pixels the decoder complains of is added to `unclean`.
+    """
     pixels = frame.pixels
     if pixels.offset is None:
-        return _unpacked(frame)
+        return _unpacked(frame, unclean)
     with open(frame.path, "rb", buffering=0) as stream:
         stream.seek(pixels.offset + frame.number * pixels.frame_bytes)
         content = stream.read(pixels.frame_bytes)
@@ -167,7 +193,7 @@ def _as_array(content: bytes, pixels: Pixels) -> np.ndarray:
     return array.reshape(pixels.rows, pixels.columns)
 
 
-def _unpacked(frame: Frame) -> np.ndarray:
+def _unpacked(frame: Frame, unclean: list[str]) -> np.ndarray:
     """As `_raw`, of a file whose data set is deflated as a whole, or whose pixels are compressed."""
     from pydicom.uid import UID
 
@@ -177,7 +203,11 @@ def _unpacked(frame: Frame) -> np.ndarray:
     from pydicom.encaps import get_frame
 
     packed = get_frame(content, frame.number, number_of_frames=pixels.frames)
-    bits = _decode(packed, pixels).astype(np.int64) & ((1 << pixels.allocated) - 1)
+    with decoder_complaints() if _JPEG.fullmatch(pixels.syntax) else nullcontext() as complaints:
+        decoded = _decode(packed, pixels)
+    if complaints:
+        unclean.append(frame.path)
+    bits = decoded.astype(np.int64) & ((1 << pixels.allocated) - 1)
     return bits.astype(_dtype(pixels.allocated, False)).view(_dtype(pixels.allocated, pixels.signed))
 
 
@@ -207,7 +237,11 @@ def _decode(packed: bytes, pixels: Pixels) -> np.ndarray:
         image = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
         image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
         image.Rows, image.Columns, image.SamplesPerPixel = pixels.rows, pixels.columns, 1
-        image.BitsAllocated, image.BitsStored, image.HighBit = pixels.allocated, pixels.stored, pixels.high
+        stored, high = pixels.stored, pixels.high
+        if high >= stored or pixels.syntax == _RLE or _JPEG.fullmatch(pixels.syntax):
+            # All bits are asked for: of others GDCM would take away what they hold, such as padding.
+            stored, high = pixels.allocated, pixels.allocated - 1
+        image.BitsAllocated, image.BitsStored, image.HighBit = pixels.allocated, stored, high
         image.PixelRepresentation, image.PhotometricInterpretation = int(pixels.signed), "MONOCHROME2"
         image.PixelData = encapsulate([packed])
         image["PixelData"].VR = "OB"
