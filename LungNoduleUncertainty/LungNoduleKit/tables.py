@@ -67,8 +67,9 @@ def read_table(path: str | Path, needed: Sequence[str] = (), error: type[NoduleE
     """The rows of a CSV file; empty rows and columns at the end are left out, missing cells at a row's end are empty.
 
     Where a semicolon or a tab separates the cells, decimal commas become points. Raises `error` for a file that can't
-    be read or isn't a table, for a missing column of those `needed`, for several columns of one name, and for a row
-    with more cells than there are columns, or a cell of more characters than a spreadsheet can hold.
+    be read or isn't a table, for a missing column of those `needed`, for several columns of one name, for a row with
+    more cells than there are columns, for a cell of more characters than a spreadsheet can hold, and for a file that
+    ends within quotes.
     """
     name = str(path)
     text = read_text(path, error, fallback="cp1252")
@@ -79,9 +80,12 @@ def read_table(path: str | Path, needed: Sequence[str] = (), error: type[NoduleE
     stated = re.fullmatch(r"sep=(.)", lines[first].strip())  # Excel's own first line
     delimiter = stated[1] if stated else _delimiter(lines[first])
     start = first + 1 if stated else first
-    reader = csv.reader(io.StringIO("".join(lines[start:]), newline=""), delimiter=delimiter)
+    content = "".join(lines[start:])
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=delimiter)
     before = csv.field_size_limit(_LONGEST_CELL)
     try:
+        if _ends_in_quotes(content, delimiter):
+            raise error(f"{name}: it ends within quotes, so it was cut off")
         header = [cell.strip() for cell in next(reader, [])]
         while header and not header[-1]:
             header.pop()
@@ -96,6 +100,15 @@ def read_table(path: str | Path, needed: Sequence[str] = (), error: type[NoduleE
     finally:
         csv.field_size_limit(before)
     return Table(rows, [column for column in header if column])
+
+
+def _ends_in_quotes(content: str, delimiter: str) -> bool:
+    try:
+        for _ in csv.reader(io.StringIO(content, newline=""), delimiter=delimiter, strict=True):
+            pass
+    except csv.Error as reason:
+        return "unexpected end" in str(reason)  # other deviations are read
+    return False
 
 
 def _delimiter(header: str) -> str:

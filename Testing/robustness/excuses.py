@@ -108,8 +108,11 @@ def _table_rows(path: Path) -> list[dict[str, str]] | None:
 
 
 def given_nodules(path: Path, found: Figures) -> bool:
-    """Whether every row came out as it stands, once, with each patient in one fold, and every cube as it is."""
+    """Whether every row came out as it stands, but for blanks around cells, once, with each patient in one fold, and
+    every cube as it is.
+    """
     rows = _table_rows(path / "nodules.csv")
+    rows = [{name: cell.strip() for name, cell in row.items()} for row in rows or ()]
     if not rows or len({row["nodule_id"] for row in rows}) < len(rows):
         return False
     folds = {(row["patient_id"], int(row["fold"])) for row in rows}

@@ -354,7 +354,9 @@ def test_a_table_whose_columns_have_no_names_of_their_own_is_refused(tmp_path, h
         JobStore(tmp_path).scores("x")
 
 
-@pytest.mark.parametrize("rows", ['""', '["x"]', "[1]", '[{"jobs": 3}]', "[" * 100_000, '[], "rows": [{}]'])
+@pytest.mark.parametrize(
+    "rows", ['""', '["x"]', "[1]", '[{"jobs": 3}]', '[{"key": NaN}]', "[" * 100_000, '[], "rows": [{}]']
+)
 def test_rows_of_an_experiment_that_are_none_are_refused(tmp_path, rows):
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "experiment.json").write_text(f'{{"rows": {rows}}}', encoding="utf-8")

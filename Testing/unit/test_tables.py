@@ -230,3 +230,14 @@ def test_deeplesion_rows_that_cannot_be_read_are_told_and_a_table_of_them_is_ref
     path.write_text("\n".join([",".join(DEEPLESION), bad]) + "\n")
     with pytest.raises(SoftMaskError, match=r"DL_info.csv: the RECIST coordinates or the spacing of all its lesions"):
         read_deeplesion(path)
+
+
+def test_a_table_that_ends_within_quotes_is_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n1,"x\ny"\n2,"z"\n')
+    assert [row["b"] for row in read_table(path)] == ["x\ny", "z"]
+    path.write_text('a,b\n1,"x"y\n')
+    assert [row["b"] for row in read_table(path)] == ["xy"]
+    path.write_text('a,b\n1,"x"\n2,"z')
+    with pytest.raises(TableError, match=r"t.csv: it ends within quotes, so it was cut off"):
+        read_table(path)

@@ -143,6 +143,9 @@ class JobStore(Store):
             rows = experiment.get("rows", [])
             if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
                 raise JobError(f"{path}: rows is not a list of tables")
+            odd = [row["key"] for row in rows if not isinstance(row.get("key", ""), str)]
+            if odd:
+                raise JobError(f"{path}: a row's key is {shown(odd[0])}, no text")
             experiment.setdefault("name", path.parent.name)
             experiment.setdefault("rows", [])
             found.append(experiment)
