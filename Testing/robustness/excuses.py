@@ -98,10 +98,11 @@ def given_json(path: Path, found: Figures) -> bool:
 
 
 def _table_rows(path: Path) -> list[dict[str, str]] | None:
-    """A plain table: UTF-8, commas, no column twice, no cell too many."""
+    """A plain table: UTF-8, commas, no column twice, no cell too many but for empty ones, which spreadsheets add."""
     text = _text(path)
     rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     rows = [row for row in rows if row]
+    rows[1:] = [row[: len(rows[0])] if not "".join(row[len(rows[0]) :]).strip() else row for row in rows[1:]]
     if not rows or len(set(rows[0])) < len(rows[0]) or any(len(row) > len(rows[0]) for row in rows):
         return None
     return [dict(zip(rows[0], [*row, *[""] * (len(rows[0]) - len(row))], strict=True)) for row in rows[1:]]
