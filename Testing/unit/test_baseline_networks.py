@@ -106,7 +106,7 @@ def test_width_scales_every_layer(name, options, width):
         ("nnunet", {"stages": 1}, "levels at least 2"),
         ("r2_unet", {"recurrences": 0}, "recurrences must be at least 1, got 0"),
         ("fcn32s", {"variant": "8s"}, "unknown variant '8s'; available: zoo, original"),
-        ("fcn32s", {"width": -1}, "width must be at least 1"),
+        ("fcn32s", {"width": 0}, "width must be at least 1"),
     ],
 )
 def test_wrong_configurations_are_refused(name, options, reason):
