@@ -119,6 +119,21 @@ def test_two_frames_of_reference_are_refused(tmp_path):
     refused(save(datasets, tmp_path / "ct"), r"2 frames of reference: 1\.2\.7, 1\.2\.8")
 
 
+@pytest.mark.filterwarnings("ignore:The value length")
+def test_values_of_headers_are_short_in_messages(tmp_path):
+    datasets = slices()
+    for ds in datasets:
+        ds.SeriesDescription = "x" * 5000
+    for ds in datasets[5:]:
+        ds.FrameOfReferenceUID = "1." * 2000 + "8"
+    with pytest.raises(ImageError, match=r"2 frames of reference: 1\.1\..*\.\.\..*\.8, 1\.2\.7$") as raised:
+        read_ct(save(datasets, tmp_path / "ct"))
+    assert len(str(raised.value)) < 400 + len(str(tmp_path))
+    with pytest.raises(ImageError, match=r"only 1.* \(CT, xxx.*\.\.\.x*, 9 slices\)") as raised:
+        read_ct(save(datasets, tmp_path / "other"), "1.2.3.4")
+    assert len(str(raised.value)) < 400 + len(str(tmp_path))
+
+
 @pytest.mark.parametrize("other", [None, "ImagerPixelSpacing", "NominalScannedPixelSpacing"])
 @pytest.mark.parametrize("changed", [range(9), [4]], ids=["all", "one"])
 def test_without_pixel_spacing_is_refused(tmp_path, other, changed):

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors import ImageError, printable
+from ..errors import ImageError, printable, shortened
 from .headers import UnreadableError, is_dicom, quiet_pydicom, read_header
 from .stacks import stack_of
 from .voxels import read_voxels
@@ -32,7 +32,8 @@ class Series:
     def __str__(self) -> str:
         count = "1 slice" if len(self.slices) == 1 else f"{len(self.slices)} slices"
         named = self.headers[0]
-        return f"{self.uid or 'without a UID'} ({', '.join(filter(None, [self.modality, named.description, count]))})"
+        words = [shortened(printable(word)) for word in (self.modality, named.description) if word]
+        return f"{shortened(printable(self.uid)) or 'without a UID'} ({', '.join([*words, count])})"
 
     @property
     def modality(self) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import ImageError, printable
+from ..errors import ImageError, printable, shortened
 from ..geometry import Grid, as_triple
 from ..grid_checks import LARGEST_TILT, POSSIBLE_SPACING_MM
 
@@ -154,7 +154,9 @@ def _phases(frames: list[Frame], most: int, label: str) -> list[_Part]:
         if most <= len(set(values)) <= 2 * most:
             groups = {value: [f for f, v in zip(frames, values, strict=True) if v == value] for value in values}
             if all(_most_at_one_place(group) == 1 for group in groups.values()):
-                return [_Part(group, f"{key} {printable(value) or 'missing'}") for value, group in groups.items()]
+                return [
+                    _Part(group, f"{key} {shortened(printable(value)) or 'missing'}") for value, group in groups.items()
+                ]
     return [_Part(frames, label)]
 
 
@@ -235,9 +237,8 @@ def _check_alike(frames: list[Frame], name: str) -> None:
         raise ImageError(f"{name}: its slices differ in orientation, by up to {max(angles):.2f}°")
     references = {frame.reference for frame in frames if frame.reference}
     if len(references) > 1:
-        raise ImageError(
-            f"{name}: its slices have {len(references)} frames of reference: {', '.join(sorted(references))}"
-        )
+        told = ", ".join(shortened(printable(reference)) for reference in sorted(references)[:4])
+        raise ImageError(f"{name}: its slices have {len(references)} frames of reference: {told}")
 
 
 def _check_spacing(frame: Frame, name: str) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import ImageError, printable
+from ..errors import ImageError, printable, shortened
 from ..files import itk_reason, quiet_itk
 from .complaints import decoder_complaints
 
@@ -82,7 +82,7 @@ def _rescale(frames: Sequence[Frame], name: str, warn: Callable[[str], object]) 
             warn(f"{name}: it has no rescale {what}; {'1' if what == 'slope' else '0'} is taken, values may not be HU")
     units = sorted({frame.unit for frame in frames} - {"", "HU", "US"})  # US: unspecified
     if units:
-        warn(f"{name}: its values are said to be {printable(', '.join(units))}, not HU")
+        warn(f"{name}: its values are said to be {shortened(printable(', '.join(units)))}, not HU")
     found = [(1.0 if f.slope is None else f.slope, 0.0 if f.intercept is None else f.intercept) for f in frames]
     for slope, intercept in found:
         if not 0 < slope <= _STEEPEST or not abs(intercept) <= _FARTHEST:
