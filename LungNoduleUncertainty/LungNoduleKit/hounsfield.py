@@ -55,20 +55,12 @@ def value_warnings(array: np.ndarray, name: str) -> Iterator[CodedWarning]:
     some = some[np.isfinite(some)] if np.issubdtype(some.dtype, np.floating) else some
     if not some.size:
         return
-    if array.dtype.kind == "f" or np.iinfo(array.dtype).max > _HIGHEST_HU:
-        highest = max(map(_highest, array))
-        if highest > _HIGHEST_HU:
-            yield CodedWarning(NOT_HU, f"{name}: it holds values up to {highest:g}, which no CT has")
     found = _without_padding(_Values(*np.unique(some, return_counts=True)))
     reason = _reason(found) if found.total else "one value"
+    if found.values[-1] > _HIGHEST_HU:
+        yield CodedWarning(NOT_HU, f"{name}: it holds values up to {found.values[-1]:g}, which no CT has")
     if reason:
         yield CodedWarning(NOT_HU, f"{name}: it doesn't seem to be {reason}")
-
-
-def _highest(plane: np.ndarray) -> float:
-    """The highest finite value of a slice."""
-    highest = float(np.fmax.reduce(plane, axis=None, initial=0))
-    return highest if np.isfinite(highest) else float(np.max(plane[np.isfinite(plane)], initial=0))
 
 
 def _without_padding(found: _Values) -> _Values:

@@ -190,11 +190,12 @@ def _metaimage(path: Path) -> Claimed:
     body = content[len(match[1]) :]
     pairs = [line.split(" = ", 1) for line in match[1].decode("ascii").strip().split("\n")]
     fields = dict(pairs)  # type: ignore[arg-type]
+    _need(all(fields[name] == value for name, value in pairs))
     known = (
         "ObjectType NDims BinaryData BinaryDataByteOrderMSB CompressedData CompressedDataSize TransformMatrix Offset"
     )
     known += " CenterOfRotation AnatomicalOrientation ElementSpacing DimSize ElementType ElementDataFile"
-    _need(len(fields) == len(pairs) and fields.keys() <= set(known.split()))
+    _need(fields.keys() <= set(known.split()))
     _need(fields["ObjectType"] == "Image" and fields["NDims"] == "3" and fields["BinaryData"] == "True")
     if fields.get("CompressedData", "False") == "True":
         _need(int(fields["CompressedDataSize"]) == len(body))
@@ -282,7 +283,7 @@ def _dicom(folder: Path) -> Claimed:
         ds = pydicom.dcmread(path, force=True)
         _need(ds.Modality == "CT" and ds.PhotometricInterpretation == "MONOCHROME2" and ds.SamplesPerPixel == 1)
         extra = len(ds.PixelData) - ds.Rows * ds.Columns * 2 * int(ds.get("NumberOfFrames", 1) or 1)
-        _need(ds.file_meta.TransferSyntaxUID.is_compressed or 0 <= extra <= 2)
+        _need(pydicom.uid.UID(ds.file_meta.TransferSyntaxUID).is_compressed or 0 <= extra <= 2)
         _need(max(ds.keys()) == 0x7FE00010)  # nothing behind the pixels
         frames = int(ds.NumberOfFrames) if "NumberOfFrames" in ds else 0
         _need(frames == len(ds.get("PerFrameFunctionalGroupsSequence", ())))

@@ -127,6 +127,17 @@ def test_jpeg_that_does_not_decode_without_errors_is_told(jpeg, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("bits", [0, 17, 32, 237])
+def test_jpeg_of_bits_that_no_decoder_has_is_refused(jpeg, bits):
+    """More than 16 end the process in GDCM."""
+    path = jpeg / "004.dcm"
+    content = path.read_bytes()
+    place = content.index(b"\xff\xc3\0\x0b") + 4
+    path.write_bytes(content[:place] + bytes([bits]) + content[place + 1 :])
+    with pytest.raises(ImageError, match=rf"004\.dcm can't be read \(its JPEG pixels are said to have {bits} bits\)"):
+        read_ct(jpeg)
+
+
 def test_pixels_longer_than_the_file_take_no_memory(jpeg):
     path = jpeg / "004.dcm"
     content = path.read_bytes()

@@ -124,7 +124,8 @@ def _is_compressed(syntax: str) -> bool:
 
 
 @cache
-def _tag(name: str) -> BaseTag:
+def tag_of(name: str) -> BaseTag:
+    """The tag of an attribute by its keyword."""
     from pydicom.datadict import tag_for_keyword
     from pydicom.tag import Tag
 
@@ -133,7 +134,7 @@ def _tag(name: str) -> BaseTag:
 
 def value_of(dataset: Dataset, name: str) -> Any:
     """The value of an attribute; None where the data set doesn't have it. Several times as fast as by name."""
-    tag = _tag(name)
+    tag = tag_of(name)
     return dataset[tag].value if tag in dataset else None
 
 

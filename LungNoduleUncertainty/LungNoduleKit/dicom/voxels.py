@@ -20,7 +20,7 @@ import SimpleITK as sitk
 
 from ..errors import ImageError, printable, shortened
 from ..files import itk_reason, quiet_itk
-from .complaints import decoder_complaints
+from .jpeg import check_precision, decoder_complaints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -203,7 +203,10 @@ def _unpacked(frame: Frame, unclean: list[str]) -> np.ndarray:
     from pydicom.encaps import get_frame
 
     packed = get_frame(content, frame.number, number_of_frames=pixels.frames)
-    with decoder_complaints() if _JPEG.fullmatch(pixels.syntax) else nullcontext() as complaints:
+    is_jpeg = _JPEG.fullmatch(pixels.syntax) is not None
+    if is_jpeg:
+        check_precision(packed)
+    with decoder_complaints() if is_jpeg else nullcontext() as complaints:
         decoded = _decode(packed, pixels)
     if complaints:
         unclean.append(frame.path)
