@@ -37,6 +37,8 @@ def same(read, image):  # noqa: F811
         ("ct.mha", "ElementSpacing", "0.8 0.9 1.25x"),
         ("ct.mha", "ElementSpacing", "0.8 0.9 1e308"),
         ("ct.mha", "TransformMatrix", "1 0 0 0 1 0 0 0 1 1"),
+        ("ct.mha", "CompressedDataSize", "0x10"),
+        ("ct.mha", "CompressedDataSize", "12"),
         ("ct.mha", "ElementType", "MET_STRING"),
         ("ct.mha", "ElementType", "MET_ASCII_CHAR"),
     ],
