@@ -160,16 +160,16 @@ def _metaimage(path: Path, warn: Callable[[str], object]) -> None:
     if not wanted or not data or "HeaderSize" in fields:
         return
     packed = _is_true(fields.get("CompressedData", ""))
-    if packed:  # without this number, or with a smaller one, ITK unpacks less than there is, and says nothing
-        stated, there = fields.get("CompressedDataSize", ""), data.stat().st_size - place
-        if not stated.isdecimal():
-            raise ImageError(f"{path}: its header doesn't say how many bytes its compressed voxels have")
-        if int(stated) < there:
-            raise ImageError(f"{path}: its header says {int(stated)} bytes of compressed voxels, but it has {there}")
+    if packed and "CompressedDataSize" not in fields:
+        raise ImageError(f"{path}: its header doesn't say how many bytes its compressed voxels have")
     if packed or _is_true(fields.get("BinaryData", "True")):  # as ITK has it where nothing is said
         _check_voxels(data, place, wanted, path, "zlib" if packed else "raw")
     else:
         _check_text(data, place, prod(sizes) * channels[0], path)
+    # Without this number, or with a smaller one, ITK unpacks less than there is, and says nothing.
+    stated, there = fields.get("CompressedDataSize", ""), data.stat().st_size - place
+    if packed and not (stated.isdecimal() and int(stated) >= there):
+        raise ImageError(f"{path}: its header says CompressedDataSize {stated[:40]!r}, but there are {there} bytes")
 
 
 def _metaimage_fields(file: BinaryIO, path: Path) -> dict[str, str]:
